@@ -1,0 +1,135 @@
+"""What a data set is to the rest of hgqjax: scaled rows in three parts, the scaler, and where they came from."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """Rows cannot be had: one sentence that names the file or the argument, what is wrong, and what is legal."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scaler:
+    r"""Standard scaling of one row, :math:`(x - \mathrm{mean}) / \mathrm{scale}`, computed in float64.
+
+    Fields:
+      mean: float64, shape of one row, in the units of the file.
+      scale: float64, same shape, > 0.
+
+    >>> scaler = Scaler.fit(np.array([[1.0, 7.0], [3.0, 7.0]]))
+    >>> scaler.mean.tolist(), scaler.scale.tolist()
+    ([2.0, 7.0], [1.0, 1.0])
+    >>> scaler(np.array([[5.0, 7.0]])).tolist()
+    [[3.0, 0.0]]
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def __post_init__(self):
+        if self.mean.shape != self.scale.shape:
+            raise DataError(f"a scaler needs one scale per mean, not shapes {self.mean.shape} and {self.scale.shape}")
+        if not (np.all(np.isfinite(self.mean)) and np.all(np.isfinite(self.scale)) and np.all(self.scale > 0)):
+            raise DataError("a scaler needs finite means and finite scales above zero")
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "Scaler":
+        """Mean and population standard deviation over the rows of ``x``; a feature that never changes gets scale 1."""
+        mean = np.mean(x, axis=0, dtype=np.float64)
+        scale = np.std(x, axis=0, dtype=np.float64)
+        constant = np.all(x == x[:1], axis=0)  # rounding leaves such a deviation near zero, not always at zero
+        return cls(np.where(constant, x[0].astype(np.float64), mean), np.where(constant | (scale == 0), 1.0, scale))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Rows ``x`` (rows, *shape) in scaled units, float32."""
+        if x.shape[1:] != self.mean.shape:
+            raise DataError(f"rows of shape {x.shape[1:]} do not fit this scaler, which takes {self.mean.shape}")
+        return ((x - self.mean) / self.scale).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training, validation and test rows of one data set.
+
+    Fields:
+      name: how results on it are labelled everywhere.
+      source: one sentence, where the rows come from.
+      sha256: of the file that was read, hexadecimal.
+      x_train, x_val, x_test: float32, (rows, *shape), scaled by ``scaler``.
+      y_train, y_val, y_test: int32, (rows,), index into ``classes``.
+      classes, feature_names: names of the labels, and of the last axis of ``x``.
+      scaler: takes rows from the file's units to those of ``x``.
+
+    >>> from hgqjax import data
+    >>> jets = data.load("jets", rows=1000)
+    >>> jets.name, jets.input_shape, jets.n_classes, jets.classes
+    ('jets (re-simulated)', (16,), 5, ('g', 'q', 'w', 'z', 't'))
+    >>> len(jets.x_train), len(jets.x_val), len(jets.x_test), len(jets.calibration())
+    (720, 80, 200, 800)
+    """
+
+    name: str
+    source: str
+    sha256: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    scaler: Scaler
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.x_train.shape[1:]
+
+    def calibration(self) -> np.ndarray:
+        """Rows that fix the integer bits at export: training and validation, never test."""
+        return np.concatenate([self.x_train, self.x_val])
+
+
+def split(
+    n: int, *, seed: int = 42, test_fraction: float = 0.2, validation_fraction: float = 0.1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of training, validation and test rows.
+
+    Test, and training with validation, are exactly those of scikit-learn's ``train_test_split(test_size=test_fraction,
+    random_state=seed)``, in its order; validation is the last part of what is not test, as in the HGQ paper's third version.
+
+    Args:
+      n: number of rows.
+      seed: of the permutation, 0 .. 2**32 - 1.
+      test_fraction: of all rows, between 0 and 1; rounded up.
+      validation_fraction: of the rows that are not test, between 0 and 1; rounded to the nearest.
+
+    Returns: three int64 arrays that together hold 0 .. n-1 once.
+    Raises: DataError where an argument is out of range or a part would be empty.
+
+    >>> [part.tolist() for part in split(12)]
+    [[8, 5, 2, 1, 11, 4, 7, 3], [6], [10, 9, 0]]
+    """
+    for argument, fraction in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
+        if not 0 < fraction < 1:
+            raise DataError(f"{argument}={fraction} is out of range: it lies between 0 and 1, both excluded")
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed={seed} is out of range: it lies between 0 and 4294967295")
+    n_test = math.ceil(n * test_fraction)
+    n_val = round((n - n_test) * validation_fraction)
+    n_train = n - n_test - n_val
+    if min(n_test, n_val, n_train) < 1:
+        raise DataError(
+            f"{n} rows are too few: test_fraction={test_fraction} and validation_fraction={validation_fraction} "
+            f"would leave {n_train} training, {n_val} validation and {n_test} test rows, and each needs one or more"
+        )
+    order = np.random.RandomState(seed).permutation(n)
+    rest = order[n_test:]
+    return rest[:n_train], rest[n_train:], order[:n_test]

@@ -1,0 +1,132 @@
+"""The export gate: what a back end computes is compared word for word with the model description, and any difference stops the export.
+
+A back end brings its output words for the rows of `gate_rows`; `check_words` does the rest. Nothing here knows hls4ml or RTL.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from hgqjax.export.model import Grid, ModelDescription, Quantize
+
+EXTRA_BITS = 3
+"""Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""
+MAX_DIRECTED_ROWS = 20_000
+
+
+class ExportError(RuntimeError):
+    """A model that cannot be exported as asked; nothing is left on disk."""
+
+
+class GateError(ExportError):
+    """A back end computed a word that differs from the model description."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GateReport:
+    """A gate that was passed: every one of `words` output words on `rows` rows was equal."""
+
+    rows: int
+    words: int
+    seed: int
+    seconds: float
+    differing_words: int = 0
+
+
+def gate_rows(description: ModelDescription, *, rows: np.ndarray | None = None, min_rows: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Rows to compare on: real data, words at and beyond every input limit, and uniformly random words.
+
+    Args:
+      description: the model; `description.sample` is part of the rows.
+      rows: more data, (n, *input shape).
+      min_rows: at least this many rows in all, of which at least half are random words.
+      seed: of the random words.
+    Returns:
+      float64 (n, *input shape), finite. The formats are those of the quantizers that read the input; every element visits its least and
+      greatest word, one step and half a step beyond, ties, zero, all at once and each alone among random neighbours.
+    """
+    (source,) = description.inputs
+    rng = np.random.default_rng(seed)
+    data = [np.asarray(r, np.float64).reshape(-1, *source.shape) for r in (description.sample, rows) if r is not None]
+    readers = [op for op in description.operations if isinstance(op, Quantize) and source.name in op.inputs]
+    directed = [_directed_rows(reader, rng) for reader in readers]
+    count = max(min_rows // 2, min_rows - sum(len(r) for r in data + directed))
+    random = [_random_rows(reader, rng, -(-count // len(readers))) for reader in readers]
+    return np.concatenate([*data, *directed, *random])
+
+
+def _limits(reader: Quantize) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least and greatest word and the step of each element, float64; a constant element plays a number of 3 bits."""
+    low, high = (v.astype(np.float64) for v in reader.limits())
+    dead = reader.bits <= 0
+    step = np.ldexp(1.0, np.where(dead, 0, reader.f).astype(np.int64))
+    return np.where(dead, -4.0, low), np.where(dead, 3.0, high), 1.0 / step
+
+
+def _directed_rows(reader: Quantize, rng: np.random.Generator) -> np.ndarray:
+    low, high, step = (v.ravel() for v in _limits(reader))
+    zero = np.zeros_like(low)
+    special = np.stack(
+        [low + d for d in (-1, -0.5, 0, 0.5)] + [zero + d for d in (-1, -0.5, -0.125, 0, 0.125, 0.5, 1, 1.5)] + [high + d for d in (0, 0.5, 1)]
+    )
+    corners = special[rng.integers(len(special), size=(512, len(low))), np.arange(len(low))]
+    which, element = np.divmod(np.arange(special.size), len(low))
+    if special.size > MAX_DIRECTED_ROWS:
+        chosen = rng.choice(special.size, MAX_DIRECTED_ROWS, replace=False)
+        which, element = which[chosen], element[chosen]
+    alone = _random_words(low, high, 0, rng, len(which))
+    alone[np.arange(len(which)), element] = special[which, element]
+    return (np.concatenate([special, corners, alone]) * step).reshape(-1, *reader.shape)
+
+
+def _random_rows(reader: Quantize, rng: np.random.Generator, count: int) -> np.ndarray:
+    """A third on the grid, a third between grid points and a little outside, a third up to twice outside."""
+    low, high, step = (v.ravel() for v in _limits(reader))
+    third = -(-count // 3)
+    inside = _random_words(low, high, 0, rng, third)
+    between = _random_words(low - 1, high + 1, EXTRA_BITS, rng, third)
+    outside = _random_words(2 * low - 1, 2 * high + 1, EXTRA_BITS, rng, third)
+    return (np.concatenate([inside, between, outside]) * step).reshape(-1, *reader.shape)
+
+
+def _random_words(low, high, extra_bits: int, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Uniform multiples of ``2**-extra_bits`` within [low, high]."""
+    scale = 2.0**extra_bits
+    return low + np.floor(rng.random((count, len(low))) * ((high - low) * scale + 1)) / scale
+
+
+def to_words(values: np.ndarray, grid: Grid) -> np.ndarray:
+    """Values as numbers of steps of `grid`, float64; a fraction is left where a value is not on the grid."""
+    return np.ldexp(np.asarray(values, np.float64).reshape(-1, *grid.f.shape), grid.f.astype(np.int64))
+
+
+def check_words(description: ModelDescription, x: np.ndarray, words: tuple[np.ndarray, ...], *, tool: str) -> int:
+    """Compare the output words of a back end with the description's own.
+
+    Args:
+      description: the judge.
+      x: rows (n, *input shape).
+      words: for each output (n, *shape), in steps of its grid (see `to_words`).
+      tool: name of the back end, for the message.
+    Returns: number of words compared.
+    Raises: GateError with the first difference: output, index, row, both words and values, and the number of differing words.
+    """
+    expected = description.integers(x)
+    wrong, total = [], 0
+    for name, got in zip(description.outputs, words, strict=True):
+        want = expected[name]
+        if got.shape != want.shape:
+            raise GateError(f"{tool} gave output {name!r} the shape {got.shape}, the model description has {want.shape}")
+        wrong.append(np.argwhere(got != want))
+        total += want.size
+    count = sum(map(len, wrong))
+    if count:
+        first = next(n for n, where in enumerate(wrong) if len(where))
+        name, (row, *index) = description.outputs[first], wrong[first][0].tolist()
+        f = int(description.grids[name].f[tuple(index)])
+        want, got = (v[(row, *index)] for v in (expected[name], words[first]))
+        raise GateError(
+            f"{tool} differs from the model in {count} of {total} output words; first: output {name!r} index {index} row {row} should be "
+            f"the word {int(want)} (value {int(want) * 2.0**-f!r}), {tool} has {float(got):.17g} (value {float(got) * 2.0**-f!r}), f={f}"
+        )
+    return total

@@ -1,0 +1,99 @@
+"""The hls4ml export from a YAML file with hls4ml's own keys, plus `HGQModel`: the folder of a model description.
+
+    HGQModel: jets            # both folders are relative to the file
+    OutputDir: jets_hls
+    Backend: Vitis
+    ClockPeriod: 5
+    HLSConfig:
+      Model:
+        Strategy: distributed_arithmetic
+"""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax.export.gate import ExportError
+from hgqjax.export.hls4ml import Project, to_hls4ml
+from hgqjax.export.model import ModelDescription
+
+_TOP = {
+    "OutputDir": "output_dir",
+    "ProjectName": "project_name",
+    "Backend": "backend",
+    "Part": "part",
+    "ClockPeriod": "clock_ns",
+    "IOType": "io_type",
+}
+_MODEL = {"Strategy": "strategy", "ReuseFactor": "reuse_factor"}
+_IGNORED = "Precision"
+"""hls4ml wants a default precision; nothing of an exported model uses it, every type is exact and comes from the description."""
+
+
+def write_config(path: str | os.PathLike, *, model: str | os.PathLike, output_dir: str | os.PathLike, **arguments: Any) -> None:
+    """Write the YAML file of an export.
+
+    Args:
+      path: the file; must not exist.
+      model: folder of the description (`ModelDescription.save`), absolute or relative to the file.
+      output_dir: of the project, absolute or relative to the file.
+      arguments: backend, part, clock_ns, io_type, strategy, project_name, reuse_factor; as in `to_hls4ml`, with its defaults.
+    """
+    yaml = _yaml()
+    defaults = {name: p.default for name, p in inspect.signature(to_hls4ml).parameters.items()}
+    unknown = set(arguments) - {*_TOP.values(), *_MODEL.values()}
+    if unknown:
+        raise ExportError(f"{min(unknown)!r} is no setting of an export; there are {', '.join([*_TOP.values(), *_MODEL.values()])}")
+    values = defaults | arguments | {"output_dir": os.fspath(output_dir)}
+    config = {"HGQModel": os.fspath(model)} | {key: values[name] for key, name in _TOP.items()}
+    config["HLSConfig"] = {"Model": {_IGNORED: "ap_fixed<16,6>"} | {key: values[name] for key, name in _MODEL.items()}}
+    with open(path, "x") as file:
+        yaml.safe_dump(config, file, sort_keys=False)
+
+
+def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
+    """The folder of the description and the arguments of `to_hls4ml` that a YAML file asks for.
+
+    Raises: ExportError naming the key that is unknown or missing.
+    """
+    path = Path(path)
+    config = _yaml().safe_load(path.read_text())
+    _check_keys(path, config, "", ("HGQModel", *_TOP, "HLSConfig"))
+    hls = config.get("HLSConfig") or {}
+    _check_keys(path, hls, "HLSConfig.", ("Model",))
+    model = hls.get("Model") or {}
+    _check_keys(path, model, "HLSConfig.Model.", (*_MODEL, _IGNORED))
+    for key in ("HGQModel", "OutputDir"):
+        if key not in config:
+            raise ExportError(f"{path} has no key {key}")
+    arguments = {name: config[key] for key, name in _TOP.items() if key in config}
+    arguments |= {name: model[key] for key, name in _MODEL.items() if key in model}
+    arguments["output_dir"] = path.parent / arguments["output_dir"]
+    return path.parent / config["HGQModel"], arguments
+
+
+def export_from_config(
+    path: str | os.PathLike, *, rows: np.ndarray | None = None, verify: bool = True, min_rows: int = 10_000, seed: int = 0
+) -> Project:
+    """Export as a YAML file says: the conversion and the gate of `to_hls4ml`, to which the other arguments go."""
+    folder, arguments = read_config(path)
+    return to_hls4ml(ModelDescription.load(folder), **arguments, rows=rows, verify=verify, min_rows=min_rows, seed=seed)
+
+
+def _check_keys(path: Path, found: Any, prefix: str, legal: tuple[str, ...]):
+    if not isinstance(found, dict):
+        raise ExportError(f"{path}: {prefix.rstrip('.') or 'the file'} is not a table of keys and values")
+    for key in found:
+        if key not in legal:
+            raise ExportError(f"{path}: unknown key {prefix}{key}; legal are {', '.join(prefix + name for name in legal)}")
+
+
+def _yaml():
+    try:
+        import yaml
+    except ImportError:
+        raise ExportError("PyYAML, which comes with hls4ml, is not installed; pip install 'hgqjax[hls4ml]'") from None
+    return yaml

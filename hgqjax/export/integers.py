@@ -1,0 +1,97 @@
+"""Exact integer arithmetic on numpy arrays: int64 where it cannot overflow, Python ints (dtype object) where it could."""
+
+import numpy as np
+
+SAFE_BITS = 61  # magnitudes below 2**61 leave int64 room for a sum and a rounding offset
+
+
+def _magnitude_bits(m: np.ndarray) -> int:
+    if m.size == 0:
+        return 0
+    return max(int(m.max()).bit_length(), int(m.min()).bit_length())
+
+
+def narrow(m: np.ndarray) -> np.ndarray:
+    """The same whole numbers as int64 when they fit, else unchanged."""
+    return m.astype(np.int64) if m.dtype == object and _magnitude_bits(m) <= SAFE_BITS else m
+
+
+def shift_left(m: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """``m * 2**n`` for whole ``n >= 0``, exact.
+
+    >>> shift_left(np.array([3]), np.array([70]))[0] == 3 * 2**70
+    True
+    """
+    n = np.asarray(n)
+    if np.any(n < 0):
+        raise ArithmeticError("a left shift by a negative count would lose bits")
+    if m.dtype != object and _magnitude_bits(m) + int(n.max(initial=0)) <= SAFE_BITS:
+        return m << n
+    return np.asarray(m.astype(object) << n.astype(object), object)
+
+
+def round_to_grid(m: np.ndarray, f_from: np.ndarray, f_to: np.ndarray, rounding: str) -> np.ndarray:
+    """Whole numbers on the grid ``2**-f_to`` nearest to ``m * 2**-f_from``: RND half up, TRN down, RND_CONV half to even.
+
+    >>> round_to_grid(np.array([-5, 5]), np.array([1, 1]), np.array([0, 0]), "RND")
+    array([-2,  3])
+    """
+    drop = np.asarray(f_from, np.int64) - np.asarray(f_to, np.int64)
+    m = shift_left(m, np.maximum(-drop, 0))
+    drop = np.maximum(drop, 0)
+    if m.dtype != object:
+        drop = np.minimum(drop, SAFE_BITS)  # beyond, all that is left is the sign
+    else:
+        drop = drop.astype(object)
+    floor = m >> drop
+    if rounding == "TRN":
+        return narrow(floor)
+    rest = m - (floor << drop)
+    half = (1 << drop) >> 1  # 0 where nothing is dropped
+    if rounding == "RND":
+        up = (rest >= half) & (drop > 0)
+    elif rounding == "RND_CONV":
+        up = ((rest > half) | (rest == half) & (floor & 1 == 1)) & (drop > 0)
+    else:
+        raise ValueError(f"rounding is {rounding!r}; hardware has RND, TRN and RND_CONV")
+    return narrow(floor + up.astype(floor.dtype))
+
+
+def overflow(m: np.ndarray, mode: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Brings whole numbers into ``[low, high]``: modulo ``high - low + 1`` for WRAP, else by clipping.
+
+    >>> overflow(np.array([5]), "WRAP", np.array([-4]), np.array([3]))
+    array([-3])
+    """
+    low, high = narrow(np.asarray(low)), narrow(np.asarray(high))
+    if object in (m.dtype, low.dtype, high.dtype):
+        m, low, high = (v.astype(object) for v in (m, low, high))
+    if mode == "WRAP":
+        return narrow(np.asarray((m - low) % (high - low + 1) + low))
+    return narrow(np.asarray(np.minimum(np.maximum(m, low), high)))
+
+
+def quantize_floats(x: np.ndarray, f: np.ndarray, rounding: str, mode: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Float rows to whole numbers on the grid ``2**-f``, exact for every finite float64.
+
+    A value far outside is first brought near (modulo, exact by fmod, or clipped), so that no integer type is too small.
+    """
+    span = (high - low + 1).astype(np.float64)  # a power of two, or that less one (SAT_SYM): only WRAP divides by it
+    v = np.ldexp(x, f)
+    if not np.all(np.isfinite(v)):
+        raise ValueError("an input is so large that its shift by f overflows float64")
+    if mode == "WRAP":
+        v = np.fmod(v, span)
+    else:
+        v = np.clip(v, low.astype(np.float64) - 1, high.astype(np.float64) + 1)
+    floor = np.floor(v)
+    rest = v - floor
+    if rounding == "RND":
+        up = rest >= 0.5
+    elif rounding == "RND_CONV":
+        up = (rest > 0.5) | (rest == 0.5) & (np.mod(floor, 2) == 1)
+    elif rounding == "TRN":
+        up = np.zeros_like(rest, bool)
+    else:
+        raise ValueError(f"rounding is {rounding!r}; hardware has RND, TRN and RND_CONV")
+    return overflow(floor.astype(np.int64) + up, mode, low, high)

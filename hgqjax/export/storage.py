@@ -1,0 +1,114 @@
+"""A model description on disk: a folder with description.json, and arrays.npz whose checksum the json holds."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax.export.model import KINDS, Constant, DescriptionError, ModelDescription, Operation
+
+FORMAT, VERSION = "hgqjax-model", 1
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill that appears at `path` only when the block ends well; until then it has a temporary name beside it.
+
+    Raises FileExistsError where `path` exists, and removes the temporary folder when the block fails.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; name a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def save(model: ModelDescription, path: str | Path) -> None:
+    """Writes the folder `path`; nothing is left behind when it fails."""
+    arrays: dict[str, np.ndarray] = {}
+    operations = [_to_json(op, arrays) for op in model.operations]
+    if model.sample is not None:
+        arrays["sample"] = model.sample
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": model.name,
+        "arrays_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "operations": operations,
+        "outputs": list(model.outputs),
+        "metadata": model.metadata,
+    }
+    with new_folder(path) as folder:
+        (folder / "arrays.npz").write_bytes(buffer.getvalue())
+        (folder / "description.json").write_text(json.dumps(header, indent=1) + "\n")
+
+
+def load(path: str | Path) -> ModelDescription:
+    """Reads the folder `path`; raises DescriptionError, with the reason, where it is not a sound description."""
+    path = Path(path)
+    try:
+        header = json.loads((path / "description.json").read_text())
+        raw = (path / "arrays.npz").read_bytes()
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DescriptionError(f"{path} is not a model description: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
+        raise DescriptionError(f"{path}/description.json is not {FORMAT} version {VERSION}")
+    if hashlib.sha256(raw).hexdigest() != header.get("arrays_sha256"):
+        raise DescriptionError(f"{path}/arrays.npz does not have the checksum that description.json names; the file was damaged or changed")
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as npz:
+            arrays = {key: npz[key] for key in npz.files}
+        operations = tuple(_from_json(entry, arrays) for entry in header["operations"])
+        return ModelDescription(
+            name=header["name"],
+            operations=operations,
+            outputs=tuple(header["outputs"]),
+            sample=arrays.get("sample"),
+            metadata=header["metadata"],
+        )
+    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DescriptionError(f"{path}/description.json does not fit its format: {error!r}") from error
+
+
+def _to_json(op: Operation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"kind": op.kind}
+    for field in dataclasses.fields(op):
+        value, key = getattr(op, field.name), f"{op.name}/{field.name}"
+        if isinstance(value, np.ndarray):
+            arrays[key], value = value, {"array": key}
+        elif isinstance(value, Constant):
+            arrays |= {f"{key}/{part.name}": getattr(value, part.name) for part in dataclasses.fields(Constant)}
+            value = {"constant": key}
+        entry[field.name] = list(value) if isinstance(value, tuple) else value
+    return entry
+
+
+def _from_json(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Operation:
+    cls = KINDS[entry["kind"]]
+    values = {}
+    for name, value in entry.items():
+        if isinstance(value, dict) and "array" in value:
+            value = arrays[value["array"]]
+        elif isinstance(value, dict):
+            value = Constant(*(arrays[f"{value['constant']}/{part.name}"] for part in dataclasses.fields(Constant)))
+        if name != "kind":
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)

@@ -1,0 +1,202 @@
+"""Fixed-point arithmetic on floats: exact powers of two, rounding, overflow and `quantize` with its one gradient rule.
+
+A number has `k` sign bits (0 or 1), `i` integer bits without the sign and `f` fractional bits; its step is ``2**-f``. Widths are
+arrays of whole numbers, negative ones included, and may be traced: one compilation serves every width.
+"""
+
+import functools
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+Rounding = Literal["RND", "TRN", "RND_CONV", "S_RND"]
+Overflow = Literal["WRAP", "SAT", "SAT_SYM"]
+LN2 = 0.6931471805599453
+
+
+def check_modes(rounding: str, overflow: str) -> None:
+    """Raises ValueError, naming the legal choices, unless both modes exist."""
+    for argument, value, legal in (("rounding", rounding, Rounding), ("overflow", overflow, Overflow)):
+        if value not in get_args(legal):
+            raise ValueError(f"{argument} is {value!r}; legal are {', '.join(get_args(legal))}")
+
+
+def pow2(n: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """``2**n`` for whole `n`, exact (`exp2` is not, on several back ends).
+
+    >>> float(pow2(jnp.float32(-3.0)))
+    0.125
+    """
+    return jnp.ldexp(jnp.ones_like(n), n.astype(jnp.int32))
+
+
+def exponent(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Smallest whole `e` with ``|x| < 2**e`` (that is ``floor(log2|x|) + 1``), exact; 0 for x = 0.
+
+    >>> [float(exponent(jnp.float32(v))) for v in (0.5, 0.99, 1.0)]
+    [0.0, 0.0, 1.0]
+    """
+    return jnp.frexp(lax.stop_gradient(x))[1].astype(x.dtype)
+
+
+@jax.custom_jvp
+def round_ste(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Nearest whole number, ties to even; the gradient passes straight through.
+
+    >>> float(round_ste(jnp.float32(2.6))), float(jax.grad(round_ste)(2.6))
+    (3.0, 1.0)
+    """
+    return jnp.round(x)
+
+
+@round_ste.defjvp
+def _round_ste_jvp(primals, tangents):
+    return jnp.round(primals[0]), tangents[0]
+
+
+def round_to_integer(v: Float[Array, "*s"], rounding: Rounding, key: Array | None = None) -> Float[Array, "*s"]:
+    """Rounds `v` to whole numbers: RND half up, TRN down, RND_CONV half to even, S_RND up with probability ``v - floor(v)``.
+
+    RND tests the remainder: ``floor(v + 0.5)`` is wrong one ulp below a tie.
+
+    >>> [float(round_to_integer(jnp.float32(-2.5), mode)) for mode in ("RND", "TRN", "RND_CONV")]
+    [-2.0, -3.0, -2.0]
+    """
+    if rounding == "RND_CONV":
+        return jnp.round(v)
+    down = jnp.floor(v)
+    if rounding == "TRN":
+        return down
+    if rounding == "RND":
+        return down + (v - down >= 0.5).astype(v.dtype)
+    if key is None:
+        raise ValueError("rounding S_RND needs key=, a jax.random key")
+    return down + (jax.random.uniform(key, v.shape, v.dtype) < v - down).astype(v.dtype)
+
+
+def limits(k: Float[Array, "..."], i: Float[Array, "..."], f: Float[Array, "..."], overflow: Overflow):
+    """Least and greatest value of the format: ``[-k 2**i, 2**i - 2**-f]``; SAT_SYM: ``-k`` times the greatest.
+
+    Where ``i + f < 0`` the limits are those of ``i = -f``, so that the greatest value is never negative.
+    """
+    top = pow2(jnp.maximum(i, -f))
+    high = top - pow2(-f)
+    return -k * (high if overflow == "SAT_SYM" else top), high
+
+
+def _wrap(m: Float[Array, "*s"], k: Float[Array, "..."], bits: Float[Array, "..."]) -> Float[Array, "*s"]:
+    """Whole number `m` modulo ``2**bits``, into ``[-k 2**(bits-1), ...)``; each operation here is exact in floating point."""
+    modulus = pow2(bits)
+    m = m - jnp.trunc(m * pow2(-bits)) * modulus
+    half = jnp.where(k > 0, modulus * 0.5, modulus)
+    m = jnp.where(m >= half, m - modulus, m)
+    return jnp.where(m < half - modulus, m + modulus, m)
+
+
+def _forward(x, k, i, f, key, rounding, overflow, wrapped):
+    if overflow != "WRAP":
+        low, high = limits(k, i, f, overflow)
+        x = jnp.clip(x, low, high)
+    m = round_to_integer(x * pow2(f), rounding, key)
+    if not wrapped:
+        return m * pow2(-f)
+    bits = k + i + f
+    if overflow == "WRAP":
+        m = _wrap(m, k, jnp.maximum(bits, 0.0))
+    return jnp.where(bits > 0, m * pow2(-f), jnp.zeros_like(m))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _quantize(x, k, i, f, key, rounding, overflow, wrapped):
+    return _forward(x, k, i, f, key, rounding, overflow, wrapped)
+
+
+def _quantize_fwd(x, k, i, f, key, rounding, overflow, wrapped):
+    q = _forward(x, k, i, f, key, rounding, overflow, wrapped)
+    if overflow == "WRAP":  # only the residual is needed
+        return q, (x - q, None, k, i, f)
+    return q, (x - q, x, k, i, f)
+
+
+def _quantize_bwd(rounding, overflow, wrapped, residuals, g):
+    error, x, k, i, f = residuals
+    g_f = LN2 * error * g
+    if overflow == "WRAP":
+        return g, jnp.zeros_like(k), _sum_to(jnp.zeros_like(g), i), _sum_to(g_f, f), None
+    low, high = limits(k, i, f, overflow)
+    above, below = x > high, x < low
+    top = LN2 * pow2(jnp.maximum(i, -f))  # d high / d i
+    step = LN2 * pow2(-f)  # d high / d f
+    zero = jnp.zeros_like(g)
+    g_i = jnp.where(above, g * top, jnp.where(below, -g * k * top, zero))
+    below_f = -g * k * step if overflow == "SAT_SYM" else zero
+    g_f = jnp.where(above, g * step, jnp.where(below, below_f, g_f))
+    return jnp.where(above | below, zero, g), jnp.zeros_like(k), _sum_to(g_i, i), _sum_to(g_f, f), None
+
+
+def _sum_to(g, like):
+    """Adjoint of broadcasting `like` to the shape of `g` (equal ranks)."""
+    axes = tuple(a for a, (n, m) in enumerate(zip(g.shape, like.shape, strict=True)) if n != m)
+    return jnp.sum(g, axis=axes, keepdims=True) if axes else g
+
+
+_quantize.defvjp(_quantize_fwd, _quantize_bwd)
+
+
+def quantize(x, k, i, f, rounding: Rounding = "RND", overflow: Overflow = "WRAP", *, key: Int[Array, "..."] | Array | None = None):
+    r"""Rounds `x` to the grid of step :math:`2^{-f}`, then (WRAP) or before (SAT, SAT_SYM) brings it into the range. Bit-exact.
+
+    SAT: :math:`[-k 2^i, 2^i - 2^{-f}]`, SAT_SYM: :math:`\pm(2^i - 2^{-f})`, WRAP: modulo :math:`2^{k+i}` into the SAT range.
+
+    Args:
+      x: values, any shape, float32 or float64.
+      k: sign bits, 0 or 1. i: integer bits without the sign. f: fractional bits. Whole numbers, any sign, traced or not, that
+        broadcast against `x`; ``|f|`` and ``|i|`` up to 60 are exact while the result fits the float's significand.
+      rounding: RND half up, TRN toward minus infinity, RND_CONV half to even, S_RND stochastic (needs `key`).
+      overflow: WRAP, SAT or SAT_SYM.
+
+    Where ``k + i + f <= 0`` the result is 0, whatever x. NaN stays NaN otherwise; an infinity saturates (SAT, SAT_SYM) or becomes
+    NaN (WRAP), so that neither hides in a training run.
+
+    Gradients: dq/dx = 1 in range, 0 where saturated; dq/df = ln2 (x - q) in range; where saturated the gradients of the limit:
+    dq/di = ln2 2**i above, -k ln2 2**i below, dq/df = ln2 2**-f above (and -k times that below for SAT_SYM). WRAP has no limit: its
+    gradient is the in-range one everywhere and none for i. Widths that were broadcast receive the sum over their group.
+
+    Raises: ValueError for an unknown mode, for shapes that do not broadcast to that of `x`.
+    Source: Sun et al. (HGQ), arXiv:2405.00645, and facts on its implementation in the project's notes.
+
+    >>> [float(quantize(v, 1, 1, 1)) for v in (0.75, 1.7, 1.8)]
+    [1.0, 1.5, -2.0]
+    """
+    return _apply(x, k, i, f, rounding, overflow, key, True)
+
+
+def quantize_unwrapped(x, k, i, f, rounding: Rounding = "RND", overflow: Overflow = "WRAP", *, key=None):
+    """`quantize` without the modulo of WRAP and without the zero of formats that have no bits: what WRAP layers train with.
+
+    While training, the range follows the data (`ranges`), so that a wrap cannot happen on the rows seen; a value too small for its
+    grid rounds to 0 and keeps its gradient ln2 x on f, so that a pruned value can come back. SAT and SAT_SYM are as in `quantize`.
+
+    >>> float(quantize_unwrapped(1.8, 1, 1, 1))
+    2.0
+    """
+    return _apply(x, k, i, f, rounding, overflow, key, False)
+
+
+def _apply(x, k, i, f, rounding, overflow, key, wrapped):
+    check_modes(rounding, overflow)
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype}; a float array is needed")
+    widths = [_like(x, name, width) for name, width in (("k", k), ("i", i), ("f", f))]
+    return _quantize(x, *widths, key, rounding, overflow, wrapped)
+
+
+def _like(x, name, width):
+    width = jnp.asarray(width).astype(x.dtype)
+    if width.ndim > x.ndim or any(n not in (1, m) for n, m in zip(width.shape[::-1], x.shape[::-1], strict=False)):
+        raise ValueError(f"{name} has shape {width.shape}, which does not broadcast to the shape {x.shape} of x")
+    return width.reshape((1,) * (x.ndim - width.ndim) + width.shape)

@@ -1,0 +1,112 @@
+"""What every layer is: an nnx module that computes, names its operations, and describes itself for hardware."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol, Self
+
+import jax
+from flax import nnx
+
+from hgqjax.quantizers import Format
+
+
+class BitWidth(nnx.Variable):
+    """A trained bit-width; not a subclass of nnx.Param, so that the two can be told apart."""
+
+
+class Observed(nnx.Variable):
+    """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
+
+
+class SymbolicGraph(Protocol):
+    """What `hgqjax.export.describe` passes through the model; each method adds an operation and returns its result.
+
+    Constants come as float arrays on the grids of their formats; `overflow` is that of the quantizer.
+    """
+
+    def quantize(self, x: "Symbol", name: str, fmt: Format, rounding: str, overflow: str) -> "Symbol": ...
+
+    def dense(self, x: "Symbol", name: str, kernel: Any, kernel_format: Format, bias: Any, bias_format: Format | None) -> "Symbol": ...
+
+    def relu(self, x: "Symbol", name: str) -> "Symbol": ...
+
+    def name_of(self, module: nnx.Module) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Symbol:
+    """The result of an operation while a model is described: a name and a shape without the batch axis, no numbers."""
+
+    graph: SymbolicGraph
+    name: str
+    shape: tuple[int, ...]
+
+    def __jax_array__(self):
+        raise TypeError(f"the result {self.name!r} was used in a jax function that has no hardware description; use hgqjax.layers there")
+
+    def _refuse(self, *_):
+        raise TypeError(f"arithmetic on the result {self.name!r} has no hardware description; use hgqjax.layers there")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = __neg__ = __getitem__ = _refuse
+
+
+class Module(nnx.Module):
+    """Base of quantized models, free-form ones too: subclass it, hold layers as attributes, call them in `__call__`.
+
+    Three ways to run, set for the whole model: `train()` (batch statistics, ranges are observed, WRAP does not wrap), `observing()`
+    (frozen statistics, ranges are observed: for calibration) and `eval()` (all frozen, bit-exact). A call changes ranges and statistics
+    only in the first two.
+    """
+
+    def train(self, **attributes) -> Self | None:
+        """Sets training: batch statistics, ranges observed."""
+        return super().train(observe=True, **attributes)
+
+    def eval(self, **attributes) -> Self | None:
+        """Sets evaluation: bit-exact, nothing changes."""
+        return super().eval(observe=False, **attributes)
+
+    def observing(self) -> None:
+        """Sets calibration: frozen statistics, ranges observed."""
+        super().eval(observe=True)
+
+    def named(self, kind: type) -> Iterator[tuple[str, Any]]:
+        """(name, module) for each submodule of class `kind`; the name is the attribute path joined by underscores."""
+        for path, node in sorted(nnx.iter_graph(self), key=lambda item: tuple(map(_order, item[0]))):
+            if isinstance(node, kind):
+                yield "_".join(map(str, path)) or "model", node
+
+    def operations_cost(self) -> dict[str, Any]:
+        """Multiplying operations of each layer with the formats in force; what `hgqjax.resources.ebops` reads."""
+        costs = {}
+        for name, layer in self.named(Layer):
+            cost = layer.cost()
+            if cost is not None:
+                costs[name] = cost
+        return costs
+
+
+def _order(step: Any) -> tuple:
+    """Sorts layer_2 before layer_10."""
+    head, _, tail = str(step).rpartition("_")
+    return (head, int(tail)) if tail.isdigit() else (str(step), -1)
+
+
+class Layer(Module):
+    """One operation with its quantizers. A new layer writes `forward`, `describe` and, when it multiplies, `cost`."""
+
+    def __call__(self, x):
+        return self.describe(x) if isinstance(x, Symbol) else self.forward(x)
+
+    @abc.abstractmethod
+    def forward(self, x: jax.Array) -> jax.Array:
+        """The result for rows `x` (rows, *shape)."""
+
+    @abc.abstractmethod
+    def describe(self, x: Symbol) -> Symbol:
+        """Adds this layer's operations, with frozen constants and formats, to ``x.graph``."""
+
+    def cost(self) -> Any | None:
+        """The multiplying operation for the cost models, None when there is none."""
+        return None

@@ -1,0 +1,25 @@
+"""Activation functions that hardware has without a table."""
+
+import jax
+import jax.numpy as jnp
+
+from hgqjax.layers._base import Symbol
+
+
+def relu(x: jax.Array | Symbol) -> jax.Array | Symbol:
+    """``max(x, 0)``; gradient 0 at 0. Of an array, or of a layer's result while a model is described.
+
+    >>> relu(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return x.graph.relu(x, f"{x.name}_relu") if isinstance(x, Symbol) else jax.nn.relu(x)
+
+
+ACTIVATIONS = {None: lambda x: x, "relu": relu}
+
+
+def activation(name: str | None):
+    """The activation called `name`; raises ValueError, naming the legal ones."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}; legal are None and 'relu'")
+    return ACTIVATIONS[name]

@@ -1,0 +1,65 @@
+"""Whole-model functions on the quantizers: start widths from data, observe ranges, limit and sum widths."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from hgqjax.layers._base import Module, Observed
+from hgqjax.layers.quantize import Quantize, _Quantizer
+
+
+def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
+    """Starts the widths of every activation quantizer from the rows `x` that reach it, layer by layer, in training mode.
+
+    Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges and batch statistics.
+    """
+    model.train()
+    model.set_attributes(Quantize, adapting=True)
+    model(x)
+    model.set_attributes(Quantize, adapting=False)
+
+
+def calibrate(model: Module, x: Float[Array, "rows ..."], batch: int = 65536) -> Module:
+    """A frozen copy of `model` whose ranges are exactly those of the rows `x`: what a WRAP format is then sure to hold.
+
+    Statistics of batch norms stay. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
+    """
+    model = nnx.clone(model)
+    model.observing()
+    for _, quantizer in model.named(_Quantizer):
+        quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
+    decays = [(q, q.decay_bits) for _, q in model.named(Quantize)]
+    for q, _ in decays:
+        q.decay_bits = 0.0
+    graphdef, seen, rest = nnx.split(model, Observed, ...)
+
+    @jax.jit
+    def observe(seen, rows):
+        frozen = nnx.merge(graphdef, seen, rest)
+        frozen(rows)
+        return nnx.state(frozen, Observed)
+
+    for start in range(0, len(x), batch):
+        seen = observe(seen, jnp.asarray(x[start : start + batch]))
+    nnx.update(model, seen)
+    for q, decay in decays:
+        q.decay_bits = decay
+    model.eval()
+    return model
+
+
+def clip_widths(model: Module) -> None:
+    """Brings every width of `model` into the limits of its quantizer; the training step calls it after each update."""
+    for _, quantizer in model.named(_Quantizer):
+        quantizer.clip()
+
+
+def regularizer_bits(model: Module) -> Float[Array, ""]:
+    """Sum of the magnitude bits of all widths (each shared one once), for the gamma term: keeps bits that nothing needs from floating."""
+    total = jnp.zeros(())
+    for _, quantizer in model.named(_Quantizer):
+        fmt = quantizer.format()
+        bits = fmt.i + fmt.f
+        total = total + jnp.sum(jnp.where(bits > 0, bits, 0.0))
+    return total

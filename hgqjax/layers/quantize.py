@@ -1,0 +1,128 @@
+"""Quantizers as modules: of activations, and inside layers of weights."""
+
+import jax.numpy as jnp
+
+from hgqjax import granularity as granularity_
+from hgqjax import ranges
+from hgqjax.layers._base import BitWidth, Layer, Observed, Symbol
+from hgqjax.quantizers import AbstractQuantizer, Format, Kif
+from hgqjax.resources import Signal
+
+ACTIVATION = Kif(i0=2.0, f0=4.0)
+WEIGHT = Kif(b0=4.0)
+
+
+class _Quantizer(Layer):
+    """Trained widths and observed range of one tensor."""
+
+    def _setup(self, shape, widths_shape, quantizer, sample):
+        if quantizer.rounding == "S_RND":
+            raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
+        self.shape, self.quantizer = tuple(shape), quantizer
+        self.observe = True
+        params = quantizer.init(widths_shape, sample=sample)
+        self.parameter_names = tuple(sorted(params))
+        self._set(params)
+        empty = ranges.empty(widths_shape) if sample is None else ranges.observe(sample, widths_shape)
+        self.low, self.high = Observed(empty.low), Observed(empty.high)
+
+    def _set(self, params):
+        for name, value in params.items():
+            if hasattr(self, name):
+                getattr(self, name)[...] = value
+            else:
+                setattr(self, name, BitWidth(value))
+
+    @property
+    def params(self):
+        """The trained widths, as the quantizer takes them."""
+        return {name: getattr(self, name)[...] for name in self.parameter_names}
+
+    @property
+    def range(self) -> ranges.Range:
+        """The range observed so far."""
+        return ranges.Range(self.low[...], self.high[...])
+
+    def _keep(self, seen: ranges.Range):
+        self.low[...], self.high[...] = seen
+
+    def format(self) -> Format:
+        """Format in force."""
+        return self.quantizer.format(self.params, self.range)
+
+    def clip(self):
+        """Brings the widths into their limits."""
+        self._set(self.quantizer.clip(self.params))
+
+
+
+class Quantize(_Quantizer):
+    r"""Quantizes activations of `shape` (no batch axis); the first of a model is its input quantizer.
+
+    With WRAP the integer bits follow the observed range: exactly what it needs after calibration; while training its extrema shrink by
+    ``2**-decay_bits`` a call, so that an outlier of early steps is forgotten.
+
+    Args:
+      shape: of one row.
+      quantizer: static choices; by default `Kif` with f = 4, RND, WRAP. `adapt` starts the widths from data.
+      granularity: "element", "channel" (last axis) or "tensor": which values share a width.
+      decay_bits: bits per training call, >= 0.
+
+    >>> layer = Quantize((2,), Kif(f0=1.0))
+    >>> layer(jnp.array([[0.3, 0.8]])).tolist()
+    [[0.5, 1.0]]
+    """
+
+    def __init__(self, shape, quantizer: AbstractQuantizer = ACTIVATION, granularity: granularity_.Granularity = "element", decay_bits=0.01):
+        if decay_bits < 0:
+            raise ValueError(f"decay_bits is {decay_bits}; a number of bits per call, at least 0, is needed")
+        self.decay_bits = float(decay_bits)
+        self.adapting = False
+        shape = tuple(shape)
+        self._setup(shape, (1, *granularity_.widths_shape(shape, granularity)), quantizer, None)
+
+    def forward(self, x):
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"x has rows of shape {x.shape[1:]}; this quantizer was made for {self.shape}")
+        if self.adapting:
+            self._set(self.quantizer.init(self.low[...].shape, sample=x))
+        if not self.observe:
+            return self.quantizer.quantize(x, self.params, ranges=self.range)
+        self._keep(ranges.update(self.range, x.astype(self.low[...].dtype), self.decay_bits))
+        return self.quantizer.quantize_unwrapped(x, self.params, ranges=self.range)
+
+    def signal(self) -> Signal:
+        """What the cost models read."""
+        return Signal(Format(*(v[0] for v in self.format())), self.quantizer.overflow, self.shape)
+
+    def describe(self, x: Symbol, name: str | None = None) -> Symbol:
+        fmt = Format(*(jnp.broadcast_to(v, (1, *self.shape))[0] for v in self.format()))
+        return x.graph.quantize(x, name or x.graph.name_of(self), fmt, self.quantizer.rounding, self.quantizer.overflow)
+
+
+class QuantizeWeight(_Quantizer):
+    """Quantizes a weight of `shape`; its range is always the weight's own, so that WRAP never wraps."""
+
+    def __init__(self, shape, quantizer: AbstractQuantizer = WEIGHT, granularity: granularity_.Granularity = "element", sample=None):
+        self._setup(shape, granularity_.widths_shape(tuple(shape), granularity), quantizer, sample)
+
+    def forward(self, x):
+        seen = ranges.observe(x, self.low[...].shape)
+        if self.observe:
+            self._keep(seen)
+        return self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
+
+    def signal(self) -> Signal:
+        """What the cost models read."""
+        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True)
+
+    def frozen(self, x):
+        """(bit-exact values, their format) of the weight `x`."""
+        seen = ranges.observe(x, self.low[...].shape)
+        fmt = Format(*(jnp.broadcast_to(v, self.shape) for v in self.quantizer.format(self.params, seen)))
+        return self.quantizer.quantize(x, self.params, ranges=seen), fmt
+
+    def describe(self, x: Symbol) -> Symbol:
+        raise TypeError("a weight quantizer is part of its layer; it describes nothing by itself")
+
+

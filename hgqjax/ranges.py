@@ -1,0 +1,68 @@
+"""Observed extrema of a signal, and the fewest integer bits that hold them: how WRAP quantizers get their range."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from hgqjax import fixed_point
+
+
+class Range(NamedTuple):
+    """Least and greatest value seen, 0 included: ``low <= 0 <= high``; one pair for each group that shares a width."""
+
+    low: Float[Array, "..."]
+    high: Float[Array, "..."]
+
+
+def empty(shape: tuple[int, ...]) -> Range:
+    """Nothing seen yet."""
+    return Range(jnp.zeros(shape), jnp.zeros(shape))
+
+
+def observe(x: Float[Array, "..."], shape: tuple[int, ...]) -> Range:
+    """Extrema of `x` over the axes where `shape`, which has the rank of `x`, is 1. No gradients.
+
+    >>> [float(v[0, 0]) for v in observe(jnp.array([[-1.0, 3.0]]), (1, 1))]
+    [-1.0, 3.0]
+    """
+    if len(shape) != x.ndim or any(n not in (1, m) for n, m in zip(shape, x.shape, strict=True)):
+        raise ValueError(f"shape is {shape}; it needs the rank of x, {x.shape}, with 1 on the axes that share a range")
+    axes = tuple(a for a, n in enumerate(shape) if n == 1)
+    x = lax.stop_gradient(x)
+    return Range(jnp.min(x, axes, keepdims=True, initial=0.0), jnp.max(x, axes, keepdims=True, initial=0.0))
+
+
+def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range:
+    """`old` widened to hold `x`, after its extrema shrank by ``2**-decay_bits``. 0 keeps all ever seen, infinity only `x`.
+
+    NaN in `x` makes the range NaN, so that it shows.
+
+    Source: HGQ2 lets integer bits decay by 0.01 a step, so that an early outlier is forgotten.
+
+    >>> float(update(Range(jnp.zeros((1,)), jnp.full((1,), 4.0)), jnp.array([1.0]), decay_bits=1.0).high[0])
+    2.0
+    """
+    new, keep = observe(x, old.low.shape), 2.0**-decay_bits
+    return Range(jnp.minimum(new.low, old.low * keep), jnp.maximum(new.high, old.high * keep))
+
+
+def integer_bits(seen: Range, f: Float[Array, "..."], rounding: fixed_point.Rounding):
+    """``(k, i)``: the sign bit and the fewest integer bits that hold the range after rounding to ``2**-f``; i = -f for {0}.
+
+    ``i = max(ceil(log2(-low)), floor(log2(high)) + 1)`` of the rounded extrema, exact by frexp. S_RND counts as rounding outward.
+
+    >>> [float(v) for v in integer_bits(Range(jnp.float32(-2.0), jnp.float32(1.9)), jnp.float32(1.0), "TRN")]
+    [1.0, 1.0]
+    """
+    if rounding == "S_RND":
+        low, high = (direction(v * fixed_point.pow2(f)) for direction, v in ((jnp.floor, seen.low), (jnp.ceil, seen.high)))
+    else:
+        low, high = (fixed_point.round_to_integer(v * fixed_point.pow2(f), rounding) for v in seen)
+    mantissa, exponent = jnp.frexp(-low)
+    below = jnp.where(mantissa == 0.5, exponent - 1, exponent)  # -2**n itself fits in n bits
+    above = jnp.frexp(high)[1]
+    least = jnp.zeros_like(above)  # in units of the step: no magnitude bits at all
+    bits = jnp.maximum(jnp.where(low < 0, below, least), jnp.where(high > 0, above, least))
+    return lax.stop_gradient((low < 0).astype(f.dtype)), lax.stop_gradient(bits.astype(f.dtype) - f)
