@@ -24,22 +24,39 @@ def check_modes(rounding: str, overflow: str) -> None:
             raise ValueError(f"{argument} is {value!r}; legal are {', '.join(get_args(legal))}")
 
 
+def _layout(dtype) -> tuple[int, int, type]:
+    """(fraction bits, exponent bias, integer type) of a float dtype."""
+    if dtype == jnp.float32:
+        return 23, 127, jnp.int32
+    if dtype == jnp.float64:
+        return 52, 1023, jnp.int64
+    raise ValueError(f"dtype is {dtype}; float32 or float64 is needed")
+
+
 def pow2(n: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """``2**n`` for whole `n`, exact (`exp2` is not, on several back ends).
+    """``2**n`` for whole `n`, exact: the exponent is written into the float's bits. `n` is limited to the normal floats, -126..127.
+
+    (`exp2`, `**` and `jnp.ldexp`, which calls `**`, are correct to rounding only, on some back ends.)
 
     >>> float(pow2(jnp.float32(-3.0)))
     0.125
     """
-    return jnp.ldexp(jnp.ones_like(n), n.astype(jnp.int32))
+    n = jnp.asarray(n)
+    fraction, bias, integer = _layout(n.dtype)
+    e = jnp.clip(n, 1 - bias, bias).astype(integer) + bias
+    return lax.bitcast_convert_type(e << fraction, n.dtype)
 
 
 def exponent(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Smallest whole `e` with ``|x| < 2**e`` (that is ``floor(log2|x|) + 1``), exact; 0 for x = 0.
+    """Smallest whole `e` with ``|x| < 2**e`` (that is ``floor(log2|x|) + 1``), exact; 0 for 0 and subnormal numbers. No gradient.
 
     >>> [float(exponent(jnp.float32(v))) for v in (0.5, 0.99, 1.0)]
     [0.0, 0.0, 1.0]
     """
-    return jnp.frexp(lax.stop_gradient(x))[1].astype(x.dtype)
+    x = lax.stop_gradient(jnp.asarray(x))
+    fraction, bias, integer = _layout(x.dtype)
+    e = (lax.bitcast_convert_type(jnp.abs(x), integer) >> fraction) + (1 - bias)
+    return jnp.where(jnp.abs(x) > 0, e, 0).astype(x.dtype)
 
 
 @jax.custom_jvp

@@ -18,7 +18,7 @@ class Range(NamedTuple):
 
 def empty(shape: tuple[int, ...]) -> Range:
     """Nothing seen yet."""
-    return Range(jnp.zeros(shape), jnp.zeros(shape))
+    return Range(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
 def observe(x: Float[Array, "..."], shape: tuple[int, ...]) -> Range:
@@ -51,7 +51,7 @@ def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range
 def integer_bits(seen: Range, f: Float[Array, "..."], rounding: fixed_point.Rounding):
     """``(k, i)``: the sign bit and the fewest integer bits that hold the range after rounding to ``2**-f``; i = -f for {0}.
 
-    ``i = max(ceil(log2(-low)), floor(log2(high)) + 1)`` of the rounded extrema, exact by frexp. S_RND counts as rounding outward.
+    ``i = max(ceil(log2(-low)), floor(log2(high)) + 1)`` of the rounded extrema, exact in floating point. S_RND counts as rounding outward.
 
     >>> [float(v) for v in integer_bits(Range(jnp.float32(-2.0), jnp.float32(1.9)), jnp.float32(1.0), "TRN")]
     [1.0, 1.0]
@@ -60,9 +60,9 @@ def integer_bits(seen: Range, f: Float[Array, "..."], rounding: fixed_point.Roun
         low, high = (direction(v * fixed_point.pow2(f)) for direction, v in ((jnp.floor, seen.low), (jnp.ceil, seen.high)))
     else:
         low, high = (fixed_point.round_to_integer(v * fixed_point.pow2(f), rounding) for v in seen)
-    mantissa, exponent = jnp.frexp(-low)
-    below = jnp.where(mantissa == 0.5, exponent - 1, exponent)  # -2**n itself fits in n bits
-    above = jnp.frexp(high)[1]
-    least = jnp.zeros_like(above)  # in units of the step: no magnitude bits at all
-    bits = jnp.maximum(jnp.where(low < 0, below, least), jnp.where(high > 0, above, least))
-    return lax.stop_gradient((low < 0).astype(f.dtype)), lax.stop_gradient(bits.astype(f.dtype) - f)
+    enclosing = fixed_point.exponent(low)
+    below = enclosing - (-low == fixed_point.pow2(enclosing - 1.0)).astype(f.dtype)  # -2**n itself fits in n bits
+    above = fixed_point.exponent(high)
+    zero = jnp.zeros_like(above)  # in units of the step: no magnitude bits at all
+    bits = jnp.maximum(jnp.where(low < 0, below, zero), jnp.where(high > 0, above, zero))
+    return lax.stop_gradient((low < 0).astype(f.dtype)), lax.stop_gradient(bits - f)

@@ -73,6 +73,7 @@ def _read_npz(path: pathlib.Path):
 
 def _is_zip(path: pathlib.Path) -> bool:
     try:
-        return zipfile.is_zipfile(path)
+        with path.open("rb") as file:
+            return zipfile.is_zipfile(file)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None

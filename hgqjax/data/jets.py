@@ -20,7 +20,7 @@ FILE = pathlib.Path(__file__).with_name("jets_resim.npz")
 NAME = "jets (re-simulated)"
 SOURCE = (
     "LHC jets re-simulated by the hgqjax project with Pythia 8 (scripts/simulate_jets.py) after the recipe of OpenML 42468, "
-    "not rows of that file"
+    "not rows of that file."
 )
 COPIED = {"d2_a1_b1_mmdt": "d2_b1_mmdt"}
 CORRECTED = ("c2_b1_mmdt", "c2_b2_mmdt", "d2_a1_b2_mmdt")

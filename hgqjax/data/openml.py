@@ -20,9 +20,7 @@ SOURCE = "OpenML data set 42468 hls4ml_lhc_jets_hlf (https://www.openml.org/d/42
 DESCRIPTION_URL = "https://www.openml.org/api/v1/json/data/42468"
 
 
-def read(
-    cache_dir: str | os.PathLike[str] | None = None, *, description_url: str = DESCRIPTION_URL, timeout_s: float = 60.0
-) -> Rows:
+def read(cache_dir: str | os.PathLike[str] | None = None, *, description_url: str = DESCRIPTION_URL, timeout_s: float = 60.0) -> Rows:
     """All rows in physical units, classes in the order g, q, w, z, t; downloads what the cache lacks.
 
     Args:

@@ -158,9 +158,7 @@ def _encode(y: np.ndarray, classes: tuple[str, ...] | None, where: str) -> tuple
     return y.astype(np.int32), classes
 
 
-def _encode_names(
-    y: np.ndarray, classes: tuple[str, ...] | None, where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _encode_names(y: np.ndarray, classes: tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     present, index = np.unique(y, return_inverse=True)
     found = tuple(str(name) for name in present)
     known = found if classes is None else classes

@@ -1,6 +1,8 @@
 """From a trained model to firmware: the model description and its back ends."""
 
 from hgqjax.export.describe import describe
+from hgqjax.export.gate import ExportError, GateError
+from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.model import DescriptionError, ModelDescription
 
-__all__ = ["DescriptionError", "ModelDescription", "describe"]
+__all__ = ["DescriptionError", "ExportError", "GateError", "ModelDescription", "describe", "to_hls4ml"]

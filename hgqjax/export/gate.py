@@ -65,10 +65,8 @@ def _limits(reader: Quantize) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _directed_rows(reader: Quantize, rng: np.random.Generator) -> np.ndarray:
     low, high, step = (v.ravel() for v in _limits(reader))
-    zero = np.zeros_like(low)
-    special = np.stack(
-        [low + d for d in (-1, -0.5, 0, 0.5)] + [zero + d for d in (-1, -0.5, -0.125, 0, 0.125, 0.5, 1, 1.5)] + [high + d for d in (0, 0.5, 1)]
-    )
+    steps = {0: (-1, -0.5, 0, 0.5), 1: (-1, -0.5, -0.125, 0, 0.125, 0.5, 1, 1.5), 2: (0, 0.5, 1)}
+    special = np.stack([start + d for n, start in enumerate((low, np.zeros_like(low), high)) for d in steps[n]])
     corners = special[rng.integers(len(special), size=(512, len(low))), np.arange(len(low))]
     which, element = np.divmod(np.arange(special.size), len(low))
     if special.size > MAX_DIRECTED_ROWS:
@@ -80,12 +78,13 @@ def _directed_rows(reader: Quantize, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_rows(reader: Quantize, rng: np.random.Generator, count: int) -> np.ndarray:
-    """A third on the grid, a third between grid points and a little outside, a third up to twice outside."""
+    """A third on the grid, a third between grid points and a little outside, a third up to a whole range outside."""
     low, high, step = (v.ravel() for v in _limits(reader))
     third = -(-count // 3)
     inside = _random_words(low, high, 0, rng, third)
     between = _random_words(low - 1, high + 1, EXTRA_BITS, rng, third)
-    outside = _random_words(2 * low - 1, 2 * high + 1, EXTRA_BITS, rng, third)
+    span = high - low + 1
+    outside = _random_words(low - span, high + span, EXTRA_BITS, rng, third)
     return (np.concatenate([inside, between, outside]) * step).reshape(-1, *reader.shape)
 
 

@@ -1,8 +1,9 @@
-"""Model description to an hls4ml project (C++ for Vitis or Vivado), with the gate: the compiled C++ must equal the description word for word.
+"""Model description to an hls4ml project (C++ for Vitis or Vivado); the compiled C++ must equal the description word for word.
 
 How the graph is made, and why hls4ml infers nothing in it: hls4ml_graph.py.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -101,7 +102,7 @@ def to_hls4ml(
     temporary = output_dir.with_name(f".{output_dir.name}.{secrets.token_hex(4)}")
     try:
         graph = model_graph(rewritten, strategy, reuse_factor, {**config, "output_dir": str(temporary)})
-        with quiet():
+        with quiet(), _without_keras():
             graph.write()
         report = _run_gate(description, rewritten, graph, temporary, rows, min_rows, seed) if verify else None
         _finish(description, temporary, output_dir, backend, strategy, report)
@@ -110,6 +111,18 @@ def to_hls4ml(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return Project(output_dir, backend, strategy, report)
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """hls4ml's writer imports keras where it finds one, only to save Keras models."""
+    before = {"keras": sys.modules["keras"]} if "keras" in sys.modules else {}
+    sys.modules["keras"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["keras"]
+        sys.modules.update(before)
 
 
 # ---- what is refused before anything is written ----
@@ -209,7 +222,7 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
     finally:
         script.unlink()
     if done.returncode:
-        errors = [line for line in done.stdout.splitlines() if "error" in line.lower()] or done.stdout.splitlines()[-1:] or ["no message"]
+        errors = [line for line in done.stdout.splitlines() if "error:" in line] or done.stdout.splitlines()[-1:] or ["no message"]
         raise ExportError(f"g++ could not compile the project: {errors[0].strip()}")
     (library,) = set(project.glob("firmware/*.so")) - before
     return library

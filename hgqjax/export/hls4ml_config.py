@@ -1,12 +1,12 @@
 """The hls4ml export from a YAML file with hls4ml's own keys, plus `HGQModel`: the folder of a model description.
 
-    HGQModel: jets            # both folders are relative to the file
-    OutputDir: jets_hls
-    Backend: Vitis
-    ClockPeriod: 5
-    HLSConfig:
-      Model:
-        Strategy: distributed_arithmetic
+HGQModel: jets            # both folders are relative to the file
+OutputDir: jets_hls
+Backend: Vitis
+ClockPeriod: 5
+HLSConfig:
+  Model:
+    Strategy: distributed_arithmetic
 """
 
 import inspect
@@ -71,6 +71,10 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
             raise ExportError(f"{path} has no key {key}")
     arguments = {name: config[key] for key, name in _TOP.items() if key in config}
     arguments |= {name: model[key] for key, name in _MODEL.items() if key in model}
+    for key, value in [("HGQModel", config["HGQModel"]), *arguments.items()]:
+        kinds = {"clock_ns": (int, float), "reuse_factor": (int,)}.get(key, (str,))
+        if type(value) not in kinds:
+            raise ExportError(f"{path}: {key} is {value!r}, which is no {' or '.join(kind.__name__ for kind in kinds)}")
     arguments["output_dir"] = path.parent / arguments["output_dir"]
     return path.parent / config["HGQModel"], arguments
 

@@ -74,8 +74,11 @@ def _port_type(readers: list[Quantize]) -> Fixed:
 
 
 def rewrite(description: ModelDescription) -> ModelDescription:
-    """The same words on all finite inputs, with: kernel rows of constant-0 inputs set to 0, constants without trailing zero bits, quantizers no wider than what can reach them,
-    and a copy of every output that is also read inside (an output port is never read)."""
+    """The same words on all finite inputs, in a form that leaves nothing to get wrong.
+
+    Kernel rows of constant-0 inputs are 0, constants have no trailing zero bits, quantizers are no wider than what can reach them, and an
+    output that is also read inside gets a copy (an output port is never read).
+    """
     operations, outputs = [], list(description.outputs)
     grids: dict[str, Grid] = {}
     for op in description.operations:
@@ -168,14 +171,24 @@ def model_graph(description: ModelDescription, strategy: str, reuse_factor: int,
         from hls4ml.utils.config import create_config
 
         names = _layer_names(description)
-        layers, precisions = zip(*(_layer(op, names, description) for op in description.operations), strict=True)
+        layers, precisions = [], []
+        for op in description.operations:
+            layer, precision = _layer(op, names, description)
+            if strategy == "distributed_arithmetic" and isinstance(op, Quantize) and isinstance(description[op.inputs[0]], Quantize):
+                # hls4ml 1.3 fuses a quantizer into the adder graph behind it, then the one before that too, and the C++ declares twice
+                barrier = {"name": f"{layer['name']}_barrier", "class_name": "Reshape", "target_shape": list(op.shape)}
+                layers.append(barrier | {"inputs": layer["inputs"]})
+                precisions.append({"result": str(_quantizer_type(description[op.inputs[0]]))})
+                layer["inputs"] = [barrier["name"]]
+            layers.append(layer)
+            precisions.append(precision)
         settings = create_config(**config)
         model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": reuse_factor, "Strategy": strategy, "BitExact": False}
         by_name = {layer["name"]: {"Precision": precision} for layer, precision in zip(layers, precisions, strict=True)}
         settings["HLSConfig"] = {"Model": model, "LayerName": by_name}
         (source,) = description.inputs
         outputs = [names[name] for name in description.outputs]
-        return ModelGraph.from_layer_list(settings, list(layers), inputs=[names[source.name]], outputs=outputs)
+        return ModelGraph.from_layer_list(settings, layers, inputs=[names[source.name]], outputs=outputs)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Whole-model functions on the quantizers: start widths from data, observe ranges, limit and sum widths."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -33,20 +35,21 @@ def calibrate(model: Module, x: Float[Array, "rows ..."], batch: int = 65536) ->
     for q, _ in decays:
         q.decay_bits = 0.0
     graphdef, seen, rest = nnx.split(model, Observed, ...)
-
-    @jax.jit
-    def observe(seen, rows):
-        frozen = nnx.merge(graphdef, seen, rest)
-        frozen(rows)
-        return nnx.state(frozen, Observed)
-
     for start in range(0, len(x), batch):
-        seen = observe(seen, jnp.asarray(x[start : start + batch]))
+        seen = _observe(graphdef, seen, rest, jnp.asarray(x[start : start + batch]))
     nnx.update(model, seen)
     for q, decay in decays:
         q.decay_bits = decay
     model.eval()
     return model
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _observe(graphdef, seen, rest, rows):
+    """The ranges after `rows`; compiled once for all models of one structure."""
+    model = nnx.merge(graphdef, seen, rest, copy=True)
+    model(rows)
+    return nnx.state(model, Observed)
 
 
 def clip_widths(model: Module) -> None:

@@ -43,8 +43,8 @@ class Kbi(AbstractQuantizer):
         return {"b": self.b_limits, "i": self.i_limits}
 
     def init(self, shape, key=None, sample=None):
-        i = jnp.full(shape, self.i0) if sample is None else sample_exponent(sample, shape)
-        return self.clip({"b": jnp.full(shape, self.b0), "i": i})
+        i = jnp.full(shape, self.i0, jnp.float32) if sample is None else sample_exponent(sample, shape)
+        return self.clip({"b": jnp.full(shape, self.b0, jnp.float32), "i": i})
 
     def format(self, params, ranges=None):
         b = fixed_point.round_ste(params["b"])

@@ -40,8 +40,8 @@ class Kif(AbstractQuantizer):
         return {"i": self.i_limits, "f": self.f_limits}
 
     def init(self, shape, key=None, sample=None):
-        i = jnp.full(shape, self.i0)
-        f = jnp.full(shape, self.f0)
+        i = jnp.full(shape, self.i0, jnp.float32)
+        f = jnp.full(shape, self.f0, jnp.float32)
         if sample is not None:
             i = sample_exponent(sample, shape)
             f = f if self.b0 is None else self.b0 - i

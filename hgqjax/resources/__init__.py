@@ -1,5 +1,5 @@
 """What a network costs in hardware. Cost models read formats and nothing else."""
 
-from hgqjax.resources.ebops import Dense, Ebops, Signal, ebops
+from hgqjax.resources.ebops import Definition, Dense, Ebops, Signal, ebops
 
-__all__ = ["Dense", "Ebops", "Signal", "ebops"]
+__all__ = ["Definition", "Dense", "Ebops", "Signal", "ebops"]

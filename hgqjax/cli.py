@@ -1,0 +1,161 @@
+"""The command `hgqjax`: sweep, resume, export, summary, report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+EXIT_BAD_INPUT = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; bad input gives one sentence on standard error and exit code 2."""
+    try:
+        import tyro
+    except ImportError:
+        print("hgqjax: the command needs tyro and others; install hgqjax[run]", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    from hgqjax.population import TrainingError
+
+    app = tyro.extras.SubcommandApp()
+    for function in _commands(tyro):
+        app.command(function)
+    try:
+        app.cli(prog="hgqjax", args=argv, description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.")
+    except (ValueError, OSError, TrainingError, ImportError, RuntimeError) as error:
+        print(f"hgqjax: {_sentence(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read or write {error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _commands(tyro):
+    from hgqjax import experiment
+
+    Positional = tyro.conf.Positional
+
+    def sweep(config: Annotated[experiment.Sweep, tyro.conf.arg(name="")] = experiment.Sweep(), *, results: Path = Path("results")) -> None:
+        """Train a front of quantized networks, one for each penalty and seed, in one compiled program.
+
+        Every network is a member of the sweep. A larger beta (penalty, loss per bit operation) gives a smaller network. The points of the
+        front are frozen, calibrated on training and validation rows, measured on the test rows with exact integers, and saved as model
+        descriptions; --projects N turns N of them into hls4ml projects whose compiled C++ is checked word for word.
+
+        Args:
+            config: the sweep.
+            results: folder for results; the run makes <results>/sweep/<UTC time>-<hash>/ in it.
+        """
+        folder = experiment.run(config, root=results)
+        _report(folder)
+
+    def resume(run: Positional[Path]) -> None:
+        """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
+
+        Args:
+            run: the run folder, results/<experiment>/<time>-<hash>.
+        """
+        _report(experiment.resume(run))
+
+    def export(
+        model: Positional[Path | None] = None,
+        *,
+        config: Path | None = None,
+        output: Path | None = None,
+        backend: str = "Vitis",
+        strategy: str = "latency",
+        part: str | None = None,
+        clock_ns: float = 5.0,
+        data: str | None = None,
+        verify: bool = True,
+    ) -> None:
+        """Turn a model description into an hls4ml project whose compiled C++ gives exactly the same words.
+
+        The project is compiled with g++ and run on at least 10 000 rows: data, and random words at and beyond the limits of every input.
+        Any differing word aborts the export and removes the project.
+
+        Args:
+            model: folder of a model description, e.g. results/.../models/p03; or give --config.
+            config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
+            output: folder of the new project; by default the model's path with _hls4ml.
+            backend: Vitis or Vivado.
+            strategy: latency (multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
+            part: FPGA part, by default the one of the HGQ papers.
+            clock_ns: target clock period, ns.
+            data: further rows for the check: a data set or file of the same features.
+            verify: --no-verify leaves the check out, which the project then records.
+        """
+        _export(model, config, output, backend, strategy, part, clock_ns, data, verify)
+
+    def summary(model: Positional[Path], *, data: str | None = None) -> None:
+        """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy there.
+
+        Args:
+            model: folder of a model description.
+            data: a data set ("jets", "openml") or a file with rows of the same features: the accuracy on all its rows.
+        """
+        _summary(model, data)
+
+    def report(run: Positional[Path]) -> None:
+        """Make the figures and report.md of a run folder again, of an unfinished one too.
+
+        Args:
+            run: the run folder, results/<experiment>/<time>-<hash>.
+        """
+        _report(run)
+
+    return sweep, resume, export, summary, report
+
+
+def _report(run: Path) -> None:
+    from hgqjax.report import report
+
+    print(report(run))
+
+
+def _export(model, config, output, backend, strategy, part, clock_ns, data, verify) -> None:
+    from hgqjax.export import ModelDescription, to_hls4ml
+    from hgqjax.export.hls4ml_config import export_from_config, read_config
+
+    if (model is None) == (config is None):
+        raise ValueError("give either the folder of a model description or --config FILE")
+    folder = model if config is None else read_config(config)[0]
+    description = ModelDescription.load(folder)
+    rows = None if data is None else _rows(description, data)[0]
+    if config is not None:
+        print(export_from_config(config, rows=rows, verify=verify))
+        return
+    output = model.with_name(f"{model.name}_hls4ml") if output is None else output
+    arguments = {"backend": backend, "strategy": strategy, "clock_ns": clock_ns, "rows": rows, "verify": verify}
+    print(to_hls4ml(description, output, **arguments, **({} if part is None else {"part": part})))
+
+
+def _rows(description, data: str):
+    import numpy as np
+
+    from hgqjax import data as data_
+
+    about = description.metadata
+    if "scaler" not in about or "classes" not in about:
+        raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
+    scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
+    return data_.load_rows(data, scaler=scaler, classes=tuple(about["classes"]))
+
+
+def _summary(model: Path, data: str | None) -> None:
+    from hgqjax.experiment import accuracy
+    from hgqjax.export import ModelDescription
+
+    description = ModelDescription.load(model)
+    print(description.summary())
+    if data is not None:
+        x, y = _rows(description, data)
+        score = accuracy(description, x, y)
+        print(f"accuracy on {data}: {score:.4f} +- {(score * (1 - score) / len(x)) ** 0.5:.4f} ({len(x)} rows)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

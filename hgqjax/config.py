@@ -1,0 +1,90 @@
+"""Frozen dataclasses to JSON and back: one way for quantizers, configurations and manifests."""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that does not fit its dataclass."""
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values; a dataclass becomes a dict of its fields with its class name as "type".
+
+    >>> from hgqjax.quantizers import Kif
+    >>> to_json(Kif(f0=3.0))["f0"]
+    3.0
+    """
+    if dataclasses.is_dataclass(value):
+        return {"type": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    return value
+
+
+def from_json(kind: type[T], data: Any, where: str = "config") -> T:
+    """The value of type `kind` that `to_json` wrote; a field that is missing takes its default.
+
+    Raises: ConfigError, naming the place, for an unknown field or "type" and for values that do not fit.
+
+    >>> from hgqjax.quantizers import AbstractQuantizer, Kif
+    >>> from_json(AbstractQuantizer, to_json(Kif(f0=3.0))) == Kif(f0=3.0)
+    True
+    """
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _from_union(typing.get_args(kind), data, where)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ConfigError(f"{where} is {data!r}; a list is needed")
+        return tuple(from_json(typing.get_args(kind)[0], v, f"{where}[{n}]") for n, v in enumerate(data))
+    if dataclasses.is_dataclass(kind):
+        return _from_dict(kind, data, where)
+    if origin is typing.Literal:
+        if data not in typing.get_args(kind):
+            raise ConfigError(f"{where} is {data!r}; legal are {', '.join(map(repr, typing.get_args(kind)))}")
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise ConfigError(f"{where} is {data!r}; a value of type {kind.__name__} is needed")
+    return data
+
+
+def _from_union(kinds: tuple, data: Any, where: str):
+    if data is None and type(None) in kinds:
+        return None
+    kinds = tuple(k for k in kinds if k is not type(None))
+    if isinstance(data, dict):
+        named = {k.__name__: k for k in kinds}
+        if data.get("type") not in named:
+            raise ConfigError(f"{where} has type {data.get('type')!r}; legal are {', '.join(named)}")
+        return from_json(named[data["type"]], data, where)
+    return from_json(kinds[0], data, where)
+
+
+def _from_dict(kind: type, data: Any, where: str):
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} is {data!r}; an object with the fields of {kind.__name__} is needed")
+    leaves = {cls.__name__: cls for cls in [kind, *_subclasses(kind)]}
+    name = data.get("type", kind.__name__)
+    if name not in leaves:
+        raise ConfigError(f"{where} has type {name!r}; legal are {', '.join(leaves)}")
+    kind = leaves[name]
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    unknown = set(data) - fields - {"type"}
+    if unknown:
+        raise ConfigError(f"{where} has the unknown field {sorted(unknown)[0]!r}; {name} has {', '.join(sorted(fields))}")
+    try:
+        return kind(**{key: from_json(hints[key], value, f"{where}.{key}") for key, value in data.items() if key != "type"})
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(f"{where}: {error}") from error
+
+
+def _subclasses(kind: type) -> list[type]:
+    return [leaf for child in kind.__subclasses__() for leaf in [child, *_subclasses(child)]]

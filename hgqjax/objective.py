@@ -1,0 +1,52 @@
+"""What a run minimises: task loss + beta * EBOPs + gamma * bits; and how well a model does its task."""
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Shaped
+
+from hgqjax import layers, resources
+
+Task = Literal["classification", "regression"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    r""":math:`L = L_{task} + \beta\,\mathrm{EBOPs} + \gamma \sum bits`.
+
+    `task`: "classification" (mean softmax cross-entropy, integer labels; score: accuracy) or "regression" (mean squared error; score:
+    minus the root of it). `gamma`: loss per magnitude bit of any width; keeps bits that nothing needs from floating. `definition`,
+    `normalize_gradient`: see `hgqjax.resources.ebops`.
+    Source: Sun et al. (HGQ), arXiv:2405.00645.
+    """
+
+    task: Task = "classification"
+    gamma: float = 2e-8
+    definition: resources.Definition = "hgq2"
+    normalize_gradient: bool = False
+
+    def __post_init__(self):
+        if self.task not in ("classification", "regression") or self.gamma < 0:
+            raise ValueError(f"task is {self.task!r}, gamma {self.gamma}; 'classification' or 'regression' and gamma >= 0 are needed")
+
+    def task_loss(self, outputs: Float[Array, "rows n"], y: Shaped[Array, "rows ..."]) -> Float[Array, ""]:
+        """Mean loss of the task."""
+        if self.task == "classification":
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, y))
+        return jnp.mean((outputs - y.reshape(outputs.shape)) ** 2)
+
+    def score(self, outputs: Float[Array, "rows n"], y: Shaped[Array, "rows ..."]) -> Float[Array, ""]:
+        """Greater is better: accuracy (the first of equal outputs wins), or minus the root mean square error."""
+        if self.task == "classification":
+            return jnp.mean((jnp.argmax(outputs, axis=-1) == y).astype(jnp.float32))
+        return -jnp.sqrt(self.task_loss(outputs, y))
+
+    def __call__(self, model: layers.Module, x, y, beta: Float[Array, ""]):
+        """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total EBOPs."""
+        outputs = model(x)
+        task = self.task_loss(outputs, y)
+        cost = resources.ebops(model, self.definition, self.normalize_gradient).total
+        loss = task + beta * cost + self.gamma * layers.regularizer_bits(model)
+        return loss, {"loss": task, "score": self.score(outputs, y), "ebops": cost}

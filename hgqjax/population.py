@@ -1,0 +1,225 @@
+"""Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program; a Pareto archive; checkpoints and resume."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hgqjax.training import Data, Member, State, Train
+
+LEAF = "leaf_{:04d}"
+
+
+class TrainingError(RuntimeError):
+    """A sweep that cannot go on: every member diverged, or a checkpoint does not fit."""
+
+
+def pareto(scores: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """Indices of the members that no other dominates, by rising cost.
+
+    One dominates another when it is at least as good in both (greater score, lower cost) and better in one; of equals the first is kept.
+    A NaN dominates nothing and is never kept.
+
+    >>> pareto([0.7, 0.8, 0.7, 0.6, 0.8], [10.0, 20.0, 10.0, 15.0, 30.0])
+    [0, 1]
+    """
+    kept, best = [], -math.inf
+    order = sorted((n for n in range(len(scores)) if not math.isnan(scores[n] + costs[n])), key=lambda n: (costs[n], -scores[n], n))
+    for n in order:
+        if scores[n] > best:
+            kept.append(n)
+            best = scores[n]
+    return kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A candidate of the front: who (`member`), when (`check`), validation `score`, estimated `ebops`, and its parameters."""
+
+    member: int
+    check: int
+    score: float
+    ebops: float
+    leaves: list[np.ndarray] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass
+class Archive:
+    """The points that no other dominates, with their parameters."""
+
+    points: list[Point] = dataclasses.field(default_factory=list)
+
+    def add(self, candidates: Sequence[Point]) -> None:
+        """Takes `candidates` in and lets go of what is dominated; a point already held stays when an equal one comes."""
+        points = [*self.points, *candidates]
+        self.points = [points[n] for n in pareto([p.score for p in points], [p.ebops for p in points])]
+
+    def select(self, count: int) -> list[Point]:
+        """At most `count` points: the two ends and, between them, those nearest to equal steps of log EBOPs."""
+        if len(self.points) <= count:
+            return list(self.points)
+        if count == 1:
+            return [self.points[-1]]
+        logs = [math.log(max(p.ebops, 1.0)) for p in self.points]
+        chosen: list[int] = []
+        for target in np.linspace(logs[0], logs[-1], count):
+            free = [n for n in range(len(logs)) if n not in chosen]
+            chosen.append(min(free, key=lambda n: abs(logs[n] - target)))
+        return [self.points[n] for n in sorted(chosen)]
+
+
+@dataclasses.dataclass
+class Sweep:
+    """What a sweep has so far: `archive`, `history` (one dict of metrics for each member and check), `failed` members with the reason."""
+
+    archive: Archive
+    history: list[dict[str, Any]]
+    failed: dict[int, str]
+    treedef: Any = dataclasses.field(repr=False)
+
+    def state(self, point: Point) -> State:
+        """The state of `point`, without its optimiser: for `Train.model`."""
+        params, observed = jax.tree.unflatten(self.treedef, [jnp.asarray(leaf) for leaf in point.leaves])
+        return State(params, observed, None, jnp.zeros(()), jnp.zeros(()))
+
+
+def sweep(
+    train: Train,
+    data: Data,
+    members: Member,
+    seeds: Sequence[int],
+    *,
+    checkpoints: Path | None = None,
+    report: Callable[[int, Sweep], None] = lambda check, sweep: None,
+) -> Sweep:
+    """Trains all members in one compiled program and keeps every point of the front.
+
+    Args:
+      train: of `make_train`. data: rows on the device.
+      members: arrays of shape (members,). seeds: one initialisation seed for each member.
+      checkpoints: folder; after each check the whole sweep is saved there (Orbax), and a sweep that finds a checkpoint goes on from it, to
+        the same end, bit for bit on the same machine.
+      report: called after each check with the number of checks done.
+
+    A member whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
+    Raises: ValueError where shapes differ; TrainingError when every member has failed.
+    """
+    n = len(seeds)
+    if n < 1 or any(v.shape != (n,) for v in members):
+        raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    init = jax.jit(jax.vmap(train.init, in_axes=(0, 0, None)))
+    segment = jax.jit(jax.vmap(train.segment, in_axes=(0, 0, None, None)), donate_argnums=0)
+    states = jax.eval_shape(init, keys, members, data)
+    result = Sweep(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+    store = _Checkpoints(checkpoints) if checkpoints is not None else None
+    done = 0
+    if store is not None and store.latest is not None:
+        done, states = store.restore(states, result)
+    else:
+        states = init(keys, members, data)
+    report(done, result)
+    for check in range(done, train.config.checks):
+        states, metrics = segment(states, members, data, jnp.int32(check))
+        _record(train, result, check, jax.device_get(metrics), members, seeds)
+        _archive(result, check, states)
+        if store is not None:
+            store.save(check + 1, states, result)
+        report(check + 1, result)
+        if len(result.failed) == n:
+            member, reason = next(iter(result.failed.items()))
+            raise TrainingError(f"all {n} members diverged; member {member}: {reason}; lower the learning rate or beta")
+    return result
+
+
+def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> None:
+    """Appends a row for each member to the history and names the members that diverged."""
+    for member in range(len(seeds)):
+        row = {name: float(values[member]) for name, values in metrics.items() if not name.startswith("finite/")}
+        who = {"member": member, "check": check, "beta_member": float(members.beta[member]), "seed": int(seeds[member])}
+        result.history.append(who | row)
+        if member in result.failed:
+            continue
+        broken = [name for name in train.layer_names if not metrics[f"finite/{name}"][member]]
+        if broken or not math.isfinite(row["train_loss"] + row["val_loss"]):
+            where = f"layer {broken[0]!r} has a NaN or infinity" if broken else "the loss is NaN or infinite"
+            result.failed[member] = f"after check {check + 1}, {where}"
+
+
+def dead_layers(result: Sweep, member: int) -> list[str]:
+    """Layers that had no EBOPs left at the member's last check: all their weights or inputs are pruned."""
+    rows = [row for row in result.history if row["member"] == member]
+    return [name.removeprefix("ebops/") for name, value in rows[-1].items() if name.startswith("ebops/") and value == 0] if rows else []
+
+
+def _archive(result: Sweep, check: int, states: State) -> None:
+    """Offers the members' present points to the archive."""
+    rows = [row for row in result.history if row["check"] == check and row["member"] not in result.failed]
+    held = result.archive.points
+    fresh = [Point(row["member"], check, row["val_score"], row["ebops"], []) for row in rows]
+    everyone = [*held, *fresh]
+    kept = set(pareto([p.score for p in everyone], [p.ebops for p in everyone]))
+    if not any(n >= len(held) for n in kept):
+        return
+    leaves = jax.device_get(jax.tree.leaves((states.params, states.observed)))
+    result.archive.add([dataclasses.replace(p, leaves=[np.array(leaf[p.member]) for leaf in leaves]) for p in fresh])
+
+
+class _Checkpoints:
+    """The last checks of a sweep on disk, by Orbax, which writes under a temporary name and renames."""
+
+    def __init__(self, folder: Path):
+        try:
+            import orbax.checkpoint as ocp
+        except ImportError as error:
+            raise TrainingError("checkpoints need orbax-checkpoint; install hgqjax[run]") from error
+        self.ocp = ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    @property
+    def latest(self) -> int | None:
+        return self.manager.latest_step()
+
+    def save(self, done: int, states: State, result: Sweep) -> None:
+        archive = [np.stack(column) for column in zip(*(p.leaves for p in result.archive.points), strict=True)]
+        named = {LEAF.format(n): leaf for n, leaf in enumerate(jax.tree.leaves(states))}
+        stored = {LEAF.format(n): leaf for n, leaf in enumerate(archive)}
+        record = {
+            "history": result.history,
+            "failed": {str(member): reason for member, reason in result.failed.items()},
+            "points": [[p.member, p.check, p.score, p.ebops] for p in result.archive.points],
+        }
+        args = {"states": self.ocp.args.StandardSave(named), "record": self.ocp.args.JsonSave(record)}
+        if stored:
+            args["archive"] = self.ocp.args.StandardSave(stored)
+        self.manager.save(done, args=self.ocp.args.Composite(**args))
+
+    def restore(self, like: State, result: Sweep) -> tuple[int, State]:
+        """Fills `result`; (checks done, states)."""
+        done = self.latest
+        leaves, treedef = jax.tree.flatten(like)
+        target = {LEAF.format(n): leaf for n, leaf in enumerate(leaves)}
+        args = {"states": self.ocp.args.StandardRestore(target), "record": self.ocp.args.JsonRestore()}
+        if "archive" in self.manager.item_metadata(done).keys() and self.manager.item_metadata(done)["archive"] is not None:
+            args["archive"] = self.ocp.args.StandardRestore()
+        try:
+            found = self.manager.restore(done, args=self.ocp.args.Composite(**args))
+        except (ValueError, KeyError) as error:
+            raise TrainingError(f"the checkpoint in {self.manager.directory} does not fit this sweep: {error}") from error
+        record = json.loads(json.dumps(found["record"]))
+        stored = found["archive"] if "archive" in args else {}
+        columns = [np.asarray(stored[name]) for name in sorted(stored)]
+        result.history.extend(record["history"])
+        result.failed.update({int(member): reason for member, reason in record["failed"].items()})
+        result.archive.points = [
+            Point(int(member), int(check), score, ebops, [np.array(column[n]) for column in columns])
+            for n, (member, check, score, ebops) in enumerate(record["points"])
+        ]
+        return done, jax.tree.unflatten(treedef, [found["states"][name] for name in sorted(target)])

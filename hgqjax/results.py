@@ -1,0 +1,148 @@
+"""Run folders: ``results/<experiment>/<UTC time>-<config hash>/`` with manifest.json, metrics.parquet, summary.csv, models, figures."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hgqjax.config import to_json
+
+PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
+
+
+class RunError(ValueError):
+    """A folder that is not a run, or not one that can be gone on with."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclasses.dataclass
+class Run:
+    """An open run folder; `manifest` is written to disk by `save`."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def create(cls, root: Path, experiment: str, config: Any, data: dict[str, Any]) -> "Run":
+        """A new folder under ``root/experiment``; raises OSError where it cannot be written."""
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        config = to_json(config)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+        folder = Path(root) / experiment / f"{stamp}-{digest}"
+        folder.mkdir(parents=True)
+        commit, dirty = _commit()
+        manifest = {
+            "schema": 1,
+            "status": "running",
+            "experiment": experiment,
+            "config": config,
+            "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "commit": commit,
+            "dirty": dirty,
+            "versions": _versions(),
+            "device": ", ".join(sorted({d.device_kind for d in jax.devices()})),
+            "data": data,
+            "seconds": 0.0,
+        }
+        run = cls(folder, manifest)
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """An existing run; raises RunError with one sentence where there is none."""
+        try:
+            manifest = json.loads((Path(folder) / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{folder} is not a run folder: {error}") from error
+        if not isinstance(manifest, dict) or manifest.get("schema") != 1:
+            raise RunError(f"{folder}/manifest.json is not of schema 1")
+        return cls(Path(folder), manifest)
+
+    def save(self, **changes: Any) -> None:
+        """Writes the manifest with `changes`."""
+        self.manifest |= changes
+        write_atomically(self.folder / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+
+    def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """metrics.parquet, one value a row: member, beta, seed, step, epoch, split, metric, value."""
+        import polars as pl
+
+        schema = {"member": pl.Int64, "beta": pl.Float64, "seed": pl.Int64, "step": pl.Int64, "epoch": pl.Int64}
+        schema |= {"split": pl.String, "metric": pl.String, "value": pl.Float64}
+        temporary = self.folder / ".metrics.parquet.part"
+        pl.DataFrame(list(rows), schema=schema).write_parquet(temporary)
+        os.replace(temporary, self.folder / "metrics.parquet")
+
+    def write_summary(self, rows: list[dict[str, Any]]) -> None:
+        """summary.csv, one selected point a row."""
+        import polars as pl
+
+        write_atomically(self.folder / "summary.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
+
+
+def tidy(history: Iterable[dict[str, Any]], epochs_per_check: int, steps_per_epoch: int) -> Iterable[dict[str, Any]]:
+    """The history of a sweep with one value a row, for `Run.write_metrics`."""
+    who = ("member", "check", "beta_member", "seed")
+    for row in history:
+        epoch = (row["check"] + 1) * epochs_per_check
+        head = {"member": row["member"], "beta": row["beta_member"], "seed": row["seed"], "step": epoch * steps_per_epoch, "epoch": epoch}
+        for name, value in row.items():
+            if name in who:
+                continue
+            split, _, metric = name.partition("_") if name.startswith(("train_", "val_")) else ("val", "", name)
+            yield head | {"split": split, "metric": metric, "value": value}
+
+
+class Stopwatch:
+    """Seconds of a run, those before a resume included."""
+
+    def __init__(self, before: float = 0.0):
+        self.start = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.start, 1)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> tuple[str, bool]:
+    """Commit of the checkout the package runs from, and whether it has changes; ("", False) for an installed package."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return "", False
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "", False
+    return commit, bool(status.strip())

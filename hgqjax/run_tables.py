@@ -1,0 +1,151 @@
+"""A run folder as tables, checked, for people who draw or report it; the folder is only read."""
+
+import dataclasses
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+from hgqjax.export import DescriptionError, ModelDescription
+from hgqjax.results import Run, RunError
+
+METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
+METRIC_COLUMNS |= {"split": "String", "metric": "String", "value": "Float64"}
+
+
+class ReportError(ValueError):
+    """A folder that is no sound run, or nothing in it to show; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A selected model, frozen and calibrated: a row of summary.csv; None or "" where it was not exported."""
+
+    point: str
+    member: int
+    beta: float
+    seed: int
+    epoch: int
+    ebops: float
+    ebops_paper_v1: float
+    ebops_estimate: float
+    val_score: float
+    test_score: float
+    model: str
+    project: str
+    rows_checked: int | None
+    differing_words: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTables:
+    """`metrics` is a polars frame with the columns `METRIC_COLUMNS`, empty in a run that has none yet; `points` rise in EBOPs."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    metrics: Any
+    points: list[Point]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set, exactly as in the manifest."""
+        return self.manifest["data"]["name"]
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether scores are accuracies, 0 .. 1 (else minus a root mean square error)."""
+        return _find(self.manifest.get("config"), "task") != "regression"
+
+    def error(self, score: float, split: str = "test") -> float | None:
+        """Statistical error sqrt(a (1 - a) / n) of the accuracy `score` on the n rows of `split`; None where it has no meaning."""
+        rows = self.manifest["data"].get("rows", {}).get(split)
+        return math.sqrt(score * (1 - score) / rows) if rows and self.is_accuracy and 0 <= score <= 1 else None
+
+    def model(self, point: Point) -> ModelDescription | None:
+        """The model description of `point`; None where the summary names none, ReportError where it cannot be read."""
+        try:
+            return ModelDescription.load(self.folder / point.model) if point.model else None
+        except DescriptionError as error:
+            raise ReportError(f"point {point.point} has no sound model: {error}") from error
+
+
+def read(run_folder: Path) -> RunTables:
+    """Reads manifest.json, metrics.parquet and summary.csv; a run that is not done may lack the last two.
+
+    Raises: ReportError for a folder that is no run, a file that cannot be read, missing columns; ImportError without polars.
+    """
+    folder = Path(run_folder)
+    try:
+        manifest = Run.open(folder).manifest
+    except RunError as error:
+        raise ReportError(str(error)) from error
+    data = manifest.get("data")
+    if not (isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(manifest.get("status"), str)):
+        raise ReportError(f"{folder / 'manifest.json'} does not name its status and its data set")
+    needed = manifest["status"] == "done"
+    return RunTables(folder, manifest, _metrics(folder / "metrics.parquet", needed), _points(folder / "summary.csv", needed))
+
+
+def require(module: str) -> Any:
+    """The module, or an ImportError of one sentence that names the extra which brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module.partition('.')[0]} is not installed; pip install 'hgqjax[run]' brings it") from error
+
+
+def _metrics(path: Path, needed: bool) -> Any:
+    pl = require("polars")
+    schema = {name: getattr(pl, kind) for name, kind in METRIC_COLUMNS.items()}
+    if not path.exists() and not needed:
+        return pl.DataFrame(schema=schema)
+    try:
+        frame = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ReportError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
+    return _cast(frame, schema, path)
+
+
+def _points(path: Path, needed: bool) -> list[Point]:
+    pl = require("polars")
+    if not needed and (not path.exists() or not path.read_bytes().strip()):
+        return []
+    kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64}
+    schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point)}
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+    frame = _cast(frame, schema, path).with_columns(pl.col("model", "project").fill_null(""))
+    optional = {field.name for field in dataclasses.fields(Point) if field.type == int | None}
+    empty = [name for name in schema if name not in optional and frame[name].null_count()]
+    if empty:
+        raise ReportError(f"{path} has an empty cell in column {empty[0]}")
+    return sorted((Point(**row) for row in frame.to_dicts()), key=lambda p: (p.ebops, p.point))
+
+
+def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:
+    """The columns of `schema`, of their types."""
+    pl = require("polars")
+    missing = [name for name in schema if name not in frame.columns]
+    if missing:
+        raise ReportError(f"{path} lacks the columns {', '.join(missing)}")
+    try:
+        return frame.select(schema).cast(schema)
+    except pl.exceptions.PolarsError as error:
+        raise ReportError(f"{path} has a value of the wrong type: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _find(config: Any, key: str) -> Any:
+    """The first value under `key` in nested JSON, None where there is none."""
+    if isinstance(config, dict):
+        if key in config:
+            return config[key]
+        config = list(config.values())
+    if isinstance(config, list):
+        return next((v for v in (_find(item, key) for item in config) if v is not None), None)
+    return None

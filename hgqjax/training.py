@@ -1,0 +1,211 @@
+"""A whole training run as one function of arrays: `make_train(config, build)` -> `train(key, member, data)`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from hgqjax import layers, resources, schedules
+from hgqjax.objective import Objective
+
+
+class Member(NamedTuple):
+    """What varies within a sweep, always an argument and never compiled in: scalars, or arrays with a leading member axis."""
+
+    beta: Float[Array, "..."]
+    """Penalty weight, loss per EBOP; what it means over time is the penalty schedule's."""
+    learning_rate: Float[Array, "..."]
+    """Peak learning rate of the weights."""
+    budget: Float[Array, "..."]
+    """EBOPs to reach, for `schedules.Budget`; 0 otherwise."""
+
+
+class Data(NamedTuple):
+    """Rows on the device: training and validation."""
+
+    x_train: Float[Array, "rows ..."]
+    y_train: Array
+    x_val: Float[Array, "val_rows ..."]
+    y_val: Array
+
+    @classmethod
+    def of(cls, dataset) -> "Data":
+        """From a `hgqjax.data.Dataset`."""
+        return cls(*(jnp.asarray(v) for v in (dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val)))
+
+
+class State(NamedTuple):
+    """All that a run carries from step to step."""
+
+    params: dict[str, Any]
+    observed: Any
+    optimizer: Any
+    penalty: Array
+    ebops: Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Length and optimiser of a run.
+
+    Weights and widths have an Adam each: learning rate ``member.learning_rate`` and ``width_rate`` times that; both follow a cosine from
+    the peak to ``final_rate`` of it, restarted `cycles` times with a peak ``cycle_decay`` times the last one.
+    """
+
+    epochs: int = 100
+    batch_size: int = 1024
+    epochs_per_check: int = 1
+    """Epochs between two looks at the validation rows; each look is a candidate for the front."""
+    width_rate: float = 1.0
+    cycles: int = 1
+    cycle_decay: float = 0.94
+    final_rate: float = 1e-3
+    objective: Objective = Objective()
+    penalty: schedules.AbstractPenalty = schedules.Constant()
+    order_seed: int = 0
+    """Seed of the order of rows, the same for all members of a sweep."""
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "epochs_per_check", "cycles"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if self.epochs % self.epochs_per_check:
+            raise ValueError(f"epochs is {self.epochs}, which epochs_per_check, {self.epochs_per_check}, does not divide")
+
+    @property
+    def checks(self) -> int:
+        """Looks at the validation rows in a run."""
+        return self.epochs // self.epochs_per_check
+
+
+class Train:
+    """The run's pure functions. Calling it is a whole run; `init` and `segment` are its parts, for checkpoints in between."""
+
+    def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module]):
+        self.config, self.build = config, build
+        model = build(nnx.Rngs(0))  # for its structure alone
+        self.layer_names = tuple(model.operations_cost())
+        model.train()
+        self._training, *_ = _split(model)
+        model.observing()
+        self._frozen, *_ = _split(model)
+
+    def __call__(self, key: Array, member: Member, data: Data) -> tuple[State, dict[str, Array]]:
+        """A whole run: the last state, and metrics with a leading axis of checks."""
+        state = self.init(key, member, data)
+        return lax.scan(lambda s, check: self.segment(s, member, data, check), state, jnp.arange(self.config.checks))
+
+    def init(self, key: Array, member: Member, data: Data) -> State:
+        """Fresh parameters; widths of activations start from the first training rows."""
+        model = self.build(nnx.Rngs(params=key))
+        layers.adapt(model, data.x_train[: self.config.batch_size])
+        model.train()
+        _, weights, widths, observed = _split(model)
+        params = {"weights": weights, "widths": widths}
+        cost = resources.ebops(model, self.config.objective.definition).total
+        steps = self._steps_per_epoch(data)
+        state = State(params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost)
+        return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
+
+    def segment(self, state: State, member: Member, data: Data, check: Array) -> tuple[State, dict[str, Array]]:
+        """`epochs_per_check` epochs, then a look at the validation rows: the new state and the metrics. `check` counts from 0."""
+        first = check * self.config.epochs_per_check
+
+        def epoch(state, index):
+            return self._epoch(state, member, data, first + index)
+
+        state, history = lax.scan(epoch, state, jnp.arange(self.config.epochs_per_check))
+        metrics = {f"train_{name}": jnp.mean(values) for name, values in history.items() if name in ("loss", "score")}
+        return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
+
+    def validate(self, state: State, data: Data) -> dict[str, Array]:
+        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped; finite by layer."""
+        model = self._merge(self._frozen, state)
+        outputs = model(data.x_val)
+        objective = self.config.objective
+        cost = resources.ebops(self._merge(self._training, state), objective.definition)
+        metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
+        metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
+        layers_of = dict(self._merge(self._training, state).named(layers.Layer))
+        return metrics | {f"finite/{name}": _all_finite(nnx.state(layers_of[name])) for name in self.layer_names}
+
+    def model(self, state: State) -> layers.Module:
+        """The model of a single (not batched) state."""
+        return self._merge(self._training, state)
+
+    def _merge(self, graphdef, state: State) -> layers.Module:
+        return nnx.merge(graphdef, state.params["weights"], state.params["widths"], state.observed, copy=True)
+
+    def _steps_per_epoch(self, data: Data) -> int:
+        steps = len(data.x_train) // self.config.batch_size
+        if steps < 1:
+            raise ValueError(f"batch_size is {self.config.batch_size}, but there are only {len(data.x_train)} training rows")
+        return steps
+
+    def _optimizer(self, member: Member, steps_per_epoch: int) -> optax.GradientTransformation:
+        rate = _cosine_restarts(self.config, self.config.epochs * steps_per_epoch)
+        labels = {"weights": "weights", "widths": "widths"}
+        factors = {"weights": 1.0, "widths": self.config.width_rate}
+        adams = {name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(count)) for name, factor in factors.items()}
+        return optax.multi_transform(adams, labels)
+
+    def _epoch(self, state: State, member: Member, data: Data, epoch: Array):
+        steps, size = self._steps_per_epoch(data), self.config.batch_size
+        optimizer = self._optimizer(member, steps)
+        order = jax.random.permutation(jax.random.fold_in(jax.random.key(self.config.order_seed), epoch), len(data.x_train))
+        order = order[: steps * size].reshape(steps, size)
+
+        def loss(params, observed, x, y, beta):
+            model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
+            value, metrics = self.config.objective(model, x, y, beta)
+            return value, (metrics, _split(model)[3])
+
+        def step(state, inputs):
+            index, rows = inputs
+            progress = (epoch * steps + index).astype(jnp.float32) / (self.config.epochs * steps)
+            beta, carry = self.config.penalty.step(state.penalty, progress, state.ebops, member.beta, member.budget)
+            x, y = data.x_train[rows], data.y_train[rows]
+            gradients, (metrics, observed) = jax.grad(loss, has_aux=True)(state.params, state.observed, x, y, beta)
+            with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
+                updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+            model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
+            layers.clip_widths(model)
+            _, weights, widths, observed = _split(model)
+            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"])
+            return new, metrics | {"beta": beta}
+
+        return lax.scan(step, state, (jnp.arange(steps), order))
+
+
+def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module]) -> Train:
+    """``train(key, member, data)``: a whole run as one function of arrays, to be jitted, and vmapped over keys and members.
+
+    Args:
+      config: static choices. build: makes the model from random streams, e.g. ``lambda rngs: layers.mlp((16, 64, 5), rngs=rngs)``.
+
+    Raises: ValueError where a batch is larger than the data.
+    """
+    return Train(config, build)
+
+
+def _split(model: layers.Module):
+    return nnx.split(model, nnx.Param, layers.BitWidth, ...)
+
+
+def _all_finite(tree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _cosine_restarts(config: Config, steps: int) -> Callable[[Array], Array]:
+    """Learning rate relative to the first peak, by step."""
+    length = int(np.ceil(steps / config.cycles))
+    cosine = optax.cosine_decay_schedule(1.0, length, alpha=config.final_rate)
+    return lambda count: config.cycle_decay ** (count // length).astype(jnp.float32) * cosine(count % length)
