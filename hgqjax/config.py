@@ -3,9 +3,8 @@
 import dataclasses
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
 
 
 class ConfigError(ValueError):
@@ -26,7 +25,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(kind: type[T], data: Any, where: str = "config") -> T:
+def from_json(kind: Any, data: Any, where: str = "config") -> Any:
     """The value of type `kind` that `to_json` wrote; a field that is missing takes its default.
 
     Raises: ConfigError, naming the place, for an unknown field or "type" and for values that do not fit.

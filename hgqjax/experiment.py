@@ -239,13 +239,13 @@ class _Progress:
     def __call__(self, check: int, sweep: population.Sweep) -> None:
         if self.bar is None:
             return
-        self.bar.update(check - self.bar.n)
         last = [row for row in sweep.history if row["check"] == check - 1]
         cells = [
             f"{row['train_loss']:.3f} {row['val_score']:.1%} {row['ebops'] / 1000:.1f}k" if row["member"] not in sweep.failed else "failed"
             for row in last
         ]
-        self.bar.set_postfix_str("loss, accuracy, EBOPs: " + " | ".join(cells) if cells else "compiling")
+        self.bar.set_postfix_str("loss, accuracy, EBOPs: " + " | ".join(cells) if cells else "compiling", refresh=False)
+        self.bar.update(check - self.bar.n)
 
     def say(self, text: str) -> None:
         """Prints a line."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 Rounding = Literal["RND", "TRN", "RND_CONV", "S_RND"]
 Overflow = Literal["WRAP", "SAT", "SAT_SYM"]
@@ -74,7 +74,7 @@ def _round_ste_jvp(primals, tangents):
     return jnp.round(primals[0]), tangents[0]
 
 
-def round_to_integer(v: Float[Array, "*s"], rounding: Rounding, key: Array | None = None) -> Float[Array, "*s"]:
+def round_to_integer(v: Float[Array, "*s"], rounding: str, key: Array | None = None) -> Float[Array, "*s"]:
     """Rounds `v` to whole numbers: RND half up, TRN down, RND_CONV half to even, S_RND up with probability ``v - floor(v)``.
 
     RND tests the remainder: ``floor(v + 0.5)`` is wrong one ulp below a tie.
@@ -94,7 +94,7 @@ def round_to_integer(v: Float[Array, "*s"], rounding: Rounding, key: Array | Non
     return down + (jax.random.uniform(key, v.shape, v.dtype) < v - down).astype(v.dtype)
 
 
-def limits(k: Float[Array, "..."], i: Float[Array, "..."], f: Float[Array, "..."], overflow: Overflow):
+def limits(k: Float[Array, "..."], i: Float[Array, "..."], f: Float[Array, "..."], overflow: str):
     """Least and greatest value of the format: ``[-k 2**i, 2**i - 2**-f]``; SAT_SYM: ``-k`` times the greatest.
 
     Where ``i + f < 0`` the limits are those of ``i = -f``, so that the greatest value is never negative.
@@ -163,7 +163,7 @@ def _sum_to(g, like):
 _quantize.defvjp(_quantize_fwd, _quantize_bwd)
 
 
-def quantize(x, k, i, f, rounding: Rounding = "RND", overflow: Overflow = "WRAP", *, key: Int[Array, "..."] | Array | None = None):
+def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
     r"""Rounds `x` to the grid of step :math:`2^{-f}`, then (WRAP) or before (SAT, SAT_SYM) brings it into the range. Bit-exact.
 
     SAT: :math:`[-k 2^i, 2^i - 2^{-f}]`, SAT_SYM: :math:`\pm(2^i - 2^{-f})`, WRAP: modulo :math:`2^{k+i}` into the SAT range.
@@ -191,7 +191,7 @@ def quantize(x, k, i, f, rounding: Rounding = "RND", overflow: Overflow = "WRAP"
     return _apply(x, k, i, f, rounding, overflow, key, True)
 
 
-def quantize_unwrapped(x, k, i, f, rounding: Rounding = "RND", overflow: Overflow = "WRAP", *, key=None):
+def quantize_unwrapped(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
     """`quantize` without the modulo of WRAP and without the zero of formats that have no bits: what WRAP layers train with.
 
     While training, the range follows the data (`ranges`), so that a wrap cannot happen on the rows seen; a value too small for its

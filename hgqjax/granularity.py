@@ -5,7 +5,7 @@ from typing import Literal, get_args
 Granularity = Literal["element", "channel", "tensor"]
 
 
-def widths_shape(shape: tuple[int, ...], granularity: Granularity) -> tuple[int, ...]:
+def widths_shape(shape: tuple[int, ...], granularity: str) -> tuple[int, ...]:
     """Shape of the bit-widths for data of `shape`: 1 on every axis that shares.
 
     "element": none shares; "channel": all but the last axis share; "tensor": all share.

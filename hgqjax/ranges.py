@@ -48,7 +48,7 @@ def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range
     return Range(jnp.minimum(new.low, old.low * keep), jnp.maximum(new.high, old.high * keep))
 
 
-def integer_bits(seen: Range, f: Float[Array, "..."], rounding: fixed_point.Rounding):
+def integer_bits(seen: Range, f: Float[Array, "..."], rounding: str):
     """``(k, i)``: the sign bit and the fewest integer bits that hold the range after rounding to ``2**-f``; i = -f for {0}.
 
     ``i = max(ceil(log2(-low)), floor(log2(high)) + 1)`` of the rounded extrema, exact in floating point. S_RND counts as rounding outward.

@@ -131,7 +131,7 @@ def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:
     if missing:
         raise ReportError(f"{path} lacks the columns {', '.join(missing)}")
     try:
-        return frame.select(schema).cast(schema)
+        return frame.select(list(schema)).cast(schema)
     except pl.exceptions.PolarsError as error:
         raise ReportError(f"{path} has a value of the wrong type: {_first_line(error)}") from error
 

@@ -67,6 +67,9 @@ class Config:
     cycles: int = 1
     cycle_decay: float = 0.94
     final_rate: float = 1e-3
+    batch_statistics: float = 0.7
+    """Share of the run in which batch norms use the statistics of the batch; for the rest they keep the running ones, so that the weights
+    that training sees are those that the frozen network has."""
     objective: Objective = Objective()
     penalty: schedules.AbstractPenalty = schedules.Constant()
     order_seed: int = 0
@@ -178,6 +181,7 @@ class Train:
             params = optax.apply_updates(state.params, updates)
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
+            layers.freeze_statistics(model, (progress >= self.config.batch_statistics).astype(jnp.float32))
             _, weights, widths, observed = _split(model)
             new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"])
             return new, metrics | {"beta": beta}

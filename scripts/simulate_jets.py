@@ -1,4 +1,4 @@
-"""Simulate LHC jets, and pack them into the data set that comes with hgqjax ("jets (re-simulated)").
+r"""Simulate LHC jets, and pack them into the data set that comes with hgqjax ("jets (re-simulated)").
 
     pip install 'hgqjax[simulation]'
     python scripts/simulate_jets.py simulate t 36000 1 t1.npz            # class, events, seed, file; 10 to 20 events/s

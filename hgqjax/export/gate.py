@@ -11,7 +11,8 @@ from hgqjax.export.model import Grid, ModelDescription, Quantize
 
 EXTRA_BITS = 3
 """Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""
-MAX_DIRECTED_ROWS = 20_000
+MAX_DIRECTED_WORDS = 4_000_000
+"""Input words in the rows that visit limits one element at a time; wide inputs visit a random choice of them."""
 
 
 class ExportError(RuntimeError):
@@ -47,7 +48,10 @@ def gate_rows(description: ModelDescription, *, rows: np.ndarray | None = None, 
     """
     (source,) = description.inputs
     rng = np.random.default_rng(seed)
-    data = [np.asarray(r, np.float64).reshape(-1, *source.shape) for r in (description.sample, rows) if r is not None]
+    data = [np.asarray(r, np.float64) for r in (description.sample, rows) if r is not None]
+    for r in data:
+        if r.shape[1:] != source.shape:
+            raise ExportError(f"rows of shape {r.shape} were given for the gate; (rows, {', '.join(map(str, source.shape))}) is needed")
     readers = [op for op in description.operations if isinstance(op, Quantize) and source.name in op.inputs]
     directed = [_directed_rows(reader, rng) for reader in readers]
     count = max(min_rows // 2, min_rows - sum(len(r) for r in data + directed))
@@ -69,8 +73,8 @@ def _directed_rows(reader: Quantize, rng: np.random.Generator) -> np.ndarray:
     special = np.stack([start + d for n, start in enumerate((low, np.zeros_like(low), high)) for d in steps[n]])
     corners = special[rng.integers(len(special), size=(512, len(low))), np.arange(len(low))]
     which, element = np.divmod(np.arange(special.size), len(low))
-    if special.size > MAX_DIRECTED_ROWS:
-        chosen = rng.choice(special.size, MAX_DIRECTED_ROWS, replace=False)
+    if special.size * len(low) > MAX_DIRECTED_WORDS:
+        chosen = rng.choice(special.size, MAX_DIRECTED_WORDS // len(low), replace=False)
         which, element = which[chosen], element[chosen]
     alone = _random_words(low, high, 0, rng, len(which))
     alone[np.arange(len(which)), element] = special[which, element]

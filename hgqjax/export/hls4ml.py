@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml_graph import enclosing, model_graph, quiet, rewrite
 from hgqjax.export.model import Dense, Input, ModelDescription, Quantize, Relu
+from hgqjax.export.storage import new_folder
 
 BACKENDS = ("Vitis", "Vivado")
 STRATEGIES = ("latency", "distributed_arithmetic")
@@ -34,7 +34,8 @@ DEFAULT_PART = "xcvu13p-flga2577-2-e"
 GATE_FILE = "hgqjax_gate.json"
 MODEL_FOLDER = "hgqjax_model"
 GATE_OPTIMIZATION = "-O1"
-"""g++ level of the gate's own build; see the table in tests/export/test_hls4ml.py."""
+"""g++ level of the gate's own build. Seconds to build and to run 10 000 rows of a 16-64-32-32-5 network, two shared cores:
+-O0 11 + 37, -O1 14 + 2, -O2 25 + 2, -O3 28 + 2; with distributed arithmetic -O1 110 + 8, -O0 139 + 111."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,18 +99,12 @@ def to_hls4ml(
     _check_model(description, rewritten, strategy)
     _check_tools(strategy, verify)
     config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output_dir.with_name(f".{output_dir.name}.{secrets.token_hex(4)}")
-    try:
-        graph = model_graph(rewritten, strategy, reuse_factor, {**config, "output_dir": str(temporary)})
+    with new_folder(output_dir) as folder:
+        graph = model_graph(rewritten, strategy, reuse_factor, {**config, "output_dir": str(folder)})
         with quiet(), _without_keras():
             graph.write()
-        report = _run_gate(description, rewritten, graph, temporary, rows, min_rows, seed) if verify else None
-        _finish(description, temporary, output_dir, backend, strategy, report)
-        temporary.rename(output_dir)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        report = _run_gate(description, rewritten, graph, folder, rows, min_rows, seed) if verify else None
+        _finish(description, folder, output_dir, backend, strategy, report)
     return Project(output_dir, backend, strategy, report)
 
 

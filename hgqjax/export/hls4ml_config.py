@@ -1,12 +1,14 @@
 """The hls4ml export from a YAML file with hls4ml's own keys, plus `HGQModel`: the folder of a model description.
 
-HGQModel: jets            # both folders are relative to the file
-OutputDir: jets_hls
-Backend: Vitis
-ClockPeriod: 5
-HLSConfig:
-  Model:
-    Strategy: distributed_arithmetic
+    HGQModel: jets
+    OutputDir: jets_hls
+    Backend: Vitis
+    ClockPeriod: 5
+    HLSConfig:
+      Model:
+        Strategy: distributed_arithmetic
+
+Both folders are relative to the file; a key that is left out has the default of `to_hls4ml`.
 """
 
 import inspect
@@ -62,19 +64,21 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     path = Path(path)
     config = _yaml().safe_load(path.read_text())
     _check_keys(path, config, "", ("HGQModel", *_TOP, "HLSConfig"))
-    hls = config.get("HLSConfig") or {}
+    hls = config.get("HLSConfig", {})
     _check_keys(path, hls, "HLSConfig.", ("Model",))
-    model = hls.get("Model") or {}
+    model = hls.get("Model", {})
     _check_keys(path, model, "HLSConfig.Model.", (*_MODEL, _IGNORED))
     for key in ("HGQModel", "OutputDir"):
         if key not in config:
             raise ExportError(f"{path} has no key {key}")
     arguments = {name: config[key] for key, name in _TOP.items() if key in config}
     arguments |= {name: model[key] for key, name in _MODEL.items() if key in model}
-    for key, value in [("HGQModel", config["HGQModel"]), *arguments.items()]:
-        kinds = {"clock_ns": (int, float), "reuse_factor": (int,)}.get(key, (str,))
+    for key, value in {**config, **model}.items():
+        kinds = {"ClockPeriod": (int, float), "ReuseFactor": (int,), "HLSConfig": (dict,)}.get(key, (str,))
         if type(value) not in kinds:
             raise ExportError(f"{path}: {key} is {value!r}, which is no {' or '.join(kind.__name__ for kind in kinds)}")
+    if "clock_ns" in arguments:
+        arguments["clock_ns"] = float(arguments["clock_ns"])
     arguments["output_dir"] = path.parent / arguments["output_dir"]
     return path.parent / config["HGQModel"], arguments
 

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hgqjax.export import integers as exact
 from hgqjax.quantizers import Format
@@ -41,7 +42,7 @@ class Constant:
     bits: np.ndarray
 
     @classmethod
-    def from_values(cls, values: np.ndarray, f: np.ndarray, bits: np.ndarray | None = None) -> "Constant":
+    def from_values(cls, values: ArrayLike, f: ArrayLike, bits: ArrayLike | None = None) -> "Constant":
         """Reads floats that lie on the grids ``2**-f``; `bits` is by default the fewest that hold each magnitude.
 
         Raises DescriptionError where a value is not finite, not on its grid, or needs more than 52 bits.

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import nnx
@@ -19,6 +19,7 @@ class Observed(nnx.Variable):
     """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
 
 
+@runtime_checkable
 class SymbolicGraph(Protocol):
     """What `hgqjax.export.describe` passes through the model; each method adds an operation and returns its result.
 
@@ -59,13 +60,13 @@ class Module(nnx.Module):
     only in the first two.
     """
 
-    def train(self, **attributes) -> Self | None:
+    def train(self, **attributes) -> None:
         """Sets training: batch statistics, ranges observed."""
-        return super().train(observe=True, **attributes)
+        super().train(observe=True, **attributes)
 
-    def eval(self, **attributes) -> Self | None:
+    def eval(self, **attributes) -> None:
         """Sets evaluation: bit-exact, nothing changes."""
-        return super().eval(observe=False, **attributes)
+        super().eval(observe=False, **attributes)
 
     def observing(self) -> None:
         """Sets calibration: frozen statistics, ranges observed."""

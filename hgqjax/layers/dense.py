@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from hgqjax import resources
-from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Symbol
+from hgqjax.layers._base import Layer, Module, Symbol
 from hgqjax.layers.activation import activation as activation_
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize, QuantizeWeight
 from hgqjax.quantizers import AbstractQuantizer
@@ -43,8 +43,8 @@ class Dense(Layer):
         input_quantizer: AbstractQuantizer = ACTIVATION,
         kernel_quantizer: AbstractQuantizer = WEIGHT,
         bias_quantizer: AbstractQuantizer = WEIGHT,
-        input_granularity: Granularity = "element",
-        kernel_granularity: Granularity = "element",
+        input_granularity: str = "element",
+        kernel_granularity: str = "element",
     ):
         input_shape = (n_in,) if input_shape is None else tuple(input_shape)
         if n_in < 1 or n_out < 1 or input_shape[-1] != n_in:
@@ -92,7 +92,8 @@ class BatchNormDense(Dense):
 
     with the mean and variance of ``q(x) @ W`` over the batch while training (gradients flow through them: a true batch norm) and their
     running averages when frozen; so hardware sees a plain dense layer. The running averages move by ``1 - momentum`` a call, and by all
-    at the first one.
+    at the first one. `freeze_statistics` keeps them, and uses them, while training goes on: a weight of few bits that sits near a
+    rounding threshold is flipped by the noise of batch statistics, and would not be what the frozen network has.
 
     Args: as `Dense` (the bias is always there), and
       momentum: of the running averages, in [0, 1). epsilon: added to the variance, > 0.
@@ -111,6 +112,7 @@ class BatchNormDense(Dense):
         self.mean = nnx.BatchStat(jnp.zeros((n_out,)))
         self.variance = nnx.BatchStat(jnp.zeros((n_out,)))
         self.calls = nnx.BatchStat(jnp.zeros(()))
+        self.keep = nnx.BatchStat(jnp.zeros(()))
         self.use_running_average = False
 
     def _weights(self, x):
@@ -121,11 +123,19 @@ class BatchNormDense(Dense):
             axes = tuple(range(z.ndim - 1))
             mean, variance = jnp.mean(z, axes), jnp.var(z, axes)
             self._track(jax.lax.stop_gradient(mean), jax.lax.stop_gradient(variance))
+            keep = self.keep[...] > 0
+            mean, variance = jnp.where(keep, self.mean[...], mean), jnp.where(keep, self.variance[...], variance)
         scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
         return self.kernel[...] * scale[None, :], self.bias[...] - mean * scale
 
     def _track(self, mean, variance):
-        step = jnp.where(self.calls[...] == 0, 1.0, 1.0 - self.momentum)
+        step = jnp.where(self.calls[...] == 0, 1.0, (1.0 - self.momentum) * (1.0 - self.keep[...]))
         self.mean[...] = self.mean[...] + step * (mean - self.mean[...])
         self.variance[...] = self.variance[...] + step * (variance - self.variance[...])
         self.calls[...] = self.calls[...] + 1.0
+
+
+def freeze_statistics(model: Module, freeze: Float[Array, ""]) -> None:
+    """From now on, where `freeze` is 1, the batch norms of `model` train with their running averages and keep them; 0 undoes it."""
+    for _, layer in model.named(BatchNormDense):
+        layer.keep[...] = freeze

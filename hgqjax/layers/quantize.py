@@ -73,7 +73,7 @@ class Quantize(_Quantizer):
     [[0.5, 1.0]]
     """
 
-    def __init__(self, shape, quantizer: AbstractQuantizer = ACTIVATION, granularity: granularity_.Granularity = "element", decay_bits=0.01):
+    def __init__(self, shape, quantizer: AbstractQuantizer = ACTIVATION, granularity: str = "element", decay_bits=0.01):
         if decay_bits < 0:
             raise ValueError(f"decay_bits is {decay_bits}; a number of bits per call, at least 0, is needed")
         self.decay_bits = float(decay_bits)
@@ -103,7 +103,7 @@ class Quantize(_Quantizer):
 class QuantizeWeight(_Quantizer):
     """Quantizes a weight of `shape`; its range is always the weight's own, so that WRAP never wraps."""
 
-    def __init__(self, shape, quantizer: AbstractQuantizer = WEIGHT, granularity: granularity_.Granularity = "element", sample=None):
+    def __init__(self, shape, quantizer: AbstractQuantizer = WEIGHT, granularity: str = "element", sample=None):
         self._setup(shape, granularity_.widths_shape(tuple(shape), granularity), quantizer, sample)
 
     def forward(self, x):

@@ -1,13 +1,13 @@
 """Published results to stand beside ours: one csv a benchmark, every number with the place where it was read.
 
 Columns: name, dataset, split, accuracy (0 .. 1), ebops (bit operations per inference), lut, dsp, latency_ns, lut_percent and
-dsp_percent (share of the part that `source` names), source, kind. An empty cell means that no source was found; nothing is entered from memory.
+dsp_percent (share of the part that `source` names), source, kind. An empty cell: no source was found; nothing is entered from memory.
 Marks of `source`: see `MARKS`. Accuracies in checkpoint names ([AE]) are of VALIDATION rows and rounded to 0.001.
 
 ``jets.csv``: OpenML 42468 and CERNBox are two data sets; the same method scores about one point more on OpenML. Neither is
 "jets (re-simulated)". For a fair comparison on that one we ran the networks that the HGQ authors released on its rows, scaled by the
 real scaler: accuracy 0.7235 at 530 EBOPs and 0.7450 at 2571 on all 176 760 rows, and 0.7388 at 1572, 0.7560 at 7229 and 0.7577 at 13285 on
-58 870 rows of an earlier sample of the same simulation (there the first two score 0.7233 and 0.7433): kind "released network".
+58 870 balanced rows of the same simulation (there the first two score 0.7233 and 0.7433): kind "released network".
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 
 NAMES = ("jets",)
 MARKS = {
-    "[AE]": "the authors' artifact: the accuracy on validation rows and the EBOPs that stand in the name of a checkpoint",
+    "[AE]": "the accuracy on validation rows and the EBOPs in the name of a checkpoint that the authors released",
     "[PAPER: x]": "the text of paper x",
     "[2nd: x]": "a secondary source that quotes the paper",
 }

@@ -31,8 +31,8 @@ class AbstractQuantizer(abc.ABC):
 
     keep_negative: bool = True
     """False: the data is never negative, k = 0."""
-    rounding: fixed_point.Rounding = "RND"
-    overflow: fixed_point.Overflow = "WRAP"
+    rounding: str = "RND"
+    overflow: str = "WRAP"
 
     def __post_init__(self):
         fixed_point.check_modes(self.rounding, self.overflow)
@@ -56,7 +56,7 @@ class AbstractQuantizer(abc.ABC):
         """Parameters brought into their `limits`; the training step calls it after each update."""
         return {name: jnp.clip(params[name], *bounds) for name, bounds in self.limits().items()}
 
-    def quantize(self, x: Float[Array, "..."], params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
+    def quantize(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
         """Bit-exact value, differentiable in `x` and `params`; see `hgqjax.fixed_point.quantize`."""
         return fixed_point.quantize(x, *self.format(params, ranges), self.rounding, self.overflow, key=key)
 

@@ -1,9 +1,10 @@
 """Effective bit operations (EBOPs): the differentiable resource estimate of the HGQ paper."""
 
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from jax import lax
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from hgqjax.quantizers import Format
 
@@ -19,7 +20,7 @@ class Signal(NamedTuple):
     constant: bool = False
     enclosed_bits: Any = None
 
-    def bits(self, definition: Definition, normalize_gradient: bool) -> Float[Array, "..."]:
+    def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
         k, i, f = self.format
         xp = f.__array_namespace__()
@@ -42,7 +43,7 @@ class Dense(NamedTuple):
     kernel: Signal
     bias: Signal | None
 
-    def ebops(self, definition: Definition, normalize_gradient: bool) -> Float[Array, ""]:
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         bits_in = self.input.bits(definition, normalize_gradient)
         total = dense_ebops(bits_in, self.kernel.bits(definition, normalize_gradient))
         if self.bias is None or definition == "paper_v1":
@@ -58,7 +59,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return n
 
 
-def dense_ebops(bits_in: Float[Array, "*positions n"], bits_kernel: Float[Array, "n m"]) -> Float[Array, ""]:
+def dense_ebops(bits_in: Float[ArrayLike, "*positions n"], bits_kernel: Float[ArrayLike, "n m"]) -> Float[ArrayLike, ""]:
     r"""EBOPs of ``x @ kernel``: :math:`\sum_{p,n,m} b^{in}_{pn} b^{kernel}_{nm}`, bit operations per inference.
 
     Args:
@@ -75,6 +76,7 @@ def dense_ebops(bits_in: Float[Array, "*positions n"], bits_kernel: Float[Array,
     return (bits_in @ bits_kernel.sum(axis=1)).sum()
 
 
+@runtime_checkable
 class Costed(Protocol):
     """A model (`hgqjax.layers.Module`) or a model description."""
 
@@ -85,11 +87,11 @@ class Ebops(dict):
     """EBOPs by layer name; `total` is their sum."""
 
     @property
-    def total(self) -> Float[Array, ""]:
+    def total(self) -> Float[ArrayLike, ""]:
         return sum(self.values())
 
 
-def ebops(model: Costed, definition: Definition = "hgq2", normalize_gradient: bool = False) -> Ebops:
+def ebops(model: Costed, definition: str = "hgq2", normalize_gradient: bool = False) -> Ebops:
     r"""Effective bit operations of each multiplying layer, and their `total`: pure and differentiable in every bit-width.
 
     Of a model in training the formats are those in force, with the ranges observed so far: an estimate. Of a model description they

@@ -1,0 +1,170 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hgqjax import figures, published, run_tables
+
+spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
+run_folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run_folders)
+SVG = ("svg",)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = run_folders.make_run(tmp_path_factory.mktemp("run") / "a", betas=(0.0, 1e-5, 1e-4))
+    return folder, figures.draw(folder, formats=("png", "svg"))
+
+
+def png_size(path):
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def test_every_figure_is_drawn(drawn):
+    folder, files = drawn
+    names = {f"{stem}.{kind}" for stem in ("front", "widths", "training") for kind in ("png", "svg")}
+    assert {path.name for path in files} == names == {path.name for path in (folder / "figures").iterdir()}
+    for path in files:
+        assert path.parent == folder / "figures" and path.stat().st_size > 8_000
+        if path.suffix == ".png":
+            width, height = png_size(path)
+            assert width == 7.0 * 150 and 400 < height < 800
+
+
+def test_labels_name_the_data_and_what_is_published(drawn):
+    folder, _ = drawn
+    front = (folder / "figures/front.svg").read_text()
+    for text in (
+        "this run, jets (re-simulated): test rows, exact EBOPs",
+        "this run, jets (re-simulated), in training:",
+        "validation rows, estimated EBOPs",
+        "released networks (HGQ v3), jets (re-simulated):",
+        "all 176 760 rows",
+        "Measured by us",
+        "Published",
+        "HGQ v3, OpenML 42468: validation rows [AE]",
+        "HGQ-LUT, CERNBox: validation rows [AE]",
+        "accuracy (%)",
+        "(EBOPs)",
+    ):
+        assert text in front
+    assert "KANEL" not in front  # no EBOPs: not in this figure
+    widths, training = ((folder / f"figures/{stem}.svg").read_text() for stem in ("widths", "training"))
+    assert all(text in widths for text in ("layers_0", "bits of weights", "bits of activations", "p00", "p02", "jets (re-simulated)"))
+    assert all(text in training for text in ("epoch", "EBOPs (estimate)", "beta = 0", "validation", "jets (re-simulated)"))
+
+
+def test_markers_stand_where_the_numbers_are(tmp_path):
+    run = run_tables.read(run_folders.make_run(tmp_path / "a", checks=2))
+    series = {s.label.partition("\n")[0]: s for s in [*figures._ours(run), *figures._published_series(published.read("jets"))]}
+    ours = series["this run, jets (re-simulated): test rows, exact EBOPs"]
+    np.testing.assert_allclose(ours.x, [p.ebops for p in run.points])
+    np.testing.assert_allclose(ours.y, [100 * p.test_score for p in run.points])
+    released = series["released networks (HGQ v3), jets (re-simulated):"]
+    assert released.x.tolist() == [530, 1572, 2571, 7229, 13285]
+    assert released.y.round(2).tolist() == [72.35, 73.88, 74.50, 75.60, 75.77]
+    openml = series["HGQ v3, OpenML 42468: validation rows [AE]"]
+    assert list(zip(openml.x.tolist(), openml.y.round(1).tolist(), strict=True))[-1] == (13285, 77.1)
+    assert len({(s.style["marker"], s.style["color"]) for s in series.values()}) == len(series)
+
+
+def test_a_run_of_other_data_is_drawn_alone(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, points=1, status="running", name="my rows")
+    files = figures.draw(folder, formats=SVG)
+    assert {path.stem for path in files} == {"front", "widths"}
+    front = (folder / "figures/front.svg").read_text()
+    assert "this run, my rows" in front and "Published" not in front
+    assert "Published" in figures.draw(folder, "jets", formats=SVG)[0].read_text()
+
+
+def test_odd_values_are_drawn_without_a_warning(tmp_path):
+    """A diverged member, one that lost every bit, a network of more layers than a row of panels holds, one beta for all members."""
+    folder = run_folders.make_run(tmp_path / "a", betas=(1e-5, 1e-5), points=4, widths=(4, 4, 4, 4, 4, 4, 2), status="failed")
+    metrics = run_tables.read(folder).metrics
+    rows = metrics.to_dicts()
+    for row, value in zip(rows[::7], [float("nan"), float("inf"), 0.0] * len(rows), strict=False):
+        row["value"] = value
+    type(metrics)(rows, schema=metrics.schema).write_parquet(folder / "metrics.parquet")
+    text = (folder / "summary.csv").read_text().splitlines()
+    cells = dict(zip(text[0].split(","), text[-1].split(","), strict=True)) | {"ebops": "0.0", "test_score": "0.2"}
+    (folder / "summary.csv").write_text("\n".join([*text[:-1], ",".join(cells.values())]) + "\n")
+    assert len(figures.draw(folder, formats=SVG)) == 3
+    assert "1 of our points below the axes" in (folder / "figures/front.svg").read_text()
+
+
+def test_regression_has_no_percent_and_no_published_points(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=3, points=1)
+    figures.draw(folder, "jets", formats=SVG)
+    front = (folder / "figures/front.svg").read_text()
+    assert "root mean square" in front and "Published" not in front and "accuracy" not in front
+
+
+def test_chosen_points(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, status="running")
+    figures.draw(folder, None, points=["p01"], formats=SVG)
+    widths = (folder / "figures/widths.svg").read_text()
+    assert "p01" in widths and "p00" not in widths
+    with pytest.raises(run_tables.ReportError, match=r"no point p77 with a model; it has p02, p01, p00$"):
+        figures.draw(folder, points=["p77"])
+
+
+def test_nothing_to_draw_and_unknown_names(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status="running")
+    with pytest.raises(run_tables.ReportError, match="neither metrics nor points to draw yet"):
+        figures.draw(folder)
+    with pytest.raises(ValueError, match="published is 'muon'; legal are jets"):
+        figures.draw(folder, "muon")
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "polars"])
+def test_a_missing_library_names_its_extra(tmp_path, monkeypatch, module):
+    folder = run_folders.make_run(tmp_path / "a", checks=1, points=1)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"^{module} is not installed; pip install 'hgqjax\[run\]' brings it$"):
+        figures.draw(folder)
+
+
+def test_global_settings_stay(drawn):
+    import matplotlib
+
+    assert matplotlib.rcParams["svg.fonttype"] == "path"
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_drawing_twice_gives_the_same_bytes(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, points=1, status="running")
+    summary = folder / "summary.csv"
+    summary.write_text(summary.read_text().replace("models/p00", ""))  # no model: no widths
+    files = figures.draw(folder, formats=("svg", "pdf"))
+    assert [path.name for path in files] == ["front.svg", "front.pdf"] and files[1].read_bytes().startswith(b"%PDF")
+    before = [path.read_bytes() for path in files]
+    assert [path.read_bytes() for path in figures.draw(folder, formats=("svg", "pdf"))] == before
+    assert not list((folder / "figures").glob(".*"))
+
+
+def test_without_points_the_front_of_the_cloud_is_in_sight(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", points=0, status="running")
+    run = run_tables.read(folder)
+    cloud = figures._cloud(run)
+    axes = figures._front(run, published.read("jets")).axes[0]
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert low < cloud[:, 0].min() < cloud[np.argmax(cloud[:, 1]), 0] < high
+    assert bottom < 72.35 and 100 * cloud[:, 1].max() < top
+
+
+def test_published_rows_all_say_where_they_come_from():
+    rows = published.read("jets")
+    assert all(p.kind in published.KINDS and 0.5 < p.accuracy < 0.8 and p.dataset and p.split and p.name for p in rows)
+    for p in rows:
+        known = p.source.startswith(("[AE]", "[PAPER: ", "[2nd: "))
+        assert known != (p.kind == "released network" and p.source == "measured by this project with the released networks")
+        assert "memory" not in p.source
+        assert p.ebops is None or p.split in ("validation", "all 176 760 rows", "58 870 rows")
+        assert not p.source.startswith("[AE]") or (p.split == "validation" and p.ebops and p.lut is None)
+    assert {p.dataset for p in rows} == {"OpenML 42468", "CERNBox", "jets (re-simulated)"}
+    assert published.name_for("OpenML 42468") == "jets" and published.name_for("") is None

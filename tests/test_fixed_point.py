@@ -1,0 +1,153 @@
+"""`quantize` against exact arithmetic: equality only."""
+
+import itertools
+from fractions import Fraction
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from hgqjax import fixed_point, testing
+from hgqjax.fixed_point import quantize, quantize_unwrapped
+
+MODES = list(itertools.product(("RND", "TRN", "RND_CONV"), ("WRAP", "SAT", "SAT_SYM")))
+ROWS = 64
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """One compilation for each pair of modes, whatever the widths."""
+    return {modes: jax.jit(lambda x, k, i, f, m=modes: quantize(x, k, i, f, *m)) for modes in MODES}
+
+
+@pytest.mark.parametrize("modes", MODES, ids="-".join)
+@hypothesis.given(k=st.integers(0, 1), i=st.integers(-12, 12), bits=st.integers(-3, 20), seed=st.integers(0, 2**31))
+@hypothesis.settings(max_examples=60)
+def test_equals_exact_arithmetic(compiled, modes, k, i, bits, seed):
+    f = bits - i
+    x = testing.numbers_near_edges(np.random.default_rng(seed), k, i, f, ROWS)
+    got = np.asarray(compiled[modes](x, *(np.full(ROWS, float(v), np.float32) for v in (k, i, f))))
+    want = [testing.exact_quantize(float(v), k, i, f, *modes) for v in x]
+    assert [Fraction(float(v)) for v in got] == want
+
+
+def test_one_trace_whatever_the_widths():
+    traces = []
+
+    @jax.jit
+    def f(x, i, f):
+        traces.append(1)
+        return quantize(x, 1, i, f)
+
+    for width in range(-3, 9):
+        f(jnp.float32(0.3), jnp.float32(width), jnp.float32(2 * width))
+    assert len(traces) == 1
+
+
+def test_eager_jit_and_vmap_agree():
+    x = testing.numbers_near_edges(np.random.default_rng(1), 1, 2, 5, 256)
+    i, f = jnp.asarray(np.arange(256) % 9 - 2.0, jnp.float32), jnp.asarray(np.arange(256) % 7 - 1.0, jnp.float32)
+    for modes in MODES:
+        def one(x, i, f, modes=modes):
+            return quantize(x, 1, i, f, *modes)
+
+        eager = np.asarray(one(x, i, f))
+        assert np.array_equal(eager, jax.jit(one)(x, i, f)) and np.array_equal(eager, jax.vmap(one)(x, i, f))
+
+
+def test_pow2_and_exponent_are_exact():
+    n = np.arange(-126, 128)
+    assert np.array_equal(fixed_point.pow2(jnp.asarray(n, jnp.float32)), np.ldexp(np.float32(1), n))
+    x = np.concatenate([np.ldexp(np.float32(1), n), np.nextafter(np.ldexp(np.float32(1), n[1:]), np.float32(0))]).astype(np.float32)
+    x = x[x >= np.finfo(np.float32).tiny]
+    assert np.array_equal(fixed_point.exponent(jnp.asarray(x)), np.frexp(x)[1])
+    with jax.enable_x64(True):
+        n = np.arange(-1022, 1024)
+        assert np.array_equal(fixed_point.pow2(jnp.asarray(n, jnp.float64)), np.ldexp(1.0, n))
+        assert np.array_equal(fixed_point.exponent(jnp.asarray(np.ldexp(0.75, n[1:]), jnp.float64)), n[1:])
+
+
+def test_one_ulp_below_a_tie_rounds_down():
+    below = np.nextafter(np.float32(0.5), np.float32(0))
+    assert quantize(below, 1, 4, 0, "RND") == 0  # floor(v + 0.5) would give 1
+
+
+@pytest.mark.parametrize("overflow", ["WRAP", "SAT", "SAT_SYM"])
+def test_formats_without_bits_are_zero(overflow):
+    x = jnp.array([0.7, -3.0, jnp.inf, -jnp.inf, jnp.nan], jnp.float32)
+    assert np.array_equal(quantize(x, 0, -2, 2, "RND", overflow), np.zeros(5))
+    assert np.array_equal(quantize(x, 1, -3, 2, "RND", overflow), np.zeros(5))
+
+
+def test_a_sign_bit_alone():
+    assert [float(quantize(v, 1, 0, 0, "TRN", "WRAP")) for v in (-1.0, 0.0, 1.0, 0.4)] == [-1, 0, -1, 0]
+    assert float(quantize(-5.0, 1, 0, 0, "RND", "SAT_SYM")) == 0
+
+
+def test_nan_and_infinity():
+    x = jnp.array([jnp.nan, jnp.inf, -jnp.inf], jnp.float32)
+    assert np.isnan(quantize(x, 1, 2, 2, "RND", "WRAP")).all()
+    sat = np.asarray(quantize(x, 1, 2, 2, "RND", "SAT"))
+    assert np.isnan(sat[0]) and list(sat[1:]) == [3.75, -4]
+
+
+def gradients(fn, x, k, i, f, *modes):
+    return [float(g) for g in jax.grad(lambda *a: fn(*a, *modes), argnums=(0, 1, 2, 3))(*(jnp.float32(v) for v in (x, k, i, f)))]
+
+
+@pytest.mark.parametrize("fn", [quantize, quantize_unwrapped])
+def test_gradients_follow_the_formulas(fn):
+    ln2 = np.log(2)
+    assert np.allclose(gradients(fn, 0.8, 1, 1, 1, "RND", "WRAP"), [1, 0, 0, ln2 * (0.8 - 1.0)])
+    assert np.allclose(gradients(fn, 0.8, 1, 1, 1, "RND", "SAT"), [1, 0, 0, ln2 * (0.8 - 1.0)])
+    assert np.allclose(gradients(fn, 9.0, 1, 1, 2, "RND", "SAT"), [0, 0, ln2 * 2, ln2 / 4])
+    assert np.allclose(gradients(fn, -9.0, 1, 1, 2, "RND", "SAT"), [0, 0, -ln2 * 2, 0])
+    assert np.allclose(gradients(fn, -9.0, 1, 1, 2, "RND", "SAT_SYM"), [0, 0, -ln2 * 2, -ln2 / 4])
+    assert np.allclose(gradients(fn, -9.0, 0, 1, 2, "RND", "SAT"), [0, 0, 0, 0])
+
+
+def test_a_pruned_value_keeps_a_gradient_on_f():
+    assert quantize(0.2, 1, -3, 1) == 0
+    assert np.allclose(gradients(quantize, 0.2, 1, -3, 1, "RND", "WRAP"), [1, 0, 0, np.log(2) * 0.2])
+
+
+def test_gradients_of_shared_widths_are_sums_over_the_group():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
+    f = jnp.full((1, 4), 2.0)
+    g = jax.grad(lambda f: jnp.sum(quantize(x, 1, 3, f)))(f)
+    assert g.shape == (1, 4)
+    assert np.allclose(g, np.log(2) * np.sum(x - quantize(x, 1, 3, f), 0, keepdims=True), atol=1e-6)
+    assert jax.grad(lambda f: jnp.sum(quantize(x, 1, 3, f)))(jnp.float32(2)).shape == ()
+
+
+def test_unwrapped_is_quantize_inside_the_range():
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1.9, 1.7, 100), jnp.float32)
+    assert np.array_equal(quantize(x, 1, 1, 3), quantize_unwrapped(x, 1, 1, 3))
+    assert float(quantize(2.1, 1, 1, 3)) == -1.875 and float(quantize_unwrapped(2.1, 1, 1, 3)) == 2.125
+
+
+def test_stochastic_rounding_is_keyed_and_unbiased():
+    x = jnp.full((40_000,), 0.3, jnp.float32)
+    q = quantize(x, 1, 3, 1, "S_RND", key=jax.random.key(0))
+    assert set(np.unique(q)) == {0.0, 0.5} and abs(float(q.mean()) - 0.3) < 4 * 0.25 / 200
+    assert np.array_equal(q, quantize(x, 1, 3, 1, "S_RND", key=jax.random.key(0)))
+    with pytest.raises(ValueError, match="S_RND needs key="):
+        quantize(x, 1, 3, 1, "S_RND")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1.0, 1, 1, 1, "NEAREST"), "rounding is 'NEAREST'; legal are RND, TRN"),
+        ((1.0, 1, 1, 1, "RND", "CLIP"), "overflow is 'CLIP'; legal are WRAP, SAT, SAT_SYM"),
+        ((jnp.arange(3), 1, 1, 1), "x has dtype int32; a float array"),
+        ((jnp.zeros(3), 1, jnp.zeros(2), 1), r"i has shape \(2,\), which does not broadcast to the shape \(3,\) of x"),
+        ((jnp.zeros(3), 1, 1, jnp.zeros((1, 3))), r"f has shape \(1, 3\), which does not broadcast"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        quantize(*arguments)
