@@ -1,6 +1,7 @@
 """The command `hgqjax`: sweep, resume, export, summary, report."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +15,31 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError:
         print("hgqjax: the command needs tyro and others; install hgqjax[run]", file=sys.stderr)
         return EXIT_BAD_INPUT
-    from hgqjax.population import TrainingError
-
     app = tyro.extras.SubcommandApp()
     for function in _commands(tyro):
         app.command(function)
+    return guarded(
+        lambda: app.cli(
+            prog="hgqjax", args=argv, description="Fixed-point networks with learned bit-widths: train a front, export it, verify it."
+        )
+    )
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Exit code of `command`; bad input gives one sentence on standard error and code 2."""
     try:
-        app.cli(prog="hgqjax", args=argv, description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.")
-    except (ValueError, OSError, TrainingError, ImportError, RuntimeError) as error:
+        command()
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"hgqjax: {_sentence(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
+
+
+def print_report(run: Path) -> None:
+    """Draws the figures of a run folder, writes its report.md and prints where it is."""
+    from hgqjax.report import report
+
+    print(report(run))
 
 
 def _sentence(error: Exception) -> str:
@@ -50,7 +65,7 @@ def _commands(tyro):
             results: folder for results; the run makes <results>/sweep/<UTC time>-<hash>/ in it.
         """
         folder = experiment.run(config, root=results)
-        _report(folder)
+        print_report(folder)
 
     def resume(run: Positional[Path]) -> None:
         """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
@@ -58,7 +73,7 @@ def _commands(tyro):
         Args:
             run: the run folder, results/<experiment>/<time>-<hash>.
         """
-        _report(experiment.resume(run))
+        print_report(experiment.resume(run))
 
     def export(
         model: Positional[Path | None] = None,
@@ -105,15 +120,9 @@ def _commands(tyro):
         Args:
             run: the run folder, results/<experiment>/<time>-<hash>.
         """
-        _report(run)
+        print_report(run)
 
     return sweep, resume, export, summary, report
-
-
-def _report(run: Path) -> None:
-    from hgqjax.report import report
-
-    print(report(run))
 
 
 def _export(model, config, output, backend, strategy, part, clock_ns, data, verify) -> None:

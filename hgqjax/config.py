@@ -6,7 +6,6 @@ import typing
 from typing import Any
 
 
-
 class ConfigError(ValueError):
     """A configuration that does not fit its dataclass."""
 

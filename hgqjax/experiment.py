@@ -130,18 +130,16 @@ def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress
             bar(check, sweep)
             folder.save(seconds=watch.seconds)
 
-        sweep = population.sweep(
-            train, training.Data.of(dataset), members, seeds, checkpoints=folder.folder / "checkpoints", report=report
-        )
+        sweep = population.sweep(train, training.Data.of(dataset), members, seeds, checkpoints=folder.folder / "checkpoints", report=report)
     steps = len(dataset.x_train) // config.train.batch_size
     folder.write_metrics(results.tidy(sweep.history, config.train.epochs_per_check, steps))
     summary = _freeze(folder, config, train, sweep, dataset, bar.say)
     _export(folder, config, summary, dataset, bar.say)
     folder.write_summary(summary)
     warnings = {str(member): reason for member, reason in sweep.failed.items()}
-    for member in range(len(seeds)):
-        if member not in sweep.failed and (dead := population.dead_layers(sweep, member)):
-            warnings[str(member)] = f"layers {', '.join(dead)} were pruned away"
+    for row in sweep.history[-len(seeds) :]:
+        if row["dead"] and row["member"] not in sweep.failed:
+            warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
     folder.save(status="done", seconds=watch.seconds, warnings=warnings)
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")

@@ -123,7 +123,7 @@ def _forward(x, k, i, f, key, rounding, overflow, wrapped):
     bits = k + i + f
     if overflow == "WRAP":
         m = _wrap(m, k, jnp.maximum(bits, 0.0))
-    return jnp.where(bits > 0, m * pow2(-f), jnp.zeros_like(m))
+    return jnp.where(bits <= 0, jnp.zeros_like(m), m * pow2(-f))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))

@@ -1,7 +1,6 @@
 """Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program; a Pareto archive; checkpoints and resume."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -141,7 +140,8 @@ def sweep(
 def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> None:
     """Appends a row for each member to the history and names the members that diverged."""
     for member in range(len(seeds)):
-        row = {name: float(values[member]) for name, values in metrics.items() if not name.startswith("finite/")}
+        row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("finite/", "dead/"))}
+        row["dead"] = [name for name in train.layer_names if metrics[f"dead/{name}"][member]]
         who = {"member": member, "check": check, "beta_member": float(members.beta[member]), "seed": int(seeds[member])}
         result.history.append(who | row)
         if member in result.failed:
@@ -150,12 +150,6 @@ def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarr
         if broken or not math.isfinite(row["train_loss"] + row["val_loss"]):
             where = f"layer {broken[0]!r} has a NaN or infinity" if broken else "the loss is NaN or infinite"
             result.failed[member] = f"after check {check + 1}, {where}"
-
-
-def dead_layers(result: Sweep, member: int) -> list[str]:
-    """Layers that had no EBOPs left at the member's last check: all their weights or inputs are pruned."""
-    rows = [row for row in result.history if row["member"] == member]
-    return [name.removeprefix("ebops/") for name, value in rows[-1].items() if name.startswith("ebops/") and value == 0] if rows else []
 
 
 def _archive(result: Sweep, check: int, states: State) -> None:
@@ -190,32 +184,29 @@ class _Checkpoints:
     def save(self, done: int, states: State, result: Sweep) -> None:
         archive = [np.stack(column) for column in zip(*(p.leaves for p in result.archive.points), strict=True)]
         named = {LEAF.format(n): leaf for n, leaf in enumerate(jax.tree.leaves(states))}
-        stored = {LEAF.format(n): leaf for n, leaf in enumerate(archive)}
+        stored = {"points": np.array(len(result.archive.points))} | {LEAF.format(n): leaf for n, leaf in enumerate(archive)}
         record = {
             "history": result.history,
             "failed": {str(member): reason for member, reason in result.failed.items()},
             "points": [[p.member, p.check, p.score, p.ebops] for p in result.archive.points],
         }
-        args = {"states": self.ocp.args.StandardSave(named), "record": self.ocp.args.JsonSave(record)}
-        if stored:
-            args["archive"] = self.ocp.args.StandardSave(stored)
-        self.manager.save(done, args=self.ocp.args.Composite(**args))
+        save = self.ocp.args.StandardSave
+        args = self.ocp.args.Composite(states=save(named), archive=save(stored), record=self.ocp.args.JsonSave(record))
+        self.manager.save(done, args=args)
 
     def restore(self, like: State, result: Sweep) -> tuple[int, State]:
         """Fills `result`; (checks done, states)."""
         done = self.latest
         leaves, treedef = jax.tree.flatten(like)
         target = {LEAF.format(n): leaf for n, leaf in enumerate(leaves)}
-        args = {"states": self.ocp.args.StandardRestore(target), "record": self.ocp.args.JsonRestore()}
-        if "archive" in self.manager.item_metadata(done).keys() and self.manager.item_metadata(done)["archive"] is not None:
-            args["archive"] = self.ocp.args.StandardRestore()
+        restore = self.ocp.args.StandardRestore
+        args = self.ocp.args.Composite(states=restore(target), archive=restore(), record=self.ocp.args.JsonRestore())
         try:
-            found = self.manager.restore(done, args=self.ocp.args.Composite(**args))
+            found = self.manager.restore(done, args=args)
         except (ValueError, KeyError) as error:
             raise TrainingError(f"the checkpoint in {self.manager.directory} does not fit this sweep: {error}") from error
-        record = json.loads(json.dumps(found["record"]))
-        stored = found["archive"] if "archive" in args else {}
-        columns = [np.asarray(stored[name]) for name in sorted(stored)]
+        record, stored = found["record"], found["archive"]
+        columns = [np.asarray(stored[name]) for name in sorted(set(stored) - {"points"})]
         result.history.extend(record["history"])
         result.failed.update({int(member): reason for member, reason in record["failed"].items()})
         result.archive.points = [

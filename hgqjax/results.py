@@ -103,7 +103,7 @@ class Run:
 
 def tidy(history: Iterable[dict[str, Any]], epochs_per_check: int, steps_per_epoch: int) -> Iterable[dict[str, Any]]:
     """The history of a sweep with one value a row, for `Run.write_metrics`."""
-    who = ("member", "check", "beta_member", "seed")
+    who = ("member", "check", "beta_member", "seed", "dead")
     for row in history:
         epoch = (row["check"] + 1) * epochs_per_check
         head = {"member": row["member"], "beta": row["beta_member"], "seed": row["seed"], "step": epoch * steps_per_epoch, "epoch": epoch}

@@ -129,15 +129,17 @@ class Train:
         return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
-        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped; finite by layer."""
-        model = self._merge(self._frozen, state)
-        outputs = model(data.x_val)
-        objective = self.config.objective
-        cost = resources.ebops(self._merge(self._training, state), objective.definition)
+        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped; by layer whether all is finite,
+        and whether it is dead: without a product that is not 0."""
+        objective, now = self.config.objective, self._merge(self._training, state)
+        outputs = self._merge(self._frozen, state)(data.x_val)
+        cost = resources.ebops(now, objective.definition)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
-        layers_of = dict(self._merge(self._training, state).named(layers.Layer))
-        return metrics | {f"finite/{name}": _all_finite(nnx.state(layers_of[name])) for name in self.layer_names}
+        products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
+        metrics |= {f"dead/{name}": value == 0 for name, value in products.items()}
+        parts = dict(now.named(layers.Layer))
+        return metrics | {f"finite/{name}": _all_finite(nnx.state(parts[name])) for name in self.layer_names}
 
     def model(self, state: State) -> layers.Module:
         """The model of a single (not batched) state."""

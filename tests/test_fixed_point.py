@@ -51,6 +51,7 @@ def test_eager_jit_and_vmap_agree():
     x = testing.numbers_near_edges(np.random.default_rng(1), 1, 2, 5, 256)
     i, f = jnp.asarray(np.arange(256) % 9 - 2.0, jnp.float32), jnp.asarray(np.arange(256) % 7 - 1.0, jnp.float32)
     for modes in MODES:
+
         def one(x, i, f, modes=modes):
             return quantize(x, 1, i, f, *modes)
 

@@ -10,7 +10,9 @@ from hgqjax import fixed_point, ranges, testing
 from hgqjax.granularity import widths_shape
 
 
-@hypothesis.given(f=st.integers(-3, 8), i=st.integers(-4, 6), seed=st.integers(0, 2**31), rounding=st.sampled_from(["RND", "TRN", "RND_CONV"]))
+@hypothesis.given(
+    f=st.integers(-3, 8), i=st.integers(-4, 6), seed=st.integers(0, 2**31), rounding=st.sampled_from(["RND", "TRN", "RND_CONV"])
+)
 @hypothesis.settings(max_examples=100)
 def test_integer_bits_hold_the_range_and_one_less_does_not(f, i, seed, rounding):
     x = testing.numbers_near_edges(np.random.default_rng(seed), 1, i, f, 32)

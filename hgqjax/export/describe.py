@@ -7,14 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from hgqjax import layers
 from hgqjax.export import model as m
 from hgqjax.quantizers import Format
 
 SAMPLE_ROWS = 1000
-CPP_WORDS = frozenset("auto bool char class const default delete do double enum float for if int input long new operator output return".split())
+CPP_WORDS = frozenset(
+    ["auto", "bool", "char", "class", "const", "default", "delete", "do", "double", "enum", "float", "for", "if", "int", "input", "long", "new", "operator", "output", "return"]
+)
 
 
 class _Graph:
@@ -72,7 +74,7 @@ def _constant(values: Array, fmt: Format) -> m.Constant:
 
 def describe(
     model: layers.Module,
-    calibration: Float[Array, "rows ..."],
+    calibration,
     *,
     name: str = "model",
     metadata: dict[str, Any] | None = None,
@@ -88,14 +90,20 @@ def describe(
       calibration: scaled float rows, (rows, *shape), at least one.
 
     Raises: DescriptionError, naming the layer, where constants are not finite, a format is wider than 52 bits, sums exceed 53 bits, or a
-      word differs; TypeError where the model computes outside layers.
+      word differs; also where the model computes outside layers.
     """
     rows = np.asarray(calibration, np.float32)
     if rows.ndim < 2 or not len(rows) or not np.all(np.isfinite(rows)):
         raise m.DescriptionError(f"calibration has shape {rows.shape}; at least one row of finite numbers is needed")
     frozen = layers.calibrate(model, rows)
+    for layer_name, layer in frozen.named(layers.Layer):
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(nnx.state(layer))):
+            raise m.DescriptionError(f"layer {layer_name!r} has a NaN or infinity; the model has diverged")
     graph = _Graph(frozen)
-    results = frozen(graph.input(rows.shape[1:]))
+    try:
+        results = frozen(graph.input(rows.shape[1:]))
+    except TypeError as error:
+        raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {error}") from error
     outputs = tuple(r.name for r in (results if isinstance(results, tuple) else (results,)))
     description = m.ModelDescription(
         name=name,
@@ -117,7 +125,9 @@ def _check_words(frozen: layers.Module, description: m.ModelDescription) -> None
     }
     widest = max(bits, key=bits.get, default=None)
     if widest is not None and bits[widest] > 53:
-        raise m.DescriptionError(f"layer {widest!r} sums up to {bits[widest]} bits, more than float64 holds; use fewer fractional bits there")
+        raise m.DescriptionError(
+            f"layer {widest!r} sums up to {bits[widest]} bits, more than float64 holds; use fewer fractional bits there"
+        )
     wide = widest is not None and bits[widest] > 24
     with jax.enable_x64(wide):
         x = jax.numpy.asarray(description.sample, np.float64 if wide else np.float32)

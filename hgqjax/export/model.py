@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hgqjax.export import integers as exact
 from hgqjax.quantizers import Format
@@ -42,7 +41,7 @@ class Constant:
     bits: np.ndarray
 
     @classmethod
-    def from_values(cls, values: ArrayLike, f: ArrayLike, bits: ArrayLike | None = None) -> "Constant":
+    def from_values(cls, values, f, bits=None) -> "Constant":
         """Reads floats that lie on the grids ``2**-f``; `bits` is by default the fewest that hold each magnitude.
 
         Raises DescriptionError where a value is not finite, not on its grid, or needs more than 52 bits.
@@ -262,7 +261,9 @@ class ModelDescription:
         (source,) = self.inputs
         x = np.asarray(x)
         if x.shape[1:] != source.shape or not np.issubdtype(x.dtype, np.floating):
-            raise DescriptionError(f"x is {x.dtype} of shape {x.shape}; floats of shape (rows, {', '.join(map(str, source.shape))}) are needed")
+            raise DescriptionError(
+                f"x is {x.dtype} of shape {x.shape}; floats of shape (rows, {', '.join(map(str, source.shape))}) are needed"
+            )
         if not np.all(np.isfinite(x)):
             row = int(np.argwhere(~np.isfinite(x.reshape(len(x), -1)).all(1))[0, 0])
             raise DescriptionError(f"row {row} of x has a NaN or an infinity, which hardware has no word for")

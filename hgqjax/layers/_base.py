@@ -43,11 +43,8 @@ class Symbol:
     name: str
     shape: tuple[int, ...]
 
-    def __jax_array__(self):
-        raise TypeError(f"the result {self.name!r} was used in a jax function that has no hardware description; use hgqjax.layers there")
-
     def _refuse(self, *_):
-        raise TypeError(f"arithmetic on the result {self.name!r} has no hardware description; use hgqjax.layers there")
+        raise TypeError(f"arithmetic on {self.name!r}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = __neg__ = __getitem__ = _refuse
 

@@ -1,7 +1,6 @@
 """Activation functions that hardware has without a table."""
 
 import jax
-import jax.numpy as jnp
 
 from hgqjax.layers._base import Symbol
 

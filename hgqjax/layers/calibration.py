@@ -22,7 +22,7 @@ def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
     model.set_attributes(Quantize, adapting=False)
 
 
-def calibrate(model: Module, x: Float[Array, "rows ..."], batch: int = 65536) -> Module:
+def calibrate(model: Module, x, batch: int = 65536) -> Module:
     """A frozen copy of `model` whose ranges are exactly those of the rows `x`: what a WRAP format is then sure to hold.
 
     Statistics of batch norms stay. The copy is in evaluation mode: calling it changes nothing and is bit-exact.

@@ -48,7 +48,9 @@ class Dense(Layer):
     ):
         input_shape = (n_in,) if input_shape is None else tuple(input_shape)
         if n_in < 1 or n_out < 1 or input_shape[-1] != n_in:
-            raise ValueError(f"n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in")
+            raise ValueError(
+                f"n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in"
+            )
         activation_(activation)
         self.activation = activation
         self.input_quantizer = Quantize(input_shape, input_quantizer, input_granularity)

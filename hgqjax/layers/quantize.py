@@ -55,7 +55,6 @@ class _Quantizer(Layer):
         self._set(self.quantizer.clip(self.params))
 
 
-
 class Quantize(_Quantizer):
     r"""Quantizes activations of `shape` (no batch axis); the first of a model is its input quantizer.
 
@@ -124,5 +123,3 @@ class QuantizeWeight(_Quantizer):
 
     def describe(self, x: Symbol) -> Symbol:
         raise TypeError("a weight quantizer is part of its layer; it describes nothing by itself")
-
-

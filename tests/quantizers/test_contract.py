@@ -71,9 +71,7 @@ def test_a_sample_starts_the_widths_alive(quantizer):
 def test_observed_ranges_hold_the_data(quantizer):
     x = jnp.abs(data()) * 5 if not quantizer.keep_negative else data() * 5
     params, seen = quantizer.init(GROUP), ranges.observe(x, GROUP)
-    np.testing.assert_array_equal(
-        quantizer.quantize(x, params, ranges=seen), quantizer.quantize_unwrapped(x, params, ranges=seen)
-    )
+    np.testing.assert_array_equal(quantizer.quantize(x, params, ranges=seen), quantizer.quantize_unwrapped(x, params, ranges=seen))
 
 
 @pytest.mark.parametrize("quantizer", CASES, ids=repr)

@@ -25,7 +25,9 @@ class Model:
 
 def test_by_hand():
     kernel = signal([[2.0, 0.0], [1.0, 4.0]], constant=True)
-    cost = resources.ebops(Model(a=Dense(signal([3.0, 5.0]), kernel, None), b=Dense(signal([3.0, 5.0]), kernel, signal([2.0, 4.0], constant=True))))
+    cost = resources.ebops(
+        Model(a=Dense(signal([3.0, 5.0]), kernel, None), b=Dense(signal([3.0, 5.0]), kernel, signal([2.0, 4.0], constant=True)))
+    )
     assert dict(cost) == {"a": 3 * 2 + 5 * 5, "b": 31 + 3 * 2} and cost.total == 31 + 37
 
 

@@ -1,0 +1,63 @@
+"""Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of our README."""
+
+from hgqjax.experiment import Mlp, Sweep
+from hgqjax.schedules import Constant, LogRamp
+from hgqjax.training import Config
+
+START = Mlp(weight_bits=3.0, activation_fraction_bits=3.0)
+RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.1, hold=0.4)
+
+CONFIGS = {
+    "jets": (
+        "Ten penalties, 500 epochs each, every beta rising to its value and held: the front of the README (27 to 40 minutes on 2 cores).",
+        Sweep(
+            model=START,
+            train=Config(epochs=500, epochs_per_check=5, batch_size=1024, penalty=RISE_AND_HOLD),
+            betas=(1.5e-6, 2.8e-6, 5.2e-6, 9.7e-6, 1.8e-5, 3.4e-5, 6.3e-5, 1.2e-4, 2.2e-4, 4e-4),
+            points=20,
+            projects=4,
+        ),
+    ),
+    "jets_demo": (
+        "Eight penalties, 24 epochs on 60 000 rows: what scripts/demo runs (under 3 minutes on 2 cores).",
+        Sweep(
+            rows=60_000,
+            model=START,
+            train=Config(epochs=24, epochs_per_check=1, batch_size=512, penalty=RISE_AND_HOLD, width_rate=2.0),
+            betas=(3e-6, 6e-6, 1.2e-5, 2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4),
+            points=8,
+            projects=2,
+        ),
+    ),
+    "jets_ramp": (
+        "The paper's single run that walks the whole front, in its published length: 300 000 epochs of batches of 33 200 rows (for a GPU).",
+        Sweep(
+            data="openml",
+            model=Mlp(weight_bits=2.0, activation_fraction_bits=2.0),
+            train=Config(
+                epochs=300_000,
+                epochs_per_check=10,
+                batch_size=33_200,
+                cycles=120,
+                cycle_decay=0.98,
+                final_rate=1e-6,
+                batch_statistics=1.0,
+                penalty=LogRamp(start_ratio=5e-4, warmup_ratio=2.5e-4, warmup=1 / 60),
+            ),
+            betas=(2e-3,),
+            points=30,
+            projects=6,
+        ),
+    ),
+    "jets_constant": (
+        "The paper's runs with a constant penalty (HGQ-c), in their published length: 5 000 epochs of batches of 33 200 rows.",
+        Sweep(
+            data="openml",
+            model=Mlp(weight_bits=2.0, activation_fraction_bits=2.0),
+            train=Config(epochs=5000, epochs_per_check=10, batch_size=33_200, final_rate=1e-6, batch_statistics=1.0, penalty=Constant()),
+            betas=(3e-6, 1.2e-5, 6e-5),
+            points=12,
+            projects=3,
+        ),
+    ),
+}

@@ -1,0 +1,169 @@
+"""Layers: shapes, batch norm against flax's own, ranges, costs, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hgqjax import layers, resources
+from hgqjax.quantizers import Kbi, Kif
+
+FINE = Kif(f0=20.0, b0=23.0)
+
+
+def rows(n=64, features=4, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(1.0, 2.0, (n, features)), jnp.float32)
+
+
+def model(**dense):
+    return layers.mlp((4, 6, 3), rngs=nnx.Rngs(0), **dense)
+
+
+def state(module):
+    return jax.tree.map(np.array, nnx.to_pure_dict(nnx.state(module)))
+
+
+def same(a, b):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+def test_batch_norm_is_a_true_one_in_training():
+    layer = layers.BatchNormDense(4, 6, rngs=nnx.Rngs(0), input_quantizer=FINE, kernel_quantizer=FINE, bias_quantizer=FINE)
+    norm = nnx.BatchNorm(6, momentum=0.97, epsilon=1e-5, rngs=nnx.Rngs(1), use_fast_variance=False)
+    x = rows()
+
+    def ours(kernel):
+        layer.kernel[...] = kernel
+        return jnp.sum(jnp.sin(layer(x)))
+
+    def flax(kernel):
+        return jnp.sum(jnp.sin(norm(x @ kernel)))
+
+    kernel = layer.kernel[...]
+    np.testing.assert_allclose(layer(x), norm(x @ kernel), atol=2e-4)
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def pure(kernel):
+        merged = nnx.merge(graphdef, params, rest, copy=True)
+        merged.kernel[...] = kernel
+        return jnp.sum(jnp.sin(merged(x)))
+
+    np.testing.assert_allclose(jax.grad(pure)(kernel), jax.grad(lambda k: jnp.sum(jnp.sin(_normalized(x @ k))))(kernel), atol=3e-3)
+
+
+def _normalized(z):
+    return (z - z.mean(0, keepdims=True)) / jnp.sqrt(z.var(0, keepdims=True) + 1e-5)
+
+
+def test_running_averages_begin_with_the_first_batch_and_follow():
+    layer = layers.BatchNormDense(4, 6, rngs=nnx.Rngs(0), momentum=0.9, input_quantizer=FINE)
+    x = rows()
+    z = np.asarray(layer.input_quantizer(x) @ layer.kernel[...])
+    layer(x)
+    np.testing.assert_allclose(layer.mean[...], z.mean(0), rtol=1e-4)
+    layer(x + 1)
+    shifted = np.asarray(layer.input_quantizer(x + 1) @ layer.kernel[...])
+    np.testing.assert_allclose(layer.mean[...], 0.9 * z.mean(0) + 0.1 * shifted.mean(0), rtol=1e-3)
+
+
+def test_frozen_statistics_are_used_and_kept():
+    net = model()
+    layers.adapt(net, rows())
+    layers.freeze_statistics(net, jnp.ones(()))
+    before = np.array(net.layer_0.mean[...])
+    net.train()
+    trained = net(rows(seed=1) * 3)
+    assert np.array_equal(before, net.layer_0.mean[...])
+    net.observing()
+    assert np.array_equal(trained, net(rows(seed=1) * 3))
+
+
+def test_evaluation_and_observing_change_only_what_they_say():
+    net = model()
+    layers.adapt(net, rows())
+    net.eval()
+    before = state(net)
+    net(rows(seed=1) * 9)
+    assert same(before, state(net))
+    net.observing()
+    net(rows(seed=1) * 9)
+    after = state(net)
+    assert not same(before, after)
+    assert all(same(before[name][part], after[name][part]) for name in before for part in ("kernel", "mean", "variance", "calls"))
+
+
+def test_calibrated_ranges_are_those_of_the_rows_and_hold_them():
+    net, x = model(), rows(300)
+    layers.adapt(net, x[:20] * 5)
+    frozen = layers.calibrate(net, x, batch=128)
+    np.testing.assert_array_equal(frozen.layer_0.input_quantizer.high[...][0], np.maximum(x.max(0), 0))
+    np.testing.assert_array_equal(frozen.layer_0.input_quantizer.low[...][0], np.minimum(x.min(0), 0))
+    net.observing()
+    assert np.array_equal(frozen(x), net(x))  # nothing wraps on the rows of the calibration
+    assert not np.array_equal(frozen(x * 40), net(x * 40))  # but it does far outside
+
+
+def test_adapt_starts_every_layer_alive_whatever_the_scale():
+    for scale in (1e-6, 1.0, 1e5):
+        net = model(input_quantizer=Kif(b0=3.0), batch_norm=False)
+        layers.adapt(net, rows() * scale)
+        y = net(rows() * scale)
+        assert np.all(np.asarray(y).std(0) > 0), scale
+        assert all(cost > 0 for cost in resources.ebops(net).values())
+
+
+def test_costs_are_differentiable_in_every_width():
+    net = model()
+    layers.adapt(net, rows())
+    graphdef, widths, rest = nnx.split(net, layers.BitWidth, ...)
+    total = lambda w: resources.ebops(nnx.merge(graphdef, w, rest)).total  # noqa: E731
+    gradients = nnx.to_pure_dict(jax.grad(total)(widths))
+    assert np.all(
+        gradients["layer_0"]["kernel_quantizer"]["f"] == np.asarray(net.layer_0.input_quantizer.signal().bits("hgq2", False))[:, None]
+    )
+    assert np.any(gradients["layer_1"]["input_quantizer"]["f"] > 0) and np.all(
+        gradients["layer_1"]["bias_quantizer"]["f"] == np.float32(3 / 3)
+    )
+
+
+def test_bits_sum_and_limits():
+    net = layers.Sequential(
+        layers.Dense(4, 2, rngs=nnx.Rngs(0), kernel_quantizer=Kbi(b0=3.0, overflow="SAT_SYM", b_limits=(0.0, 5.0)), use_bias=False)
+    )
+    layers.adapt(net, rows())
+    inputs = net.layer_0.input_quantizer.format()
+    assert float(layers.regularizer_bits(net)) == 8 * 3 + float(jnp.sum(inputs.i + inputs.f))
+    net.layer_0.kernel_quantizer.b[...] = jnp.full((4, 2), 99.0)
+    layers.clip_widths(net)
+    assert np.all(net.layer_0.kernel_quantizer.b[...] == 5)
+
+
+def test_shared_widths():
+    net = model(input_granularity="tensor", kernel_granularity="channel")
+    assert net.layer_0.input_quantizer.f.shape == (1, 1) and net.layer_0.kernel_quantizer.f.shape == (1, 6)
+    layers.adapt(net, rows())
+    assert float(resources.ebops(net).total) > 0
+
+
+def test_higher_rank_rows():
+    layer = layers.Dense(4, 2, rngs=nnx.Rngs(0), input_shape=(5, 4))
+    assert layer(jnp.ones((3, 5, 4))).shape == (3, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: layers.Dense(0, 2, rngs=nnx.Rngs(0)), ValueError, "n_in is 0"),
+        (lambda: layers.Dense(4, 2, rngs=nnx.Rngs(0), activation="gelu"), ValueError, "activation is 'gelu'; legal are None and 'relu'"),
+        (lambda: layers.BatchNormDense(4, 2, rngs=nnx.Rngs(0), momentum=1.0), ValueError, "momentum is 1.0"),
+        (lambda: layers.Quantize((4,), Kif(rounding="S_RND")), ValueError, "rounding S_RND has no hardware form"),
+        (lambda: layers.Quantize((4,), decay_bits=-1.0), ValueError, "decay_bits is -1.0"),
+        (lambda: layers.Quantize((4,))(jnp.zeros((2, 3))), ValueError, r"x has rows of shape \(3,\); this quantizer was made for \(4,\)"),
+        (lambda: layers.mlp((4,), rngs=nnx.Rngs(0)), ValueError, r"sizes is \(4,\)"),
+        (lambda: layers.Sequential(), ValueError, "at least one layer"),
+    ],
+)
+def test_bad_input_is_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,40 @@
+"""Configurations: JSON both ways, every mistake named."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hgqjax import experiment, schedules, training
+from hgqjax.config import ConfigError, from_json, to_json
+
+
+def test_a_sweep_survives_json():
+    train = training.Config(epochs=4, penalty=schedules.LogRamp(hold=0.25))
+    config = experiment.Sweep(rows=1000, betas=(1e-6, 2e-5), seeds=(3, 4), train=train, model=experiment.Mlp(hidden=(8,)))
+    assert from_json(experiment.Sweep, json.loads(json.dumps(to_json(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bta": 1}, "config has the unknown field 'bta'; Sweep has .*betas"),
+        ({"train": {"type": "Config", "epoch": 3}}, "config.train has the unknown field 'epoch'"),
+        ({"train": {"penalty": {"type": "Cosine"}}}, "config.train.penalty has type 'Cosine'; legal are .*LogRamp"),
+        ({"betas": 1e-5}, "config.betas is 1e-05; a list is needed"),
+        ({"betas": ["a"]}, r"config.betas\[0\] is 'a'; a value of type float"),
+        ({"seeds": [True]}, r"config.seeds\[0\] is True; a value of type int"),
+        ({"model": {"weight_overflow": "CLIP"}}, "config.model.weight_overflow is 'CLIP'; legal are 'WRAP'"),
+        ({"betas": []}, r"config: betas is \(\)"),
+        ({"budgets": [100.0]}, "budgets and the penalty schedule Budget go together"),
+        ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
+        ({"model": 3}, "config.model is 3; an object with the fields of Mlp"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        from_json(experiment.Sweep, change)
+
+
+def test_every_field_of_a_sweep_is_documented_or_plain():
+    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(experiment.Sweep))

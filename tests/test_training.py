@@ -1,0 +1,193 @@
+"""Runs and populations: one trace, learning, members alone and together, archive, checkpoints, divergence."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hgqjax import layers, population, schedules, training
+from hgqjax.objective import Objective
+from hgqjax.population import Archive, Point, pareto
+from hgqjax.quantizers import Kif
+
+CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0)
+
+
+def build(rngs):
+    return layers.mlp((4, 8, 3), rngs=rngs, momentum=0.5)
+
+
+def data(n=512, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n + 128, 4)).astype(np.float32)
+    y = np.argmax(x[:, :3] + 0.3 * x[:, 1:], axis=1).astype(np.int32)
+    return training.Data(*(jnp.asarray(v) for v in (x[:n], y[:n], x[n:], y[n:])))
+
+
+def members(*betas, rate=2e-2, budget=0.0):
+    full = [jnp.full(len(betas), v, jnp.float32) for v in (rate, budget)]
+    return training.Member(jnp.asarray(betas, jnp.float32), *full)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return training.make_train(CONFIG, build)
+
+
+@pytest.fixture(scope="module")
+def swept(train):
+    return population.sweep(train, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1])
+
+
+def history(sweep, member, name):
+    return [row[name] for row in sweep.history if row["member"] == member]
+
+
+def test_it_learns_and_the_penalty_acts(swept):
+    scores = history(swept, 2, "val_score")
+    assert scores[-1] > 0.85 and scores[-1] > scores[0] and not swept.failed
+    assert history(swept, 2, "ebops")[-1] < 0.8 * history(swept, 0, "ebops")[-1]
+
+
+def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, swept):
+    state, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[1], members(0.0, 1e-5, 1e-3)), data())
+    np.testing.assert_allclose(metrics["val_score"], history(swept, 1, "val_score"), atol=2 / 128)
+    np.testing.assert_allclose(metrics["train_loss"], history(swept, 1, "train_loss"), rtol=1e-2)
+    assert len(resumable := jax.tree.leaves(state)) > 10 and all(np.all(np.isfinite(leaf)) for leaf in resumable)
+
+
+def test_one_trace_for_the_whole_sweep(train):
+    traces = []
+
+    def counting(state, member, rows, check):
+        traces.append(1)
+        return train.segment(state, member, rows, check)
+
+    counted = training.make_train(CONFIG, build)
+    counted.segment = counting
+    population.sweep(counted, data(), members(0.0, 1e-4), [0, 1])
+    assert len(traces) == 1
+
+
+def test_points_of_the_archive_hold_their_parameters(train, swept):
+    for point in swept.archive.points:
+        metrics = jax.jit(train.validate)(swept.state(point), data())
+        assert float(metrics["val_score"]) == pytest.approx(point.score, abs=1e-6)
+        assert float(metrics["ebops"]) == pytest.approx(point.ebops, rel=1e-6)
+
+
+def test_a_budget_is_reached():
+    config = dataclasses.replace(CONFIG, epochs=40, penalty=schedules.Budget(start_ebops=1500.0))
+    sweep = population.sweep(training.make_train(config, build), data(), members(1e-4, budget=300.0, rate=2e-2), [0])
+    assert history(sweep, 0, "ebops")[0] > 600 and 200 < history(sweep, 0, "ebops")[-1] < 400
+
+
+def test_statistics_are_kept_at_the_end(train):
+    _, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[0], members(0.0)), data())
+    assert set(metrics) >= {"train_loss", "val_loss", "beta", "ebops/layer_0"}
+    short = training.make_train(dataclasses.replace(CONFIG, batch_statistics=0.0), build)
+    first, _ = short.segment(short.init(jax.random.key(0), *_single()), *_single(), jnp.int32(0))
+    second, _ = short.segment(first, *_single(), jnp.int32(1))
+    means = [np.asarray(short.model(state).layer_0.mean[...]) for state in (first, second)]
+    assert np.array_equal(*means)
+
+
+def _single():
+    return jax.tree.map(lambda v: v[0], members(0.0)), data()
+
+
+def test_a_diverging_member_is_left_out_and_named(train):
+    sweep = population.sweep(train, data(), members(0.0, float("nan")), [0, 0])
+    assert set(sweep.failed) == {1} and "layer 'layer_0' has a NaN or infinity" in sweep.failed[1]
+    assert {p.member for p in sweep.archive.points} == {0}
+
+
+def test_all_members_diverged(train):
+    with pytest.raises(population.TrainingError, match="all 1 members diverged; member 0: .*layer_0"):
+        population.sweep(train, data(), members(float("nan")), [0])
+
+
+def test_dead_layers_are_named():
+    pruned = Kif(b0=4.0, f_limits=(-24.0, -20.0))
+    dead = training.make_train(CONFIG, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs, kernel_quantizer=pruned))
+    assert population.sweep(dead, data(), members(0.0), [0]).history[-1]["dead"] == ["layer_0", "layer_1"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_an_interrupted_sweep_ends_with_the_same_front(train, swept, tmp_path):
+    for stop in (1, 2, 3):
+        folder = tmp_path / str(stop)
+
+        def kill(check, _, stop=stop):
+            if check == stop:
+                raise Killed
+
+        with pytest.raises(Killed):
+            population.sweep(train, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1], checkpoints=folder, report=kill)
+        again = population.sweep(train, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1], checkpoints=folder)
+        assert again.history == swept.history
+        for ours, theirs in zip(again.archive.points, swept.archive.points, strict=True):
+            assert (ours.member, ours.check, ours.score, ours.ebops) == (theirs.member, theirs.check, theirs.score, theirs.ebops)
+            assert all(np.array_equal(a, b) for a, b in zip(ours.leaves, theirs.leaves, strict=True))
+
+
+def test_a_checkpoint_of_another_sweep_is_refused(train, tmp_path):
+    population.sweep(train, data(), members(0.0), [0], checkpoints=tmp_path)
+    other = training.make_train(CONFIG, lambda rngs: layers.mlp((4, 9, 3), rngs=rngs))
+    with pytest.raises(population.TrainingError, match="does not fit this sweep"):
+        population.sweep(other, data(), members(0.0), [0], checkpoints=tmp_path)
+
+
+def test_pareto_dominance():
+    assert pareto([1.0, 1.0, 2.0], [5.0, 5.0, 5.0]) == [2] and pareto([1.0, 1.0], [5.0, 5.0]) == [0]
+    assert pareto([float("nan"), 1.0, 0.5], [1.0, 2.0, float("nan")]) == [1]
+    rng = np.random.default_rng(0)
+    scores, costs = rng.integers(0, 6, 40).astype(float), rng.integers(0, 6, 40).astype(float)
+    kept = pareto(scores.tolist(), costs.tolist())
+
+    def dominated(n):
+        return any(scores[m] >= scores[n] and costs[m] <= costs[n] and (scores[m], costs[m]) != (scores[n], costs[n]) for m in range(40))
+
+    assert {(scores[n], costs[n]) for n in kept} == {(scores[n], costs[n]) for n in range(40) if not dominated(n)}
+    assert len({(scores[n], costs[n]) for n in kept}) == len(kept)
+
+
+def test_archive_keeps_the_first_of_equals_and_selects_evenly():
+    archive = Archive()
+    archive.add([Point(0, 0, 0.5, 100.0, [])])
+    archive.add([Point(1, 1, 0.5, 100.0, []), Point(2, 1, 0.4, 150.0, [])])
+    assert [p.member for p in archive.points] == [0]
+    archive.add([Point(n, 2, 0.5 + n / 100, 100.0 * 2**n, []) for n in range(1, 9)])
+    assert [p.member for p in archive.select(3)] == [0, 4, 8] and len(archive.select(99)) == 9
+
+
+def test_regression_and_the_paper_definition():
+    config = dataclasses.replace(CONFIG, objective=Objective(task="regression", gamma=1e-6, definition="paper_v1"))
+    rows = data()
+    rows = rows._replace(y_train=rows.x_train[:, 0] * 2, y_val=rows.x_val[:, 0] * 2)
+    sweep = population.sweep(training.make_train(config, lambda rngs: layers.mlp((4, 8, 1), rngs=rngs)), rows, members(1e-7), [0])
+    assert -2 < history(sweep, 0, "val_score")[-1] < 0 and history(sweep, 0, "val_score")[-1] > history(sweep, 0, "val_score")[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: training.Config(epochs=0), "epochs is 0; at least 1"),
+        (lambda: Objective(gamma=-1.0), "gamma -1.0"),
+    ],
+)
+def test_bad_configurations_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_shapes_and_sizes_are_checked(train):
+    with pytest.raises(ValueError, match="each needs one value for each of the 2 seeds"):
+        population.sweep(train, data(), members(0.0), [0, 1])
+    with pytest.raises(ValueError, match="batch_size is 64, but there are only 32 training rows"):
+        train.init(jax.random.key(0), _single()[0], data(32))
