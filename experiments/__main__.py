@@ -12,6 +12,7 @@ RESULTS = Path("results")
 
 
 def main() -> int:
+    """Runs the experiment that the command line names."""
     name, config = None, None
     if sys.argv[1:2] == ["float_jets"]:
         config = tyro.cli(float_jets.Config, args=sys.argv[2:], description=float_jets.__doc__)

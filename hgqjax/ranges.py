@@ -49,20 +49,18 @@ def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range
 
 
 def integer_bits(seen: Range, f: Float[Array, "..."], rounding: str):
-    """``(k, i)``: the sign bit and the fewest integer bits that hold the range after rounding to ``2**-f``; i = -f for {0}.
+    """``(k, i)``: the sign bit and the fewest integer bits above all magnitudes of the range, rounded to ``2**-f``; i = -f for {0}.
 
-    ``i = max(ceil(log2(-low)), floor(log2(high)) + 1)`` of the rounded extrema, exact in floating point. S_RND counts as rounding outward.
+    ``i = floor(log2 max(-low, high)) + 1`` of the rounded extrema, exact in floating point. The range is that of magnitudes, as in HGQ2
+    and as the paper counts a weight: a signed format without magnitude bits would still hold {-1, 0} steps, which EBOPs, that count no
+    sign, would take for free. S_RND counts as rounding outward. No gradients.
 
     >>> [float(v) for v in integer_bits(Range(jnp.float32(-2.0), jnp.float32(1.9)), jnp.float32(1.0), "TRN")]
-    [1.0, 1.0]
+    [1.0, 2.0]
     """
     if rounding == "S_RND":
         low, high = (direction(v * fixed_point.pow2(f)) for direction, v in ((jnp.floor, seen.low), (jnp.ceil, seen.high)))
     else:
         low, high = (fixed_point.round_to_integer(v * fixed_point.pow2(f), rounding) for v in seen)
-    enclosing = fixed_point.exponent(low)
-    below = enclosing - (-low == fixed_point.pow2(enclosing - 1.0)).astype(f.dtype)  # -2**n itself fits in n bits
-    above = fixed_point.exponent(high)
-    zero = jnp.zeros_like(above)  # in units of the step: no magnitude bits at all
-    bits = jnp.maximum(jnp.where(low < 0, below, zero), jnp.where(high > 0, above, zero))
+    bits = fixed_point.exponent(jnp.maximum(-low, high))
     return lax.stop_gradient((low < 0).astype(f.dtype)), lax.stop_gradient(bits - f)

@@ -129,8 +129,10 @@ class Train:
         return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
-        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped; by layer whether all is finite,
-        and whether it is dead: without a product that is not 0."""
+        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped.
+
+        Also for each layer whether all of it is finite, and whether it is dead: without a product that is not 0.
+        """
         objective, now = self.config.objective, self._merge(self._training, state)
         outputs = self._merge(self._frozen, state)(data.x_val)
         cost = resources.ebops(now, objective.definition)

@@ -1,5 +1,7 @@
 """Observed ranges: the fewest integer bits that hold them."""
 
+from fractions import Fraction
+
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +24,16 @@ def test_integer_bits_hold_the_range_and_one_less_does_not(f, i, seed, rounding)
     exact = [testing.exact_quantize(float(v), 1, 60, f, rounding) for v in x]
     assert k == float(min(exact) < 0)
 
-    def held(i):
-        return all(testing.exact_quantize(float(v), int(k), int(i), f, rounding, "WRAP") == q for v, q in zip(x, exact, strict=True))
+    largest = max(abs(q) for q in exact)
+    assert largest < Fraction(2) ** int(bits)
+    assert bits == -f if largest == 0 else largest >= Fraction(2) ** int(bits - 1)
+    kept = [testing.exact_quantize(float(v), int(k), int(bits), f, rounding, "WRAP") for v in x]
+    assert kept == exact
 
-    assert held(bits)
-    assert (bits == -f and not any(q > 0 for q in exact)) or not held(bits - 1)
+
+def test_a_lone_negative_step_costs_a_magnitude_bit():
+    k, i = ranges.integer_bits(ranges.Range(jnp.float32(-0.25), jnp.float32(0.0)), jnp.float32(2.0), "RND")
+    assert (float(k), float(i + 2)) == (1.0, 1.0)  # not the free set {-1, 0}
 
 
 def test_ranges_contain_zero_and_never_forget_without_decay():

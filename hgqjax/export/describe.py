@@ -1,7 +1,5 @@
 """A trained model becomes a model description: frozen, calibrated, and compared with the JAX model word by word."""
 
-import keyword
-import re
 from typing import Any
 
 import jax
@@ -14,9 +12,6 @@ from hgqjax.export import model as m
 from hgqjax.quantizers import Format
 
 SAMPLE_ROWS = 1000
-CPP_WORDS = frozenset(
-    ["auto", "bool", "char", "class", "const", "default", "delete", "do", "double", "enum", "float", "for", "if", "int", "input", "long", "new", "operator", "output", "return"]
-)
 
 
 class _Graph:
@@ -30,9 +25,6 @@ class _Graph:
         return self.names[id(module)]
 
     def _add(self, op_class: type[m.Operation], name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
-        name = re.sub(r"\W", "_", name)
-        if keyword.iskeyword(name) or name in CPP_WORDS or not re.match(r"[A-Za-z]", name):
-            name = f"op_{name}"
         taken = {op.name for op in self.operations}
         if name in taken:  # a layer that is used twice has two places in hardware
             name = next(f"{name}_{n}" for n in range(2, 10**6) if f"{name}_{n}" not in taken)

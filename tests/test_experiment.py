@@ -1,0 +1,201 @@
+"""Whole runs, small: folder, exact numbers, resume, the command and its errors."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from hgqjax import cli, experiment, resources, results, schedules, training
+from hgqjax import data as data_
+from hgqjax.export import ModelDescription
+
+TRAIN = training.Config(epochs=4, epochs_per_check=2, batch_size=100, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
+
+
+def write_rows(path, n=800, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4)).astype(np.float32) * [1, 10, 0.1, 3] + [0, 5, 0, -7]
+    y = np.argmax((x - x.mean(0)) / x.std(0) @ rng.normal(size=(4, 3)), axis=1)
+    np.savez(path, x=x.astype(np.float32), y=y)
+    return str(path)
+
+
+def small(path, **changes):
+    arguments = {"data": path, "model": experiment.Mlp(hidden=(6,)), "train": TRAIN, "betas": (1e-6, 1e-3), "points": 3, "projects": 1}
+    return experiment.Sweep(**arguments | changes)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.npz")
+
+
+@pytest.fixture(scope="module")
+def run(rows, tmp_path_factory):
+    return experiment.run(small(rows), name="small", root=tmp_path_factory.mktemp("results"), progress=False)
+
+
+def summary(run):
+    with open(run / "summary.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_folder_holds_what_it_promises(run):
+    import polars as pl
+
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "done" and manifest["data"]["name"] == "arrays rows.npz" and manifest["config"]["betas"] == [1e-6, 1e-3]
+    assert run.parent.name == "small" and {p.name for p in run.iterdir()} >= {"manifest.json", "metrics.parquet", "summary.csv", "models"}
+    metrics = pl.read_parquet(run / "metrics.parquet")
+    assert set(metrics["member"]) == {0, 1} and set(metrics["epoch"]) == {2, 4}
+    assert {"loss", "score", "ebops", "ebops/layer_0", "beta"} <= set(metrics["metric"]) and set(metrics["split"]) == {"train", "val"}
+    assert not list(run.glob("**/*.part"))
+
+
+def test_numbers_of_the_summary_are_those_of_the_saved_models(run, rows):
+    dataset = data_.load(rows)
+    table = summary(run)
+    assert [row["point"] for row in table] == [f"p{n:02d}" for n in range(len(table))]
+    for row in table:
+        model = ModelDescription.load(run / row["model"])
+        assert float(row["ebops"]) == float(resources.ebops(model).total)
+        hits = np.argmax(model.evaluate(dataset.x_test), axis=1) == dataset.y_test
+        assert float(row["test_score"]) == hits.mean()
+        assert np.all(abs(model["layer_0"].kernel.integers) < 2 ** model["layer_0"].kernel.bits)  # no non-zero weight is free
+        assert np.allclose(model.metadata["scaler"]["mean"], dataset.scaler.mean) and model.metadata["data"]["name"] == dataset.name
+    costs, scores = [float(row["ebops"]) for row in table], [float(row["val_score"]) for row in table]
+    assert costs == sorted(costs) and scores == sorted(scores)
+
+
+def test_projects_passed_the_gate_and_the_yaml_makes_the_same_one(run, tmp_path):
+    (row,) = [row for row in summary(run) if row["project"]]
+    gate = json.loads((run / row["project"] / "hgqjax_gate.json").read_text())
+    assert gate["verified"] and int(row["rows_checked"]) >= 10_000 and row["differing_words"] == "0"
+    assert (run / "models" / f"{row['point']}.yml").exists()
+
+
+def test_a_finished_run_is_left_alone_and_a_killed_one_ends_the_same(run, rows, tmp_path, monkeypatch):
+    before = (run / "summary.csv").read_bytes()
+    assert experiment.resume(run, progress=False) == run and (run / "summary.csv").read_bytes() == before
+
+    class Killed(BaseException):
+        pass
+
+    right, saves = results.Run.save, []
+
+    def kill(self, **changes):
+        right(self, **changes)
+        saves.append(1)
+        if len(saves) == 3:  # created, before the first check, after it
+            raise Killed
+
+    monkeypatch.setattr(results.Run, "save", kill)
+    with pytest.raises(Killed):
+        experiment.run(small(rows), name="small", root=tmp_path, progress=False)
+    monkeypatch.setattr(results.Run, "save", right)
+    (folder,) = (tmp_path / "small").iterdir()
+    experiment.resume(folder, progress=False)
+    assert (folder / "summary.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_at_any_moment(run, rows, tmp_path):
+    command = f"from test_experiment import *; experiment.run(small({rows!r}), name='small', root=Path({str(tmp_path)!r}), progress=False)"
+    resume = "from test_experiment import *; experiment.resume(Path({!r}), progress=False)"
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    deadline, rng = time.monotonic() + 400, np.random.default_rng(0)
+    code = "from pathlib import Path; " + command
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(6, 40))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = list((tmp_path / "small").glob("*")) if (tmp_path / "small").exists() else []
+        code = "from pathlib import Path; " + (resume.format(str(found[0])) if found else command)
+        if time.monotonic() > deadline:
+            break
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.DEVNULL)
+    (folder,) = (tmp_path / "small").iterdir()
+    assert (folder / "summary.csv").read_bytes() == (run / "summary.csv").read_bytes()
+
+
+def hgqjax(capsys, *argv):
+    code = cli.main([str(a) for a in argv])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
+    point = summary(run)[0]
+    model = run / point["model"]
+    code, out, _ = hgqjax(capsys, "summary", model, "--data", rows)
+    assert code == 0 and f"EBOPs {float(point['ebops']):.0f} (definition hgq2)" in out and "accuracy on" in out
+    code, out, _ = hgqjax(capsys, "report", run)
+    assert code == 0 and (run / "report.md").exists() and (run / "figures" / "front.png").exists()
+    code, out, _ = hgqjax(capsys, "export", model, "--output", tmp_path / "unverified", "--no-verify")
+    assert code == 0 and "not verified" in out
+    assert not json.loads((tmp_path / "unverified" / "hgqjax_gate.json").read_text())["verified"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["sweep", "--data", "tops"], "unknown data set 'tops'"),
+        (["sweep", "--data", "{broken}"], "broken.npz"),
+        (["sweep", "--data", "{flat}"], "flat.npz"),
+        (["sweep", "--data", "{labels}"], "labels.npz"),
+        (["sweep", "--data", "{nan}"], "nan.npz"),
+        (["sweep", "--data", "{rows}", "--results", "{rows}"], "cannot read or write"),
+        (["sweep", "--data", "{rows}", "--train.batch-size", "5000"], "batch_size is 5000, but there are only"),
+        (["summary", "{tmp}"], "is not a model description"),
+        (["report", "{tmp}"], "is not a run folder"),
+        (["resume", "{tmp}"], "is not a run folder"),
+        (["export"], "give either the folder of a model description or --config FILE"),
+        (["export", "{model}", "--backend", "Quartus"], "backend 'Quartus' is not one of"),
+        (["export", "{model}", "--output", "{tmp}"], "exists already"),
+        (["export", "{model}", "--data", "tops"], "unknown data set 'tops'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(argv, message, run, rows, tmp_path, capsys):
+    x, y = np.zeros((50, 4), np.float32), np.zeros(50, np.int64)
+    (tmp_path / "broken.npz").write_bytes(b"PK not a zip")
+    np.savez(tmp_path / "flat.npz", x=x[:, 0], y=y)
+    np.savez(tmp_path / "labels.npz", x=x, y=y - 3)
+    np.savez(tmp_path / "nan.npz", x=np.where(np.arange(4) == 2, np.nan, x).astype(np.float32), y=y)
+    places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan")}
+    places |= {"rows": rows, "tmp": tmp_path, "model": run / summary(run)[0]["model"]}
+    code, _, err = hgqjax(capsys, *(a.format(**places) for a in argv))
+    assert code == 2 and message in err and err.count("\n") == 1 and err.startswith("hgqjax: ")
+
+
+def test_missing_tools_are_named(run, tmp_path, capsys, monkeypatch):
+    model = run / summary(run)[0]["model"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = hgqjax(capsys, "export", model, "--output", tmp_path / "project")
+    assert code == 2 and "apt install g++" in err and not (tmp_path / "project").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sweep", "--betas", "-1"],
+        ["sweep", "--train.epoch", "3"],
+        ["sweep", "--model.weight-overflow", "CLIP"],
+        ["sweep", "--points", "0"],
+        ["nothing"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_flags_exit_with_code_2(argv, capsys):
+    try:
+        code = cli.main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2

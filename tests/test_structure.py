@@ -1,0 +1,56 @@
+"""The shape of the package: imports go one way, the core is light, files and functions are short."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules", "training"]
+ROOMS += ["population", "export", "data", "results", "experiment", "cli"]
+SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
+OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml")
+
+
+def test_importing_hgqjax_is_light():
+    code = "import sys, hgqjax, hgqjax.layers, hgqjax.export, hgqjax.population, hgqjax.data; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {name for name in OPTIONAL if name in loaded}
+
+
+def imports(path):
+    """Rooms that a module imports when it is imported itself."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hgqjax"):
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "hgqjax")], ids=lambda p: p.name)
+def test_imports_go_one_way(path):
+    room = path.relative_to(ROOT / "hgqjax").parts[0].removesuffix(".py")
+    if room in ROOMS:
+        later = ROOMS[ROOMS.index(room) + 1 :]
+        assert not set(imports(path)) & set(later)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert text.count("\n") < 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_commands"):
+            first = node.body[1].lineno if ast.get_docstring(node) and len(node.body) > 1 else node.lineno
+            assert node.end_lineno - first < 60, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_names_have_docstrings(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and path.name != "float_jets.py":
+            assert ast.get_docstring(node), node.name
