@@ -13,9 +13,9 @@ CONFIGS = {
         Sweep(
             model=START,
             train=Config(epochs=600, epochs_per_check=5, batch_size=512, penalty=RISE_AND_HOLD),
-            betas=(4e-6, 7e-6, 1.2e-5, 2e-5, 3.5e-5, 6e-5, 1e-4, 1.7e-4, 2.8e-4),
+            betas=(1.5e-6, 3e-6, 5e-6, 9e-6, 1.6e-5, 2.3e-5, 4e-5, 7e-5, 1.2e-4),
             learning_rate=1e-2,
-            points=24,
+            points=30,
             projects=4,
         ),
     ),

@@ -13,6 +13,8 @@ import numpy as np
 from hgqjax import data as data_
 from hgqjax import export, fixed_point, layers, population, resources, results, schedules, training
 from hgqjax.config import ConfigError, from_json
+from hgqjax.export.hls4ml import check_settings
+from hgqjax.export.hls4ml_config import write_config
 from hgqjax.granularity import Granularity
 from hgqjax.quantizers import Kif
 
@@ -73,6 +75,8 @@ class Sweep:
     learning_rate: float = 5e-3
     points: int = 12
     """Points of the front that are frozen, calibrated, measured and saved, at most."""
+    within: float = 0.1
+    """Points whose validation accuracy is further below the best are left out: a collapsed network is no choice."""
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
     backend: str = "Vitis"
@@ -101,6 +105,7 @@ class Sweep:
 def run(config: Sweep, *, name: str = "sweep", root: Path = Path("results"), progress: bool = True) -> Path:
     """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it."""
     dataset = data_.load(config.data, rows=config.rows)
+    _check(config, dataset)
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -115,12 +120,32 @@ def resume(folder: Path, *, progress: bool = True) -> Path:
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
     dataset = data_.load(config.data, rows=config.rows)
+    _check(config, dataset)
     if dataset.sha256 != folder.manifest["data"]["sha256"]:
         raise ConfigError(f"data set {config.data!r} is not the one that {folder.folder} began with (its sha256 differs)")
     return _finish(folder, config, dataset, progress)
 
 
+def _check(config: Sweep, dataset: data_.Dataset) -> None:
+    """What would otherwise fail after the training is refused before it."""
+    if config.train.batch_size > len(dataset.x_train):
+        raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
+    if len(dataset.input_shape) != 1:
+        raise ConfigError(f"rows of {dataset.name} have shape {dataset.input_shape}; a perceptron takes rows of one axis")
+    if config.projects:
+        check_settings(config.backend, config.strategy)
+
+
 def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
+    """The rest of a run, from wherever it is; an error is recorded in the manifest, and `resume` may try again."""
+    try:
+        return _proceed(folder, config, dataset, progress)
+    except Exception as error:
+        folder.save(status="failed", error=str(error))
+        raise
+
+
+def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
     watch = results.Stopwatch(folder.manifest["seconds"])
     train = training.make_train(config.train, config.model.build(dataset.input_shape[0], dataset.n_classes))
     members, seeds = config.members()
@@ -150,7 +175,7 @@ def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress
 def _freeze(folder: results.Run, config: Sweep, train: training.Train, sweep: population.Sweep, dataset, say) -> list[dict[str, Any]]:
     """Describes the selected points, and keeps those that no other dominates by exact EBOPs and validation score."""
     calibration, rows = dataset.calibration(), []
-    for point in sweep.archive.select(config.points):
+    for point in sweep.archive.select(config.points, config.within):
         about = {
             "classes": list(dataset.classes),
             "features": list(dataset.feature_names),
@@ -190,8 +215,6 @@ def _freeze(folder: results.Run, config: Sweep, train: training.Train, sweep: po
 
 def _export(folder: results.Run, config: Sweep, summary: list[dict[str, Any]], dataset, say) -> None:
     """hls4ml projects of points spread over the front; each passes the gate or stops the run."""
-    from hgqjax.export.hls4ml_config import write_config
-
     if not config.projects:
         return
     for n in sorted({round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}):

@@ -1,6 +1,7 @@
 """Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program; a Pareto archive; checkpoints and resume."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,18 +60,17 @@ class Archive:
         points = [*self.points, *candidates]
         self.points = [points[n] for n in pareto([p.score for p in points], [p.ebops for p in points])]
 
-    def select(self, count: int) -> list[Point]:
-        """At most `count` points: the two ends and, between them, those nearest to equal steps of log EBOPs."""
-        if len(self.points) <= count:
-            return list(self.points)
-        if count == 1:
-            return [self.points[-1]]
-        logs = [math.log(max(p.ebops, 1.0)) for p in self.points]
+    def select(self, count: int, within: float = math.inf) -> list[Point]:
+        """At most `count` points, none more than `within` below the best score: the two ends, and those nearest to equal steps of log EBOPs."""
+        points = [p for p in self.points if p.score >= self.points[-1].score - within]
+        if len(points) <= count or count == 1:
+            return points[-count:]
+        logs = [math.log(max(p.ebops, 1.0)) for p in points]
         chosen: list[int] = []
         for target in np.linspace(logs[0], logs[-1], count):
             free = [n for n in range(len(logs)) if n not in chosen]
             chosen.append(min(free, key=lambda n: abs(logs[n] - target)))
-        return [self.points[n] for n in sorted(chosen)]
+        return [points[n] for n in sorted(chosen)]
 
 
 @dataclasses.dataclass
@@ -113,8 +113,7 @@ def sweep(
     if n < 1 or any(v.shape != (n,) for v in members):
         raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    init = jax.jit(jax.vmap(train.init, in_axes=(0, 0, None)))
-    segment = jax.jit(jax.vmap(train.segment, in_axes=(0, 0, None, None)), donate_argnums=0)
+    init, segment = _compiled(train)
     states = jax.eval_shape(init, keys, members, data)
     result = Sweep(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
     store = _Checkpoints(checkpoints) if checkpoints is not None else None
@@ -135,6 +134,13 @@ def sweep(
             member, reason = next(iter(result.failed.items()))
             raise TrainingError(f"all {n} members diverged; member {member}: {reason}; lower the learning rate or beta")
     return result
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(train: Train):
+    """The two programs of a sweep; kept, so that a second sweep of the same `train` compiles nothing."""
+    init = jax.jit(jax.vmap(train.init, in_axes=(0, 0, None)))
+    return init, jax.jit(jax.vmap(train.segment, in_axes=(0, 0, None, None)), donate_argnums=0)
 
 
 def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> None:

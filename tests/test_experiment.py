@@ -151,7 +151,7 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
         (["sweep", "--data", "{flat}"], "flat.npz"),
         (["sweep", "--data", "{labels}"], "labels.npz"),
         (["sweep", "--data", "{nan}"], "nan.npz"),
-        (["sweep", "--data", "{rows}", "--results", "{rows}"], "cannot read or write"),
+        (["sweep", "--data", "{rows}", "--train.batch-size", "64", "--results", "{rows}"], "cannot read or write"),
         (["sweep", "--data", "{rows}", "--train.batch-size", "5000"], "batch_size is 5000, but there are only"),
         (["summary", "{tmp}"], "is not a model description"),
         (["report", "{tmp}"], "is not a run folder"),
@@ -159,6 +159,11 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
         (["export"], "give either the folder of a model description or --config FILE"),
         (["export", "{model}", "--backend", "Quartus"], "backend 'Quartus' is not one of"),
         (["export", "{model}", "--output", "{tmp}"], "exists already"),
+        (
+            ["sweep", "--data", "{rows}", "--train.batch-size", "64", "--projects", "1", "--strategy", "resource"],
+            "strategy 'resource' is not one of",
+        ),
+        (["sweep", "--data", "{images}", "--train.batch-size", "64"], "rows of arrays images.npz have shape (4, 2)"),
         (["export", "{model}", "--data", "tops"], "unknown data set 'tops'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -169,7 +174,8 @@ def test_bad_input_is_one_sentence_and_exit_code_2(argv, message, run, rows, tmp
     np.savez(tmp_path / "flat.npz", x=x[:, 0], y=y)
     np.savez(tmp_path / "labels.npz", x=x, y=y - 3)
     np.savez(tmp_path / "nan.npz", x=np.where(np.arange(4) == 2, np.nan, x).astype(np.float32), y=y)
-    places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan")}
+    np.savez(tmp_path / "images.npz", x=np.arange(400 * 8, dtype=np.float32).reshape(400, 4, 2), y=np.arange(400) % 3)
+    places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan", "images")}
     places |= {"rows": rows, "tmp": tmp_path, "model": run / summary(run)[0]["model"]}
     code, _, err = hgqjax(capsys, *(a.format(**places) for a in argv))
     assert code == 2 and message in err and err.count("\n") == 1 and err.startswith("hgqjax: ")
@@ -180,6 +186,8 @@ def test_missing_tools_are_named(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, err = hgqjax(capsys, "export", model, "--output", tmp_path / "project")
     assert code == 2 and "apt install g++" in err and not (tmp_path / "project").exists()
+    code, _, err = hgqjax(capsys, "sweep", "--projects", "1", "--results", tmp_path / "results")  # before the training, not after it
+    assert code == 2 and "apt install g++" in err and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,10 @@ def test_it_learns_and_the_penalty_acts(swept):
 
 def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, swept):
     state, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[1], members(0.0, 1e-5, 1e-3)), data())
+    assert set(metrics) >= {"train_loss", "val_loss", "beta", "ebops/layer_0"}
     np.testing.assert_allclose(metrics["val_score"], history(swept, 1, "val_score"), atol=2 / 128)
     np.testing.assert_allclose(metrics["train_loss"], history(swept, 1, "train_loss"), rtol=1e-2)
-    assert len(resumable := jax.tree.leaves(state)) > 10 and all(np.all(np.isfinite(leaf)) for leaf in resumable)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
 
 
 def test_one_trace_for_the_whole_sweep(train):
@@ -84,12 +85,11 @@ def test_a_budget_is_reached():
     assert history(sweep, 0, "ebops")[0] > 600 and 200 < history(sweep, 0, "ebops")[-1] < 400
 
 
-def test_statistics_are_kept_at_the_end(train):
-    _, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[0], members(0.0)), data())
-    assert set(metrics) >= {"train_loss", "val_loss", "beta", "ebops/layer_0"}
+def test_statistics_are_kept_at_the_end():
     short = training.make_train(dataclasses.replace(CONFIG, batch_statistics=0.0), build)
-    first, _ = short.segment(short.init(jax.random.key(0), *_single()), *_single(), jnp.int32(0))
-    second, _ = short.segment(first, *_single(), jnp.int32(1))
+    segment = jax.jit(short.segment)
+    first, _ = segment(jax.jit(short.init)(jax.random.key(0), *_single()), *_single(), jnp.int32(0))
+    second, _ = segment(first, *_single(), jnp.int32(1))
     means = [np.asarray(short.model(state).layer_0.mean[...]) for state in (first, second)]
     assert np.array_equal(*means)
 
@@ -99,14 +99,14 @@ def _single():
 
 
 def test_a_diverging_member_is_left_out_and_named(train):
-    sweep = population.sweep(train, data(), members(0.0, float("nan")), [0, 0])
+    sweep = population.sweep(train, data(), members(0.0, float("nan"), 1e-3), [0, 0, 0])
     assert set(sweep.failed) == {1} and "layer 'layer_0' has a NaN or infinity" in sweep.failed[1]
-    assert {p.member for p in sweep.archive.points} == {0}
+    assert {p.member for p in sweep.archive.points} <= {0, 2} and sweep.archive.points
 
 
 def test_all_members_diverged(train):
-    with pytest.raises(population.TrainingError, match="all 1 members diverged; member 0: .*layer_0"):
-        population.sweep(train, data(), members(float("nan")), [0])
+    with pytest.raises(population.TrainingError, match="all 3 members diverged; member 0: .*layer_0"):
+        population.sweep(train, data(), members(*[float("nan")] * 3), [0, 0, 0])
 
 
 def test_dead_layers_are_named():
@@ -137,10 +137,10 @@ def test_an_interrupted_sweep_ends_with_the_same_front(train, swept, tmp_path):
 
 
 def test_a_checkpoint_of_another_sweep_is_refused(train, tmp_path):
-    population.sweep(train, data(), members(0.0), [0], checkpoints=tmp_path)
+    population.sweep(train, data(), members(0.0, 0.0, 0.0), [0, 1, 2], checkpoints=tmp_path)
     other = training.make_train(CONFIG, lambda rngs: layers.mlp((4, 9, 3), rngs=rngs))
     with pytest.raises(population.TrainingError, match="does not fit this sweep"):
-        population.sweep(other, data(), members(0.0), [0], checkpoints=tmp_path)
+        population.sweep(other, data(), members(0.0, 0.0, 0.0), [0, 1, 2], checkpoints=tmp_path)
 
 
 def test_pareto_dominance():
@@ -164,6 +164,7 @@ def test_archive_keeps_the_first_of_equals_and_selects_evenly():
     assert [p.member for p in archive.points] == [0]
     archive.add([Point(n, 2, 0.5 + n / 100, 100.0 * 2**n, []) for n in range(1, 9)])
     assert [p.member for p in archive.select(3)] == [0, 4, 8] and len(archive.select(99)) == 9
+    assert [p.member for p in archive.select(2, within=0.031)] == [5, 8] and [p.member for p in archive.select(1)] == [8]
 
 
 def test_regression_and_the_paper_definition():

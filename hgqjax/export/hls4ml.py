@@ -123,6 +123,12 @@ def _without_keras():
 # ---- what is refused before anything is written ----
 
 
+def check_settings(backend: str, strategy: str) -> None:
+    """Raises ExportError where an export with these would fail whatever the model: unknown names, missing tools."""
+    _check_arguments(backend, "io_parallel", strategy, "myproject", 1)
+    _check_tools(strategy, True)
+
+
 def _check_arguments(backend: str, io_type: str, strategy: str, project_name: str, reuse_factor: int):
     if backend not in BACKENDS:
         raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
