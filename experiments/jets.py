@@ -5,7 +5,7 @@ from hgqjax.schedules import Constant, LogRamp
 from hgqjax.training import Config
 
 START = Mlp(weight_bits=3.0, activation_fraction_bits=3.0)
-RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.1, hold=0.4)
+RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.05, hold=0.5)
 
 CONFIGS = {
     "jets": (
@@ -13,7 +13,7 @@ CONFIGS = {
         Sweep(
             model=START,
             train=Config(epochs=600, epochs_per_check=5, batch_size=512, penalty=RISE_AND_HOLD),
-            betas=(1.5e-6, 3e-6, 5e-6, 9e-6, 1.6e-5, 2.3e-5, 4e-5, 7e-5, 1.2e-4),
+            betas=(1.5e-6, 2.8e-6, 5e-6, 9e-6, 1.5e-5, 2.2e-5, 4e-5, 7e-5, 1.15e-4),
             learning_rate=1e-2,
             points=30,
             projects=4,

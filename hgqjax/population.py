@@ -61,7 +61,7 @@ class Archive:
         self.points = [points[n] for n in pareto([p.score for p in points], [p.ebops for p in points])]
 
     def select(self, count: int, within: float = math.inf) -> list[Point]:
-        """At most `count` points, none more than `within` below the best score: the two ends, and those nearest to equal steps of log EBOPs."""
+        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log EBOPs."""
         points = [p for p in self.points if p.score >= self.points[-1].score - within]
         if len(points) <= count or count == 1:
             return points[-count:]

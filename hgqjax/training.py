@@ -67,7 +67,7 @@ class Config:
     cycles: int = 1
     cycle_decay: float = 0.94
     final_rate: float = 1e-3
-    batch_statistics: float = 0.7
+    batch_statistics: float = 0.3
     """Share of the run in which batch norms use the statistics of the batch; for the rest they keep the running ones, so that the weights
     that training sees are those that the frozen network has."""
     objective: Objective = Objective()
