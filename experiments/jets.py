@@ -1,20 +1,19 @@
 """Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of our README."""
 
 from hgqjax.experiment import Mlp, Sweep
+from hgqjax.objective import Objective
 from hgqjax.schedules import Constant, LogRamp
 from hgqjax.training import Config
 
-START = Mlp(weight_bits=3.0, activation_fraction_bits=3.0)
-RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.05, hold=0.5)
+PAPER_START = Mlp(weight_bits=2.0, activation_fraction_bits=2.0)
+PAPER_OBJECTIVE = Objective(gamma=2e-6, definition="paper_v1", normalize_gradient=True)
 
 CONFIGS = {
     "jets": (
         "Nine penalties, 600 epochs each, every beta rising to its value and held: the front of the README (under 40 minutes on 2 cores).",
         Sweep(
-            model=START,
-            train=Config(epochs=600, epochs_per_check=5, batch_size=512, penalty=RISE_AND_HOLD),
+            train=Config(epochs=600, epochs_per_check=5),
             betas=(1.5e-6, 2.8e-6, 5e-6, 9e-6, 1.5e-5, 2.2e-5, 4e-5, 7e-5, 1.15e-4),
-            learning_rate=1e-2,
             points=30,
             projects=4,
         ),
@@ -23,10 +22,8 @@ CONFIGS = {
         "Eight penalties, 36 epochs on 100 000 rows: what scripts/demo runs (under 3 minutes on 2 cores).",
         Sweep(
             rows=100_000,
-            model=START,
-            train=Config(epochs=36, epochs_per_check=2, batch_size=512, penalty=RISE_AND_HOLD),
+            train=Config(epochs=36, epochs_per_check=2),
             betas=(2e-6, 4e-6, 7e-6, 1.2e-5, 2e-5, 3.5e-5, 6e-5, 1e-4),
-            learning_rate=1e-2,
             points=8,
             projects=2,
         ),
@@ -35,7 +32,8 @@ CONFIGS = {
         "The paper's single run that walks the whole front, in its published length: 300 000 epochs of batches of 33 200 rows (for a GPU).",
         Sweep(
             data="openml",
-            model=Mlp(weight_bits=2.0, activation_fraction_bits=2.0),
+            model=PAPER_START,
+            learning_rate=5e-3,
             train=Config(
                 epochs=300_000,
                 epochs_per_check=10,
@@ -44,6 +42,7 @@ CONFIGS = {
                 cycle_decay=0.98,
                 final_rate=1e-6,
                 batch_statistics=1.0,
+                objective=PAPER_OBJECTIVE,
                 penalty=LogRamp(start_ratio=5e-4, warmup_ratio=2.5e-4, warmup=1 / 60),
             ),
             betas=(2e-3,),
@@ -55,8 +54,17 @@ CONFIGS = {
         "The paper's runs with a constant penalty (HGQ-c), in their published length: 5 000 epochs of batches of 33 200 rows.",
         Sweep(
             data="openml",
-            model=Mlp(weight_bits=2.0, activation_fraction_bits=2.0),
-            train=Config(epochs=5000, epochs_per_check=10, batch_size=33_200, final_rate=1e-6, batch_statistics=1.0, penalty=Constant()),
+            model=PAPER_START,
+            learning_rate=5e-3,
+            train=Config(
+                epochs=5000,
+                epochs_per_check=10,
+                batch_size=33_200,
+                final_rate=1e-6,
+                batch_statistics=1.0,
+                objective=PAPER_OBJECTIVE,
+                penalty=Constant(),
+            ),
             betas=(3e-6, 1.2e-5, 6e-5),
             points=12,
             projects=3,

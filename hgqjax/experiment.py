@@ -27,15 +27,18 @@ class Mlp:
     """Neurons of each hidden layer."""
     batch_norm: bool = True
     """Fold a batch norm into every layer."""
-    weight_bits: float = 4.0
+    weight_bits: float = 3.0
     """Magnitude bits that each weight starts with."""
-    activation_fraction_bits: float = 4.0
+    activation_fraction_bits: float = 3.0
     """Fractional bits that each activation starts with."""
     weight_overflow: fixed_point.Overflow = "WRAP"
+    """WRAP: integer bits follow each weight's magnitude; SAT, SAT_SYM: they are trained."""
     activation_overflow: fixed_point.Overflow = "WRAP"
+    """WRAP: integer bits follow the observed range; SAT, SAT_SYM: they are trained, and the hardware clips."""
     weight_granularity: Granularity = "element"
     """Which weights share a width: element (none), channel (those of a neuron), tensor (all of a layer)."""
     activation_granularity: Granularity = "element"
+    """Which activations share a width."""
 
     def __post_init__(self):
         if any(n < 1 for n in self.hidden):
@@ -66,13 +69,14 @@ class Sweep:
     """Use the first so many rows only."""
     model: Mlp = Mlp()
     train: training.Config = training.Config()
-    betas: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5)
+    betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
     """Penalty weights, loss per EBOP: one member of the sweep for each."""
     seeds: tuple[int, ...] = (0,)
     """Initialisations of each."""
     budgets: tuple[float, ...] = ()
     """EBOPs to reach, with the penalty schedule Budget: one member for each, instead of for each beta."""
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
+    """Peak learning rate of the weights."""
     points: int = 12
     """Points of the front that are frozen, calibrated, measured and saved, at most."""
     within: float = 0.1
@@ -80,7 +84,9 @@ class Sweep:
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
     backend: str = "Vitis"
+    """hls4ml back end of the projects: Vitis or Vivado."""
     strategy: str = "latency"
+    """latency (multipliers) or distributed_arithmetic (adder graphs)."""
 
     def __post_init__(self):
         if not self.betas or not self.seeds or min(self.betas) < 0 or min(self.seeds) < 0:

@@ -16,16 +16,18 @@ Task = Literal["classification", "regression"]
 class Objective:
     r""":math:`L = L_{task} + \beta\,\mathrm{EBOPs} + \gamma \sum bits`.
 
-    `task`: "classification" (mean softmax cross-entropy, integer labels; score: accuracy) or "regression" (mean squared error; score:
-    minus the root of it). `gamma`: loss per magnitude bit of any width; keeps bits that nothing needs from floating. `definition`,
-    `normalize_gradient`: see `hgqjax.resources.ebops`.
     Source: Sun et al. (HGQ), arXiv:2405.00645.
     """
 
     task: Task = "classification"
+    """"classification": mean softmax cross-entropy of integer labels, score is accuracy; "regression": mean squared error, score is minus
+    the root of it."""
     gamma: float = 2e-8
+    """Loss per magnitude bit of any width; keeps bits that nothing needs from floating."""
     definition: resources.Definition = "hgq2"
+    """How EBOPs are counted: hgq2, or paper_v1 (the paper's first version)."""
     normalize_gradient: bool = False
+    """Scale the penalty's gradient on a width shared by g values by 1/sqrt(g), as the paper's first version does."""
 
     def __post_init__(self):
         if self.task not in ("classification", "regression") or self.gamma < 0:

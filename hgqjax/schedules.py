@@ -88,3 +88,8 @@ class Budget(AbstractPenalty):
         error = jnp.clip(jnp.log(jnp.maximum(ebops, 1.0)) - target, -2.0, 2.0)
         carry = jnp.clip(carry + self.integral * error, -self.limit, self.limit)
         return member_beta * jnp.exp(self.proportional * error + carry), carry
+
+
+Penalty = Constant | LogRamp | Budget
+RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.05, hold=0.5)
+"""Rises to beta over 45 % of the run and stays: the default, and what short runs do best with."""

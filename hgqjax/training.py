@@ -60,18 +60,25 @@ class Config:
     """
 
     epochs: int = 100
-    batch_size: int = 1024
+    """Passes over the training rows."""
+    batch_size: int = 512
+    """Rows a step."""
     epochs_per_check: int = 1
     """Epochs between two looks at the validation rows; each look is a candidate for the front."""
     width_rate: float = 1.0
+    """Learning rate of the widths, relative to that of the weights."""
     cycles: int = 1
+    """Cosine cycles of the learning rate."""
     cycle_decay: float = 0.94
+    """Peak of a cycle relative to that of the one before."""
     final_rate: float = 1e-3
+    """Learning rate at the end of a cycle relative to its peak."""
     batch_statistics: float = 0.3
     """Share of the run in which batch norms use the statistics of the batch; for the rest they keep the running ones, so that the weights
     that training sees are those that the frozen network has."""
     objective: Objective = Objective()
-    penalty: schedules.AbstractPenalty = schedules.Constant()
+    penalty: schedules.Penalty = schedules.RISE_AND_HOLD
+    """How beta moves during the run."""
     order_seed: int = 0
     """Seed of the order of rows, the same for all members of a sweep."""
 
