@@ -80,10 +80,10 @@ def _commands(tyro):
         *,
         config: Path | None = None,
         output: Path | None = None,
-        backend: str = "Vitis",
-        strategy: str = "latency",
+        backend: str | None = None,
+        strategy: str | None = None,
         part: str | None = None,
-        clock_ns: float = 5.0,
+        clock_ns: float | None = None,
         data: str | None = None,
         verify: bool = True,
     ) -> None:
@@ -96,10 +96,10 @@ def _commands(tyro):
             model: folder of a model description, e.g. results/.../models/p03; or give --config.
             config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
             output: folder of the new project; by default the model's path with _hls4ml.
-            backend: Vitis or Vivado.
-            strategy: latency (multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
+            backend: Vitis (default) or Vivado.
+            strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
             part: FPGA part, by default the one of the HGQ papers.
-            clock_ns: target clock period, ns.
+            clock_ns: target clock period, ns, by default 5.
             data: further rows for the check: a data set or file of the same features.
             verify: --no-verify leaves the check out, which the project then records.
         """
@@ -134,12 +134,18 @@ def _export(model, config, output, backend, strategy, part, clock_ns, data, veri
     folder = model if config is None else read_config(config)[0]
     description = ModelDescription.load(folder)
     rows = None if data is None else _rows(description, data)[0]
+    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns}
+    given = {name: value for name, value in settings.items() if value is not None}
     if config is not None:
+        if given or output is not None:
+            raise ValueError(
+                f"--config {config} says all about the project; leave out {', '.join([*given, *(['output'] if output else [])])}"
+            )
         print(export_from_config(config, rows=rows, verify=verify))
         return
+    model = model.resolve()
     output = model.with_name(f"{model.name}_hls4ml") if output is None else output
-    arguments = {"backend": backend, "strategy": strategy, "clock_ns": clock_ns, "rows": rows, "verify": verify}
-    print(to_hls4ml(description, output, **arguments, **({} if part is None else {"part": part})))
+    print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
 
 
 def _rows(description, data: str):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -89,12 +90,16 @@ class Sweep:
     """latency (multipliers) or distributed_arithmetic (adder graphs)."""
 
     def __post_init__(self):
-        if not self.betas or not self.seeds or min(self.betas) < 0 or min(self.seeds) < 0:
-            raise ValueError(f"betas is {self.betas}, seeds {self.seeds}; at least one of each is needed, none below 0")
+        if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
+            raise ValueError(f"betas is {self.betas}; at least one is needed, each a finite number of at least 0")
+        if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
+        if not all(0 < budget < math.inf for budget in self.budgets):
+            raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
         if bool(self.budgets) != isinstance(self.train.penalty, schedules.Budget):
             raise ValueError("budgets and the penalty schedule Budget go together; give both or none")
-        if self.learning_rate <= 0 or self.points < 1 or not 0 <= self.projects <= self.points:
-            raise ValueError("learning_rate > 0, points >= 1 and 0 <= projects <= points are needed")
+        if not 0 < self.learning_rate < math.inf or self.points < 1 or not 0 <= self.projects <= self.points or not self.within >= 0:
+            raise ValueError("a finite learning_rate > 0, points >= 1, 0 <= projects <= points and within >= 0 are needed")
         if self.train.objective.task != "classification":
             raise ValueError("sweeps on labelled rows are classifications; use hgqjax.population.sweep for other tasks")
 
@@ -112,6 +117,8 @@ def run(config: Sweep, *, name: str = "sweep", root: Path = Path("results"), pro
     """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it."""
     dataset = data_.load(config.data, rows=config.rows)
     _check(config, dataset)
+    if config.data not in data_.NAMES:
+        config = dataclasses.replace(config, data=str(Path(config.data).absolute()))  # so that a resume finds it from anywhere
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -144,6 +151,8 @@ def _check(config: Sweep, dataset: data_.Dataset) -> None:
 
 def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
     """The rest of a run, from wherever it is; an error is recorded in the manifest, and `resume` may try again."""
+    for left in folder.folder.glob("*/.*.part"):  # of a process that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     try:
         return _proceed(folder, config, dataset, progress)
     except Exception as error:
@@ -171,7 +180,7 @@ def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progres
     for row in sweep.history[-len(seeds) :]:
         if row["dead"] and row["member"] not in sweep.failed:
             warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
-    folder.save(status="done", seconds=watch.seconds, warnings=warnings)
+    folder.save(status="done", seconds=watch.seconds, warnings=warnings, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
     shutil.rmtree(folder.folder / "checkpoints", ignore_errors=True)

@@ -118,7 +118,7 @@ def _forward(x, k, i, f, key, rounding, overflow, wrapped):
         low, high = limits(k, i, f, overflow)
         x = jnp.clip(x, low, high)
     m = round_to_integer(x * pow2(f), rounding, key)
-    if not wrapped:
+    if overflow == "WRAP" and not wrapped:
         return m * pow2(-f)
     bits = k + i + f
     if overflow == "WRAP":
@@ -192,7 +192,7 @@ def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: 
 
 
 def quantize_unwrapped(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
-    """`quantize` without the modulo of WRAP and without the zero of formats that have no bits: what WRAP layers train with.
+    """`quantize` where WRAP leaves out the modulo and the zero of formats that have no bits: what WRAP layers train with.
 
     While training, the range follows the data (`ranges`), so that a wrap cannot happen on the rows seen; a value too small for its
     grid rounds to 0 and keeps its gradient ln2 x on f, so that a pruned value can come back. SAT and SAT_SYM are as in `quantize`.

@@ -85,7 +85,7 @@ class Sweep:
     def state(self, point: Point) -> State:
         """The state of `point`, without its optimiser: for `Train.model`."""
         params, observed = jax.tree.unflatten(self.treedef, [jnp.asarray(leaf) for leaf in point.leaves])
-        return State(params, observed, None, jnp.zeros(()), jnp.zeros(()))
+        return State(params, observed, None, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), jnp.int32))
 
 
 def sweep(
@@ -130,10 +130,15 @@ def sweep(
         if store is not None:
             store.save(check + 1, states, result)
         report(check + 1, result)
-        if len(result.failed) == n:
-            member, reason = next(iter(result.failed.items()))
-            raise TrainingError(f"all {n} members diverged; member {member}: {reason}; lower the learning rate or beta")
+        _refuse_when_all_failed(result, n)
+    _refuse_when_all_failed(result, n)
     return result
+
+
+def _refuse_when_all_failed(result: Sweep, members: int) -> None:
+    if len(result.failed) == members:
+        member, reason = next(iter(result.failed.items()))
+        raise TrainingError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
 
 
 @functools.lru_cache(maxsize=4)
@@ -146,16 +151,13 @@ def _compiled(train: Train):
 def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> None:
     """Appends a row for each member to the history and names the members that diverged."""
     for member in range(len(seeds)):
-        row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("finite/", "dead/"))}
+        row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
         row["dead"] = [name for name in train.layer_names if metrics[f"dead/{name}"][member]]
         who = {"member": member, "check": check, "beta_member": float(members.beta[member]), "seed": int(seeds[member])}
         result.history.append(who | row)
-        if member in result.failed:
-            continue
-        broken = [name for name in train.layer_names if not metrics[f"finite/{name}"][member]]
-        if broken or not math.isfinite(row["train_loss"] + row["val_loss"]):
-            where = f"layer {broken[0]!r} has a NaN or infinity" if broken else "the loss is NaN or infinite"
-            result.failed[member] = f"after check {check + 1}, {where}"
+        if metrics["broken"][member] and member not in result.failed:
+            name = train.layer_names[metrics["broken"][member] - 1]
+            result.failed[member] = f"before check {check + 1}, layer {name!r} had a NaN or infinity"
 
 
 def _archive(result: Sweep, check: int, states: State) -> None:
@@ -198,7 +200,10 @@ class _Checkpoints:
         }
         save = self.ocp.args.StandardSave
         args = self.ocp.args.Composite(states=save(named), archive=save(stored), record=self.ocp.args.JsonSave(record))
-        self.manager.save(done, args=args)
+        try:
+            self.manager.save(done, args=args)
+        except Exception as error:  # Orbax wraps a full disk in errors of many kinds
+            raise TrainingError(f"cannot write the checkpoint in {self.manager.directory}: {str(error)[:200]}") from error
 
     def restore(self, like: State, result: Sweep) -> tuple[int, State]:
         """Fills `result`; (checks done, states)."""

@@ -4,8 +4,8 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import io
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,23 +16,13 @@ from typing import Any
 import jax
 
 from hgqjax.config import to_json
+from hgqjax.export.storage import write_atomically
 
 PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
 
 
 class RunError(ValueError):
     """A folder that is not a run, or not one that can be gone on with."""
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @dataclasses.dataclass
@@ -77,6 +67,9 @@ class Run:
             raise RunError(f"{folder} is not a run folder: {error}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != 1:
             raise RunError(f"{folder}/manifest.json is not of schema 1")
+        missing = {"status", "experiment", "config", "data", "seconds"} - set(manifest)
+        if missing:
+            raise RunError(f"{folder}/manifest.json has no field {min(missing)!r}")
         return cls(Path(folder), manifest)
 
     def save(self, **changes: Any) -> None:
@@ -90,9 +83,9 @@ class Run:
 
         schema = {"member": pl.Int64, "beta": pl.Float64, "seed": pl.Int64, "step": pl.Int64, "epoch": pl.Int64}
         schema |= {"split": pl.String, "metric": pl.String, "value": pl.Float64}
-        temporary = self.folder / ".metrics.parquet.part"
-        pl.DataFrame(list(rows), schema=schema).write_parquet(temporary)
-        os.replace(temporary, self.folder / "metrics.parquet")
+        buffer = io.BytesIO()
+        pl.DataFrame(list(rows), schema=schema).write_parquet(buffer)
+        write_atomically(self.folder / "metrics.parquet", buffer.getvalue())
 
     def write_summary(self, rows: list[dict[str, Any]]) -> None:
         """summary.csv, one selected point a row."""

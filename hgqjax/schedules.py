@@ -82,6 +82,13 @@ class Budget(AbstractPenalty):
     integral: float = 2e-3
     limit: float = 8.0
 
+    def __post_init__(self):
+        if not (self.start_ebops > 0 and 0 < self.descent <= 1 and self.proportional >= 0 and self.integral >= 0 and self.limit >= 0):
+            raise ValueError(
+                f"Budget has start_ebops {self.start_ebops}, descent {self.descent}, proportional {self.proportional}, integral "
+                f"{self.integral}, limit {self.limit}; start_ebops > 0, 0 < descent <= 1 and the others at least 0 are needed"
+            )
+
     def step(self, carry, progress, ebops, member_beta, budget):
         share = jnp.minimum(progress / self.descent, 1.0)
         target = jnp.log(self.start_ebops) * (1 - share) + jnp.log(jnp.maximum(budget, 1.0)) * share

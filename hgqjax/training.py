@@ -1,6 +1,7 @@
 """A whole training run as one function of arrays: `make_train(config, build)` -> `train(key, member, data)`."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ class State(NamedTuple):
     optimizer: Any
     penalty: Array
     ebops: Array
+    broken: Array
+    """0, or 1 + the number of the first layer that was not finite, in the order of `Train.layer_names`, at the first such step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,12 @@ class Config:
         for name in ("epochs", "batch_size", "epochs_per_check", "cycles"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        shares = {"width_rate": math.inf, "cycle_decay": 1.0, "final_rate": 1.0, "batch_statistics": 1.0}
+        for name, most in shares.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; a number within 0..{most:g} is needed")
+        if not 0 <= self.order_seed < 2**32:
+            raise ValueError(f"order_seed is {self.order_seed}; a number within 0..2**32 - 1 is needed")
         if self.epochs % self.epochs_per_check:
             raise ValueError(f"epochs is {self.epochs}, which epochs_per_check, {self.epochs_per_check}, does not divide")
 
@@ -121,7 +130,9 @@ class Train:
         params = {"weights": weights, "widths": widths}
         cost = resources.ebops(model, self.config.objective.definition).total
         steps = self._steps_per_epoch(data)
-        state = State(params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost)
+        state = State(
+            params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost, jnp.zeros((), jnp.int32)
+        )
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
 
     def segment(self, state: State, member: Member, data: Data, check: Array) -> tuple[State, dict[str, Array]]:
@@ -138,17 +149,16 @@ class Train:
     def validate(self, state: State, data: Data) -> dict[str, Array]:
         """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped.
 
-        Also for each layer whether all of it is finite, and whether it is dead: without a product that is not 0.
+        Also `State.broken`, and for each layer whether it is dead: without a product that is not 0.
         """
         objective, now = self.config.objective, self._merge(self._training, state)
         outputs = self._merge(self._frozen, state)(data.x_val)
         cost = resources.ebops(now, objective.definition)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
+        metrics["broken"] = state.broken
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
-        metrics |= {f"dead/{name}": value == 0 for name, value in products.items()}
-        parts = dict(now.named(layers.Layer))
-        return metrics | {f"finite/{name}": _all_finite(nnx.state(parts[name])) for name in self.layer_names}
+        return metrics | {f"dead/{name}": value == 0 for name, value in products.items()}
 
     def model(self, state: State) -> layers.Module:
         """The model of a single (not batched) state."""
@@ -156,6 +166,13 @@ class Train:
 
     def _merge(self, graphdef, state: State) -> layers.Module:
         return nnx.merge(graphdef, state.params["weights"], state.params["widths"], state.observed, copy=True)
+
+    def _first_broken(self, params, observed, loss: Array) -> Array:
+        """As `State.broken`, of one step: parameters before it, ranges that its forward pass saw, its loss (the last layer's doing)."""
+        parts = dict(nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True).named(layers.Layer))
+        bad = jnp.stack([~_all_finite(nnx.state(parts[name])) for name in self.layer_names])
+        last = jnp.where(jnp.isfinite(loss), 0, len(self.layer_names))
+        return jnp.where(jnp.any(bad), jnp.argmax(bad) + 1, last).astype(jnp.int32)
 
     def _steps_per_epoch(self, data: Data) -> int:
         steps = len(data.x_train) // self.config.batch_size
@@ -189,12 +206,13 @@ class Train:
             gradients, (metrics, observed) = jax.grad(loss, has_aux=True)(state.params, state.observed, x, y, beta)
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
                 updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+            broken = jnp.where(state.broken > 0, state.broken, self._first_broken(state.params, observed, metrics["loss"]))
             params = optax.apply_updates(state.params, updates)
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
             layers.freeze_statistics(model, (progress >= self.config.batch_statistics).astype(jnp.float32))
             _, weights, widths, observed = _split(model)
-            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"])
+            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"], broken)
             return new, metrics | {"beta": beta}
 
         return lax.scan(step, state, (jnp.arange(steps), order))

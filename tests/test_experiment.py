@@ -164,6 +164,10 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
             "strategy 'resource' is not one of",
         ),
         (["sweep", "--data", "{images}", "--train.batch-size", "64"], "rows of arrays images.npz have shape (4, 2)"),
+        (["export", "--config", "{yaml}"], "is not YAML"),
+        (["export", "--config", "{yaml}", "--clock-ns", "2"], "says all about the project; leave out clock_ns"),
+        (["export", "{model}", "--clock-ns", "-3"], "clock_ns is -3.0"),
+        (["resume", "{halved}"], "manifest.json has no field 'config'"),
         (["export", "{model}", "--data", "tops"], "unknown data set 'tops'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -174,8 +178,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(argv, message, run, rows, tmp
     np.savez(tmp_path / "flat.npz", x=x[:, 0], y=y)
     np.savez(tmp_path / "labels.npz", x=x, y=y - 3)
     np.savez(tmp_path / "nan.npz", x=np.where(np.arange(4) == 2, np.nan, x).astype(np.float32), y=y)
+    (tmp_path / "broken.yml").write_text("a: [1")
+    (tmp_path / "halved").mkdir()
+    (tmp_path / "halved" / "manifest.json").write_text('{"schema": 1, "status": "running"}')
     np.savez(tmp_path / "images.npz", x=np.arange(400 * 8, dtype=np.float32).reshape(400, 4, 2), y=np.arange(400) % 3)
     places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan", "images")}
+    places |= {"yaml": tmp_path / "broken.yml", "halved": tmp_path / "halved"}
     places |= {"rows": rows, "tmp": tmp_path, "model": run / summary(run)[0]["model"]}
     code, _, err = hgqjax(capsys, *(a.format(**places) for a in argv))
     assert code == 2 and message in err and err.count("\n") == 1 and err.startswith("hgqjax: ")
@@ -197,6 +205,8 @@ def test_missing_tools_are_named(run, tmp_path, capsys, monkeypatch):
         ["sweep", "--train.epoch", "3"],
         ["sweep", "--model.weight-overflow", "CLIP"],
         ["sweep", "--points", "0"],
+        ["sweep", "--seeds", "5000000000"],
+        ["sweep", "--betas", "nan"],
         ["nothing"],
     ],
     ids=" ".join,

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules", "training"]
-ROOMS += ["population", "export", "data", "results", "experiment", "cli"]
+ROOMS += ["population", "export", "data", "results", "published", "run_tables", "figures", "report", "experiment", "cli"]
+APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml")
 
@@ -20,10 +21,20 @@ def test_importing_hgqjax_is_light():
     assert not {name for name in OPTIONAL if name in loaded}
 
 
+def test_public_rooms_are_attributes():
+    import hgqjax
+
+    assert all(getattr(hgqjax, name).__doc__ for name in hgqjax.__all__)
+    with pytest.raises(AttributeError, match="hgqjax has no 'nothing'"):
+        hgqjax.nothing  # noqa: B018
+
+
 def imports(path):
     """Rooms that a module imports when it is imported itself."""
     tree = ast.parse(path.read_text())
     for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hgqjax.")]
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hgqjax"):
             parts = node.module.split(".")
             yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
@@ -32,6 +43,7 @@ def imports(path):
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "hgqjax")], ids=lambda p: p.name)
 def test_imports_go_one_way(path):
     room = path.relative_to(ROOT / "hgqjax").parts[0].removesuffix(".py")
+    assert room in ROOMS + APART
     if room in ROOMS:
         later = ROOMS[ROOMS.index(room) + 1 :]
         assert not set(imports(path)) & set(later)

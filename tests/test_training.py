@@ -54,8 +54,8 @@ def test_it_learns_and_the_penalty_acts(swept):
 def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, swept):
     state, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[1], members(0.0, 1e-5, 1e-3)), data())
     assert set(metrics) >= {"train_loss", "val_loss", "beta", "ebops/layer_0"}
-    np.testing.assert_allclose(metrics["val_score"], history(swept, 1, "val_score"), atol=2 / 128)
-    np.testing.assert_allclose(metrics["train_loss"], history(swept, 1, "train_loss"), rtol=1e-2)
+    np.testing.assert_allclose(metrics["train_loss"][0], history(swept, 1, "train_loss")[0], rtol=1e-5)
+    np.testing.assert_allclose(metrics["val_score"], history(swept, 1, "val_score"), atol=2 / 128)  # an ulp may flip a rounding later
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
 
 
@@ -100,12 +100,23 @@ def _single():
 
 def test_a_diverging_member_is_left_out_and_named(train):
     sweep = population.sweep(train, data(), members(0.0, float("nan"), 1e-3), [0, 0, 0])
-    assert set(sweep.failed) == {1} and "layer 'layer_0' has a NaN or infinity" in sweep.failed[1]
+    assert set(sweep.failed) == {1} and "had a NaN or infinity" in sweep.failed[1]
     assert {p.member for p in sweep.archive.points} <= {0, 2} and sweep.archive.points
 
 
+@pytest.mark.parametrize("name", ["layer_0", "layer_1"])
+def test_the_layer_that_broke_first_is_named(train, name):
+    init, segment = population._compiled(train)
+    keys, three = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)), members(0.0, 1e-5, 1e-3)
+    states = init(keys, three, data())
+    kernel = states.params["weights"][name]["kernel"]
+    kernel.set_value(kernel.get_value().at[1, 0, 0].set(jnp.nan))
+    _, metrics = segment(states, three, data(), jnp.int32(0))
+    assert metrics["broken"].tolist() == [0, 1 + train.layer_names.index(name), 0]
+
+
 def test_all_members_diverged(train):
-    with pytest.raises(population.TrainingError, match="all 3 members diverged; member 0: .*layer_0"):
+    with pytest.raises(population.TrainingError, match="all 3 members diverged; member 0: before check 1, layer"):
         population.sweep(train, data(), members(*[float("nan")] * 3), [0, 0, 0])
 
 

@@ -92,6 +92,8 @@ def to_hls4ml(
     """
     strategy = strategy.lower()
     _check_arguments(backend, io_type, strategy, project_name, reuse_factor)
+    if not 0 < clock_ns < 1e6:
+        raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
         raise ExportError(f"{output_dir} exists already; name a folder that does not")

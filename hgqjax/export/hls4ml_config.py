@@ -21,6 +21,7 @@ import numpy as np
 from hgqjax.export.gate import ExportError
 from hgqjax.export.hls4ml import Project, to_hls4ml
 from hgqjax.export.model import ModelDescription
+from hgqjax.export.storage import write_atomically
 
 _TOP = {
     "OutputDir": "output_dir",
@@ -52,8 +53,9 @@ def write_config(path: str | os.PathLike, *, model: str | os.PathLike, output_di
     values = defaults | arguments | {"output_dir": os.fspath(output_dir)}
     config = {"HGQModel": os.fspath(model)} | {key: values[name] for key, name in _TOP.items()}
     config["HLSConfig"] = {"Model": {_IGNORED: "ap_fixed<16,6>"} | {key: values[name] for key, name in _MODEL.items()}}
-    with open(path, "x") as file:
-        yaml.safe_dump(config, file, sort_keys=False)
+    if Path(path).exists():
+        raise ExportError(f"{path} exists already; name a file that does not")
+    write_atomically(Path(path), yaml.safe_dump(config, sort_keys=False))
 
 
 def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
@@ -61,8 +63,11 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
 
     Raises: ExportError naming the key that is unknown or missing.
     """
-    path = Path(path)
-    config = _yaml().safe_load(path.read_text())
+    path, yaml = Path(path), _yaml()
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} is not YAML: {error}") from error
     _check_keys(path, config, "", ("HGQModel", *_TOP, "HLSConfig"))
     hls = config.get("HLSConfig", {})
     _check_keys(path, hls, "HLSConfig.", ("Model",))

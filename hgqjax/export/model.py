@@ -30,7 +30,9 @@ class Grid(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Constant:
-    """Exact constants ``integers * 2**-f`` with the magnitude `bits` of their formats (for EBOPs); int64 arrays of one shape.
+    """Exact constants ``integers * 2**-f``, int64 arrays of one shape, and what EBOPs count: `bits`, those of each format.
+
+    These are magnitude bits, plus the sign where the format saturates to an asymmetric range (SAT), as HGQ2 counts.
 
     >>> Constant.from_values(np.array([0.75, -4.0, 0.0]), f=np.array([3, 0, 2]))
     Constant(integers=array([ 6, -4,  0]), f=array([3, 0, 2]), bits=array([3, 3, 0]))
@@ -55,7 +57,10 @@ class Constant:
             raise DescriptionError("a constant is not on its grid, or needs more than 52 bits")
         integers = scaled.astype(np.int64)
         fewest = np.frexp(abs(scaled))[1].astype(np.int64)  # bit length
-        return cls(integers, np.array(f), fewest if bits is None else np.array(np.broadcast_to(bits, values.shape), np.int64))
+        bits = fewest if bits is None else np.array(np.broadcast_to(bits, values.shape), np.int64)
+        if np.any(abs(scaled) > 2.0**bits) or np.any((integers != 0) & (bits < 1)):
+            raise DescriptionError("a constant does not fit the bits of its format")
+        return cls(integers, np.array(f), bits)
 
     @property
     def values(self) -> np.ndarray:
@@ -117,6 +122,14 @@ class Quantize(Operation):
     f: np.ndarray
     rounding: str
     overflow: str
+
+    def __post_init__(self):
+        if self.rounding not in ("RND", "TRN", "RND_CONV") or self.overflow not in ("WRAP", "SAT", "SAT_SYM"):
+            raise DescriptionError(
+                f"layer {self.name!r} has rounding {self.rounding!r} and overflow {self.overflow!r}, which hardware has not"
+            )
+        if any(v.shape != self.shape for v in (self.k, self.i, self.f)):
+            raise DescriptionError(f"layer {self.name!r} has formats of shape {self.f.shape} for values of shape {self.shape}")
 
     @property
     def bits(self) -> np.ndarray:

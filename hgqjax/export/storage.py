@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
 import uuid
 import zipfile
@@ -36,6 +37,17 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -84,7 +96,7 @@ def load(path: str | Path) -> ModelDescription:
             sample=arrays.get("sample"),
             metadata=header["metadata"],
         )
-    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DescriptionError(f"{path}/description.json does not fit its format: {error!r}") from error
 
 

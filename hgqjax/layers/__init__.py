@@ -1,6 +1,6 @@
 """Quantized layers for flax nnx: the only flax code of the package."""
 
-from hgqjax.layers._base import BitWidth, Layer, Module, Observed, Symbol, SymbolicGraph
+from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
 from hgqjax.layers.dense import BatchNormDense, Dense, freeze_statistics
@@ -11,6 +11,7 @@ __all__ = [
     "BatchNormDense",
     "BitWidth",
     "Dense",
+    "FrozenWeight",
     "Layer",
     "Module",
     "Observed",

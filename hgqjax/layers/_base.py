@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from flax import nnx
@@ -19,16 +19,21 @@ class Observed(nnx.Variable):
     """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
 
 
+class FrozenWeight(NamedTuple):
+    """A constant of the hardware: float `values` on the grids of their `format`, and the `overflow` of their quantizer."""
+
+    values: Any
+    format: Format
+    overflow: str
+
+
 @runtime_checkable
 class SymbolicGraph(Protocol):
-    """What `hgqjax.export.describe` passes through the model; each method adds an operation and returns its result.
+    """What `hgqjax.export.describe` passes through the model; each method adds an operation and returns its result."""
 
-    Constants come as float arrays on the grids of their formats; `overflow` is that of the quantizer.
-    """
+    def quantize(self, x: "Symbol", name: str, fmt: Format, layer: Any) -> "Symbol": ...
 
-    def quantize(self, x: "Symbol", name: str, fmt: Format, rounding: str, overflow: str) -> "Symbol": ...
-
-    def dense(self, x: "Symbol", name: str, kernel: Any, kernel_format: Format, bias: Any, bias_format: Format | None) -> "Symbol": ...
+    def dense(self, x: "Symbol", name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> "Symbol": ...
 
     def relu(self, x: "Symbol", name: str) -> "Symbol": ...
 
@@ -46,7 +51,13 @@ class Symbol:
     def _refuse(self, *_):
         raise TypeError(f"arithmetic on {self.name!r}")
 
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TypeError(f"{name!r} of {self.name!r}")
+
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = __neg__ = __getitem__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __iter__ = _refuse
 
 
 class Module(nnx.Module):

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module, Observed
+from hgqjax.layers.dense import BatchNormDense
 from hgqjax.layers.quantize import Quantize, _Quantizer
 
 
@@ -25,10 +26,12 @@ def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
 def calibrate(model: Module, x, batch: int = 65536) -> Module:
     """A frozen copy of `model` whose ranges are exactly those of the rows `x`: what a WRAP format is then sure to hold.
 
-    Statistics of batch norms stay. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
+    Batch norms are folded into the weights. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
     """
     model = nnx.clone(model)
     model.observing()
+    for _, layer in model.named(BatchNormDense):
+        layer.fold()
     for _, quantizer in model.named(_Quantizer):
         quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
     decays = [(q, q.decay_bits) for _, q in model.named(Quantize)]
@@ -36,7 +39,8 @@ def calibrate(model: Module, x, batch: int = 65536) -> Module:
         q.decay_bits = 0.0
     graphdef, seen, rest = nnx.split(model, Observed, ...)
     for start in range(0, len(x), batch):
-        seen = _observe(graphdef, seen, rest, jnp.asarray(x[start : start + batch]))
+        with jax.default_matmul_precision("float32"):
+            seen = _observe(graphdef, seen, rest, jnp.asarray(x[start : start + batch]))
     nnx.update(model, seen)
     for q, decay in decays:
         q.decay_bits = decay

@@ -82,9 +82,8 @@ class Dense(Layer):
         name = x.graph.name_of(self)
         x = self.input_quantizer.describe(x, f"{name}_input")
         kernel, bias = self._weights(None)
-        kernel, kernel_format = self.kernel_quantizer.frozen(kernel)
-        bias, bias_format = (None, None) if bias is None else self.bias_quantizer.frozen(bias)
-        return activation_(self.activation)(x.graph.dense(x, name, kernel, kernel_format, bias, bias_format))
+        bias = None if bias is None else self.bias_quantizer.frozen(bias)
+        return activation_(self.activation)(x.graph.dense(x, name, self.kernel_quantizer.frozen(kernel), bias))
 
 
 class BatchNormDense(Dense):
@@ -129,6 +128,17 @@ class BatchNormDense(Dense):
             mean, variance = jnp.where(keep, self.mean[...], mean), jnp.where(keep, self.variance[...], variance)
         scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
         return self.kernel[...] * scale[None, :], self.bias[...] - mean * scale
+
+    def fold(self) -> None:
+        """Puts the batch norm, by its running averages, into kernel and bias, once and for all: what is left of it is an exact identity.
+
+        So eager and compiled calls, which may differ by an ulp in the folding, quantize the very same weights.
+        """
+        kernel, bias = self._weights(None)
+        self.kernel[...], self.bias[...] = kernel, bias
+        self.scale[...] = jnp.ones_like(self.scale[...])
+        self.mean[...], self.variance[...] = jnp.zeros_like(self.mean[...]), jnp.zeros_like(self.variance[...])
+        self.epsilon = 1.0
 
     def _track(self, mean, variance):
         step = jnp.where(self.calls[...] == 0, 1.0, (1.0 - self.momentum) * (1.0 - self.keep[...]))

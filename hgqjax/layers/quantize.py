@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from hgqjax import granularity as granularity_
 from hgqjax import ranges
-from hgqjax.layers._base import BitWidth, Layer, Observed, Symbol
+from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Observed, Symbol
 from hgqjax.quantizers import AbstractQuantizer, Format, Kif
 from hgqjax.resources import Signal
 
@@ -96,7 +96,12 @@ class Quantize(_Quantizer):
 
     def describe(self, x: Symbol, name: str | None = None) -> Symbol:
         fmt = Format(*(jnp.broadcast_to(v, (1, *self.shape))[0] for v in self.format()))
-        return x.graph.quantize(x, name or x.graph.name_of(self), fmt, self.quantizer.rounding, self.quantizer.overflow)
+        return x.graph.quantize(x, name or x.graph.name_of(self), fmt, self)
+
+    def widen(self, low, high) -> None:
+        """Makes the observed range hold the values `low` and `high`, arrays of the shape of one row, too."""
+        for values in (low, high):
+            self._keep(ranges.update(self.range, jnp.asarray(values)[None]))
 
 
 class QuantizeWeight(_Quantizer):
@@ -115,11 +120,11 @@ class QuantizeWeight(_Quantizer):
         """What the cost models read."""
         return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True)
 
-    def frozen(self, x):
-        """(bit-exact values, their format) of the weight `x`."""
+    def frozen(self, x) -> FrozenWeight:
+        """The bit-exact constant that the weight `x` becomes."""
         seen = ranges.observe(x, self.low[...].shape)
         fmt = Format(*(jnp.broadcast_to(v, self.shape) for v in self.quantizer.format(self.params, seen)))
-        return self.quantizer.quantize(x, self.params, ranges=seen), fmt
+        return FrozenWeight(self.quantizer.quantize(x, self.params, ranges=seen), fmt, self.quantizer.overflow)
 
     def describe(self, x: Symbol) -> Symbol:
         raise TypeError("a weight quantizer is part of its layer; it describes nothing by itself")

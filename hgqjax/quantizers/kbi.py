@@ -36,6 +36,8 @@ class Kbi(AbstractQuantizer):
         super().__post_init__()
         if self.b_limits[0] < 0:
             raise ValueError(f"b_limits is {self.b_limits}; magnitude bits are at least 0")
+        if self.overflow == "WRAP" and self.rounding == "TRN":
+            raise ValueError("rounding is 'TRN' with overflow WRAP; Kbi's range is then that of rounded magnitudes, take RND or RND_CONV")
         for name in ("b0", "i0"):
             check_bits(name, getattr(self, name))
 
