@@ -131,18 +131,16 @@ def _export(model, config, output, backend, strategy, part, clock_ns, data, veri
 
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
-    folder = model if config is None else read_config(config)[0]
-    description = ModelDescription.load(folder)
-    rows = None if data is None else _rows(description, data)[0]
-    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns}
+    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "output": output}
     given = {name: value for name, value in settings.items() if value is not None}
+    if config is not None and given:
+        raise ValueError(f"--config {config} says all about the project; leave out {', '.join(given)}")
+    description = ModelDescription.load(model if config is None else read_config(config)[0])
+    rows = None if data is None else _rows(description, data)[0]
     if config is not None:
-        if given or output is not None:
-            raise ValueError(
-                f"--config {config} says all about the project; leave out {', '.join([*given, *(['output'] if output else [])])}"
-            )
         print(export_from_config(config, rows=rows, verify=verify))
         return
+    given.pop("output", None)
     model = model.resolve()
     output = model.with_name(f"{model.name}_hls4ml") if output is None else output
     print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
