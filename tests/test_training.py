@@ -12,7 +12,7 @@ from hgqjax.objective import Objective
 from hgqjax.population import Archive, Point, pareto
 from hgqjax.quantizers import Kif
 
-CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0)
+CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, penalty=schedules.Constant())
 
 
 def build(rngs):

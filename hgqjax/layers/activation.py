@@ -8,6 +8,7 @@ from hgqjax.layers._base import Symbol
 def relu(x: jax.Array | Symbol) -> jax.Array | Symbol:
     """``max(x, 0)``; gradient 0 at 0. Of an array, or of a layer's result while a model is described.
 
+    >>> import jax.numpy as jnp
     >>> relu(jnp.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
