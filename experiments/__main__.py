@@ -1,4 +1,6 @@
-"""``python -m experiments NAME [--field value ...]``: a configuration by its name, any field of it changed on the command line."""
+"""``python -m experiments NAME [--field value ...]``: a configuration by its name, any field of it changed on the command line.
+
+`float_jets` is the floating-point reference; it has a configuration of its own."""
 
 import sys
 from pathlib import Path
