@@ -9,12 +9,14 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 Rounding = Literal["RND", "TRN", "RND_CONV", "S_RND"]
 Overflow = Literal["WRAP", "SAT", "SAT_SYM"]
 LN2 = 0.6931471805599453
+MAX_BITS = 52
 
 
 def check_modes(rounding: str, overflow: str) -> None:
@@ -22,6 +24,28 @@ def check_modes(rounding: str, overflow: str) -> None:
     for argument, value, legal in (("rounding", rounding, Rounding), ("overflow", overflow, Overflow)):
         if value not in get_args(legal):
             raise ValueError(f"{argument} is {value!r}; legal are {', '.join(get_args(legal))}")
+
+
+def as_float(x) -> Array:
+    """`x` as a JAX array; raises ValueError unless it holds floats."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype}; a float array is needed")
+    return x
+
+
+def check_format(k, i, f) -> None:
+    """Raises ValueError, naming the width, unless k is 0 or 1, i and f are whole and k + i + f is at most 52; skips traced widths."""
+    widths = {name: np.asarray(v) for name, v in (("k", k), ("i", i), ("f", f)) if not isinstance(v, jax.core.Tracer)}
+    for name, v in widths.items():
+        wrong = ~np.isin(v, (0, 1)) if name == "k" else np.rint(v) != v
+        if np.any(wrong):
+            legal = "0 or 1" if name == "k" else "whole numbers of bits"
+            raise ValueError(f"{name} is {v[wrong].flat[0]}; {legal} are needed")
+    if len(widths) == 3:
+        total = np.max(sum(np.broadcast_arrays(*widths.values())), initial=0)
+        if total > MAX_BITS:
+            raise ValueError(f"k + i + f is {total:g}; at most {MAX_BITS} bits are exact")
 
 
 def _layout(dtype) -> tuple[int, int, type]:
@@ -74,10 +98,29 @@ def _round_ste_jvp(primals, tangents):
     return jnp.round(primals[0]), tangents[0]
 
 
+@jax.custom_jvp
+def straight_through(value: Float[Array, "*s"], surrogate: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """`value`, bit for bit, with the gradient of `surrogate`: how a quantizer states its gradient as a formula.
+
+    (``surrogate + stop_gradient(value - surrogate)`` rounds twice and is not `value`.)
+
+    >>> float(jax.grad(lambda x: straight_through(jnp.round(x), 3.0 * x))(2.6))
+    3.0
+    """
+    del surrogate
+    return value
+
+
+@straight_through.defjvp
+def _straight_through_jvp(primals, tangents):
+    return primals[0], tangents[1]
+
+
 def round_to_integer(v: Float[Array, "*s"], rounding: str, key: Array | None = None) -> Float[Array, "*s"]:
     """Rounds `v` to whole numbers: RND half up, TRN down, RND_CONV half to even, S_RND up with probability ``v - floor(v)``.
 
-    RND tests the remainder: ``floor(v + 0.5)`` is wrong one ulp below a tie.
+    RND tests the remainder: ``floor(v + 0.5)`` is wrong one ulp below a tie. S_RND is unbiased to the step of the uniform numbers it
+    draws, 2**-23 in float32.
 
     >>> [float(round_to_integer(jnp.float32(-2.5), mode)) for mode in ("RND", "TRN", "RND_CONV")]
     [-2.0, -3.0, -2.0]
@@ -171,7 +214,7 @@ def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: 
     Args:
       x: values, any shape, float32 or float64.
       k: sign bits, 0 or 1. i: integer bits without the sign. f: fractional bits. Whole numbers, any sign, traced or not, that
-        broadcast against `x`; ``|f|`` and ``|i|`` up to 60 are exact while the result fits the float's significand.
+        broadcast against `x`. Exact while the result fits the float's significand, 24 bits of float32 and 53 of float64.
       rounding: RND half up, TRN toward minus infinity, RND_CONV half to even, S_RND stochastic (needs `key`).
       overflow: WRAP, SAT or SAT_SYM.
 
@@ -182,8 +225,9 @@ def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: 
     dq/di = ln2 2**i above, -k ln2 2**i below, dq/df = ln2 2**-f above (and -k times that below for SAT_SYM). WRAP has no limit: its
     gradient is the in-range one everywhere and none for i. Widths that were broadcast receive the sum over their group.
 
-    Raises: ValueError for an unknown mode, for shapes that do not broadcast to that of `x`.
-    Source: Sun et al. (HGQ), arXiv:2405.00645, and facts on its implementation in the project's notes.
+    Raises: ValueError for an unknown mode, for shapes that do not broadcast to that of `x`, and, where the widths are not traced, for a k
+      that is not 0 or 1, for fractions of bits and for formats of more than 52 bits.
+    Source: Sun et al. (HGQ), arXiv:2405.00645.
 
     >>> [float(quantize(v, 1, 1, 1)) for v in (0.75, 1.7, 1.8)]
     [1.0, 1.5, -2.0]
@@ -205,10 +249,9 @@ def quantize_unwrapped(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP"
 
 def _apply(x, k, i, f, rounding, overflow, key, wrapped):
     check_modes(rounding, overflow)
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x has dtype {x.dtype}; a float array is needed")
+    x = as_float(x)
     widths = [_like(x, name, width) for name, width in (("k", k), ("i", i), ("f", f))]
+    check_format(*widths)
     return _quantize(x, *widths, key, rounding, overflow, wrapped)
 
 

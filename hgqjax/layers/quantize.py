@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from hgqjax import granularity as granularity_
 from hgqjax import ranges
 from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Observed, Symbol
-from hgqjax.quantizers import AbstractQuantizer, Format, Kif
+from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
 
 ACTIVATION = Kif(i0=2.0, f0=4.0)
@@ -23,8 +23,9 @@ class _Quantizer(Layer):
         params = quantizer.init(widths_shape, sample=sample)
         self.parameter_names = tuple(sorted(params))
         self._set(params)
-        empty = ranges.empty(widths_shape) if sample is None else ranges.observe(sample, widths_shape)
-        self.low, self.high = Observed(empty.low), Observed(empty.high)
+        range_shape = self.shape if quantizer.format_of_each_value else widths_shape
+        seen = ranges.empty(range_shape) if sample is None else ranges.observe(sample, range_shape)
+        self.low, self.high = Observed(seen.low), Observed(seen.high)
 
     def _set(self, params):
         for name, value in params.items():
@@ -63,7 +64,8 @@ class Quantize(_Quantizer):
 
     Args:
       shape: of one row.
-      quantizer: static choices; by default `Kif` with f = 4, RND, WRAP. `adapt` starts the widths from data.
+      quantizer: static choices, a `hgqjax.quantizers.FixedPoint`; by default `Kif` with f = 4, RND, WRAP. `adapt` starts the widths
+        from data.
       granularity: "element", "channel" (last axis) or "tensor": which values share a width.
       decay_bits: bits per training call, >= 0.
 
@@ -75,6 +77,8 @@ class Quantize(_Quantizer):
     def __init__(self, shape, quantizer: AbstractQuantizer = ACTIVATION, granularity: str = "element", decay_bits=0.01):
         if decay_bits < 0:
             raise ValueError(f"decay_bits is {decay_bits}; a number of bits per call, at least 0, is needed")
+        if not isinstance(quantizer, FixedPoint):
+            raise ValueError(f"quantizer is {quantizer!r}, which is for weights; activations need a FixedPoint, such as Kif or Ternary")
         self.decay_bits = float(decay_bits)
         self.adapting = False
         shape = tuple(shape)
@@ -92,7 +96,8 @@ class Quantize(_Quantizer):
 
     def signal(self) -> Signal:
         """What the cost models read."""
-        return Signal(Format(*(v[0] for v in self.format())), self.quantizer.overflow, self.shape)
+        rows = (v[0] if v.ndim else v for v in self.format())
+        return Signal(Format(*rows), self.quantizer.overflow, self.shape)
 
     def describe(self, x: Symbol, name: str | None = None) -> Symbol:
         fmt = Format(*(jnp.broadcast_to(v, (1, *self.shape))[0] for v in self.format()))

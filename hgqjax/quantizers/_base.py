@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -26,16 +26,16 @@ class Format(NamedTuple):
 class AbstractQuantizer(abc.ABC):
     """Static choices of a quantizer; its trained numbers are the `params` that `init` makes. Hashable, printable, JSON by its fields.
 
-    With overflow WRAP and given `ranges`, integer and sign bits are the fewest that hold the observed range; else the trained ones.
+    Derive from `FixedPoint` a method that rounds to one fixed-point grid for each element: it writes `limits`, `init` and `format`. Derive
+    from this class a method with other levels, for weights: it writes `quantize` too, and hardware sees each value's own format.
     """
 
-    keep_negative: bool = True
-    """False: the data is never negative, k = 0."""
-    rounding: str = "RND"
-    overflow: str = "WRAP"
+    rounding: ClassVar[str] = "RND"
+    overflow: ClassVar[str] = "SAT_SYM"
+    format_of_each_value: ClassVar[bool] = False
+    """True: the `ranges` given to `format` are those of each value by itself, and so is the format."""
 
     def __post_init__(self):
-        fixed_point.check_modes(self.rounding, self.overflow)
         for name, bounds in self.limits().items():
             if not (len(bounds) == 2 and -60 <= bounds[0] <= bounds[1] <= 60):
                 raise ValueError(f"{name}_limits is {bounds}; a pair (least, greatest) within -60..60 is needed")
@@ -50,25 +50,49 @@ class AbstractQuantizer(abc.ABC):
 
     @abc.abstractmethod
     def format(self, params: Widths, ranges: ranges_.Range | None = None) -> Format:
-        """Whole-numbered format in force; gradients pass straight through the rounding."""
+        """Whole-numbered format in force, on whose grid every quantized value lies; gradients pass straight through the rounding."""
+
+    @abc.abstractmethod
+    def quantize(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
+        """Bit-exact value, differentiable in `x` and `params`."""
+
+    def quantize_unwrapped(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
+        """As `quantize`, with WRAP left out: what a layer trains with."""
+        return self.quantize(x, params, ranges=ranges, key=key)
 
     def clip(self, params: Widths) -> Widths:
         """Parameters brought into their `limits`; the training step calls it after each update."""
         return {name: jnp.clip(params[name], *bounds) for name, bounds in self.limits().items()}
 
-    def quantize(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
-        """Bit-exact value, differentiable in `x` and `params`; see `hgqjax.fixed_point.quantize`."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedPoint(AbstractQuantizer):
+    """A quantizer whose values are all those of its format: `hgqjax.fixed_point.quantize` with `rounding` and `overflow`.
+
+    With overflow WRAP and given `ranges`, integer and sign bits are the fewest that hold the observed range; else the trained ones.
+    """
+
+    keep_negative: bool = True
+    """False: the data is never negative, k = 0."""
+    rounding: str = "RND"
+
+    def __post_init__(self):
+        fixed_point.check_modes(self.rounding, self.overflow)
+        super().__post_init__()
+
+    def quantize(self, x, params, *, ranges=None, key=None):
         return fixed_point.quantize(x, *self.format(params, ranges), self.rounding, self.overflow, key=key)
 
-    def quantize_unwrapped(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
-        """As `quantize`, with WRAP left out: what a layer trains with; see `hgqjax.fixed_point.quantize_unwrapped`."""
+    def quantize_unwrapped(self, x, params, *, ranges=None, key=None):
         return fixed_point.quantize_unwrapped(x, *self.format(params, ranges), self.rounding, self.overflow, key=key)
+
+    def _sign(self, i):
+        return jnp.full_like(i, float(self.keep_negative))
 
     def _sign_and_integer_bits(self, i, f, ranges):
         """(k, i) with WRAP's observed range where there is one."""
-        k = jnp.full_like(i, float(self.keep_negative))
         if self.overflow != "WRAP" or ranges is None:
-            return k, i
+            return self._sign(i), i
         if not self.keep_negative:
             ranges = ranges._replace(low=jnp.zeros_like(ranges.low))
         return ranges_.integer_bits(ranges, f, self.rounding)
@@ -79,6 +103,21 @@ def sample_exponent(sample: Float[Array, "..."], shape: tuple[int, ...]) -> Floa
     seen = ranges_.observe(sample, shape)
     largest = jnp.maximum(-seen.low, seen.high)
     return fixed_point.exponent(jnp.where(largest > 0, largest, jnp.max(largest)))
+
+
+def nearest_exponent(magnitude: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Whole `n` of the power of two ``2**n`` nearest to each `magnitude`, ties up; -1 for 0. No gradient.
+
+    >>> nearest_exponent(jnp.array([1.0, 1.4, 1.5, 0.7])).tolist()
+    [0.0, 0.0, 1.0, -1.0]
+    """
+    below = fixed_point.exponent(magnitude) - 1.0
+    return below + (magnitude >= 1.5 * fixed_point.pow2(below)).astype(below.dtype)
+
+
+def group_mean(values: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Mean of `values` over the axes where `shape` is 1."""
+    return jnp.mean(values, tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True)
 
 
 def check_bits(name: str, value: float) -> None:

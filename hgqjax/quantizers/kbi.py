@@ -7,11 +7,11 @@ from jax import lax
 
 from hgqjax import fixed_point
 from hgqjax import ranges as ranges_
-from hgqjax.quantizers._base import AbstractQuantizer, Format, check_bits, sample_exponent
+from hgqjax.quantizers._base import FixedPoint, Format, check_bits, sample_exponent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kbi(AbstractQuantizer):
+class Kbi(FixedPoint):
     r"""Fixed point with trained magnitude bits ``b = i + f`` and integer bits `i`: step :math:`2^{i-b}`, range below :math:`2^i`.
 
     With WRAP only `b` is trained and `i` follows the largest magnitude M seen: the least i with ``M <= 2**i - 2**(i-b)``.
@@ -58,4 +58,4 @@ class Kbi(AbstractQuantizer):
             i = lax.stop_gradient(i + rounds_up.astype(i.dtype))
             k, _ = ranges_.integer_bits(ranges, b - i, self.rounding)
             return Format(k * float(self.keep_negative), i, b - i)
-        return Format(jnp.full_like(i, float(self.keep_negative)), i, b - i)
+        return Format(self._sign(i), i, b - i)

@@ -5,11 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, check_bits, sample_exponent
+from hgqjax.quantizers._base import FixedPoint, Format, check_bits, sample_exponent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kif(AbstractQuantizer):
+class Kif(FixedPoint):
     r"""Fixed point with trained integer bits `i` and fractional bits `f`: step :math:`2^{-f}`, range below :math:`2^i`.
 
     With WRAP only `f` is trained; `i` follows the observed range. Initialisation, for a group with largest sample magnitude M:
@@ -25,6 +25,7 @@ class Kif(AbstractQuantizer):
     0.75
     """
 
+    overflow: str = "WRAP"
     i0: float = 2.0
     f0: float = 6.0
     b0: float | None = None
