@@ -160,7 +160,11 @@ def _forward(x, k, i, f, key, rounding, overflow, wrapped):
     if overflow != "WRAP":
         low, high = limits(k, i, f, overflow)
         x = jnp.clip(x, low, high)
-    m = round_to_integer(x * pow2(f), rounding, key)
+    elif wrapped:  # so large a float is a multiple of the modulus; its shift by f could overflow
+        x = jnp.where(jnp.abs(x) >= pow2(k + i + _layout(x.dtype)[0]), x * 0, x)
+    v = x * pow2(f)
+    v = jnp.where(v == 0, jnp.sign(x) * 2.0**-30, v)  # a tiny number keeps its sign where the shift underflows: TRN goes down
+    m = round_to_integer(v, rounding, key)
     if overflow == "WRAP" and not wrapped:
         return m * pow2(-f)
     bits = k + i + f
@@ -176,8 +180,10 @@ def _quantize(x, k, i, f, key, rounding, overflow, wrapped):
 
 def _quantize_fwd(x, k, i, f, key, rounding, overflow, wrapped):
     q = _forward(x, k, i, f, key, rounding, overflow, wrapped)
-    if overflow == "WRAP":  # only the residual is needed
-        return q, (x - q, None, k, i, f)
+    if overflow == "WRAP":  # only the error of rounding is needed, not that of wrapping
+        rounded = _forward(x, k, i, f, key, rounding, overflow, False) if wrapped else q
+        error = jnp.where(k + i + f <= 0, x, x - rounded) if wrapped else x - rounded
+        return q, (error, None, k, i, f)
     return q, (x - q, x, k, i, f)
 
 
@@ -223,7 +229,8 @@ def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: 
 
     Gradients: dq/dx = 1 in range, 0 where saturated; dq/df = ln2 (x - q) in range; where saturated the gradients of the limit:
     dq/di = ln2 2**i above, -k ln2 2**i below, dq/df = ln2 2**-f above (and -k times that below for SAT_SYM). WRAP has no limit: its
-    gradient is the in-range one everywhere and none for i. Widths that were broadcast receive the sum over their group.
+    gradient is the in-range one everywhere, with q as it was before wrapping, and none for i. Widths that were broadcast receive the sum
+    over their group.
 
     Raises: ValueError for an unknown mode, for shapes that do not broadcast to that of `x`, and, where the widths are not traced, for a k
       that is not 0 or 1, for fractions of bits and for formats of more than 52 bits.

@@ -1,62 +1,12 @@
-"""`quantize` against exact arithmetic: equality only."""
+"""Modes, gradients and errors of `quantize`; that its values are exact is shown in test_proof.py."""
 
-import itertools
-from fractions import Fraction
-
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
-from hgqjax import fixed_point, testing
+from hgqjax import fixed_point
 from hgqjax.fixed_point import quantize, quantize_unwrapped
-
-MODES = list(itertools.product(("RND", "TRN", "RND_CONV"), ("WRAP", "SAT", "SAT_SYM")))
-ROWS = 64
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    """One compilation for each pair of modes, whatever the widths."""
-    return {modes: jax.jit(lambda x, k, i, f, m=modes: quantize(x, k, i, f, *m)) for modes in MODES}
-
-
-@pytest.mark.parametrize("modes", MODES, ids="-".join)
-@hypothesis.given(k=st.integers(0, 1), i=st.integers(-12, 12), bits=st.integers(-3, 20), seed=st.integers(0, 2**31))
-@hypothesis.settings(max_examples=60)
-def test_equals_exact_arithmetic(compiled, modes, k, i, bits, seed):
-    f = bits - i
-    x = testing.numbers_near_edges(np.random.default_rng(seed), k, i, f, ROWS)
-    got = np.asarray(compiled[modes](x, *(np.full(ROWS, float(v), np.float32) for v in (k, i, f))))
-    want = [testing.exact_quantize(float(v), k, i, f, *modes) for v in x]
-    assert [Fraction(float(v)) for v in got] == want
-
-
-def test_one_trace_whatever_the_widths():
-    traces = []
-
-    @jax.jit
-    def f(x, i, f):
-        traces.append(1)
-        return quantize(x, 1, i, f)
-
-    for width in range(-3, 9):
-        f(jnp.float32(0.3), jnp.float32(width), jnp.float32(2 * width))
-    assert len(traces) == 1
-
-
-def test_eager_jit_and_vmap_agree():
-    x = testing.numbers_near_edges(np.random.default_rng(1), 1, 2, 5, 256)
-    i, f = jnp.asarray(np.arange(256) % 9 - 2.0, jnp.float32), jnp.asarray(np.arange(256) % 7 - 1.0, jnp.float32)
-    for modes in MODES:
-
-        def one(x, i, f, modes=modes):
-            return quantize(x, 1, i, f, *modes)
-
-        eager = np.asarray(one(x, i, f))
-        assert np.array_equal(eager, jax.jit(one)(x, i, f)) and np.array_equal(eager, jax.vmap(one)(x, i, f))
 
 
 def test_pow2_and_exponent_are_exact():
@@ -71,21 +21,11 @@ def test_pow2_and_exponent_are_exact():
         assert np.array_equal(fixed_point.exponent(jnp.asarray(np.ldexp(0.75, n[1:]), jnp.float64)), n[1:])
 
 
-def test_one_ulp_below_a_tie_rounds_down():
-    below = np.nextafter(np.float32(0.5), np.float32(0))
-    assert quantize(below, 1, 4, 0, "RND") == 0  # floor(v + 0.5) would give 1
-
-
 @pytest.mark.parametrize("overflow", ["WRAP", "SAT", "SAT_SYM"])
 def test_formats_without_bits_are_zero(overflow):
     x = jnp.array([0.7, -3.0, jnp.inf, -jnp.inf, jnp.nan], jnp.float32)
     assert np.array_equal(quantize(x, 0, -2, 2, "RND", overflow), np.zeros(5))
     assert np.array_equal(quantize(x, 1, -3, 2, "RND", overflow), np.zeros(5))
-
-
-def test_a_sign_bit_alone():
-    assert [float(quantize(v, 1, 0, 0, "TRN", "WRAP")) for v in (-1.0, 0.0, 1.0, 0.4)] == [-1, 0, -1, 0]
-    assert float(quantize(-5.0, 1, 0, 0, "RND", "SAT_SYM")) == 0
 
 
 def test_nan_and_infinity():
@@ -130,13 +70,9 @@ def test_unwrapped_is_quantize_inside_the_range():
     assert float(quantize(2.1, 1, 1, 3)) == -1.875 and float(quantize_unwrapped(2.1, 1, 1, 3)) == 2.125
 
 
-def test_stochastic_rounding_is_keyed_and_unbiased():
-    x = jnp.full((40_000,), 0.3, jnp.float32)
-    q = quantize(x, 1, 3, 1, "S_RND", key=jax.random.key(0))
-    assert set(np.unique(q)) == {0.0, 0.5} and abs(float(q.mean()) - 0.3) < 4 * 0.25 / 200
-    assert np.array_equal(q, quantize(x, 1, 3, 1, "S_RND", key=jax.random.key(0)))
+def test_stochastic_rounding_needs_a_key():
     with pytest.raises(ValueError, match="S_RND needs key="):
-        quantize(x, 1, 3, 1, "S_RND")
+        quantize(0.3, 1, 3, 1, "S_RND")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +81,9 @@ def test_stochastic_rounding_is_keyed_and_unbiased():
         ((1.0, 1, 1, 1, "NEAREST"), "rounding is 'NEAREST'; legal are RND, TRN"),
         ((1.0, 1, 1, 1, "RND", "CLIP"), "overflow is 'CLIP'; legal are WRAP, SAT, SAT_SYM"),
         ((jnp.arange(3), 1, 1, 1), "x has dtype int32; a float array"),
+        ((1.0, 2, 1, 1), "k is 2.0; 0 or 1 are needed"),
+        ((1.0, 1, 1, 0.5), "f is 0.5; whole numbers of bits are needed"),
+        ((1.0, 1, 26, 26), r"k \+ i \+ f is 53; at most 52 bits"),
         ((jnp.zeros(3), 1, jnp.zeros(2), 1), r"i has shape \(2,\), which does not broadcast to the shape \(3,\) of x"),
         ((jnp.zeros(3), 1, 1, jnp.zeros((1, 3))), r"f has shape \(1, 3\), which does not broadcast"),
     ],

@@ -1,0 +1,106 @@
+"""The contract that every layer keeps. A new layer is one more line in CASES: how to make it, and the shape of a row."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hgqjax import export, layers, resources
+from hgqjax.quantizers import Kbi, Kif
+
+CASES = {
+    "dense": (lambda rngs: layers.Dense(3, 4, rngs=rngs, activation="relu"), (3,)),
+    "dense of rows of rows": (lambda rngs: layers.Dense(3, 2, rngs=rngs, use_bias=False, input_shape=(2, 3)), (2, 3)),
+    "dense saturating": (
+        lambda rngs: layers.Dense(3, 2, rngs=rngs, input_quantizer=Kif(overflow="SAT"), kernel_quantizer=Kbi(b0=3.0)),
+        (3,),
+    ),
+    "batch norm dense": (lambda rngs: layers.BatchNormDense(3, 4, rngs=rngs), (3,)),
+    "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
+}
+ROWS = 32
+OTHERS = nnx.Not(layers.Observed)
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    """(layer in training, rows)"""
+    make, shape = CASES[request.param]
+    rows = jnp.asarray(np.random.default_rng(1).normal(0.3, 1.5, (ROWS, *shape)), jnp.float32)
+    layer = make(nnx.Rngs(0))
+    nnx.update(
+        layer, jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), nnx.state(layer, nnx.Param))
+    )
+    layer.train()
+    layer(rows)
+    return layer, rows
+
+
+def state(layer, kind=...):
+    return [np.array(leaf) for leaf in jax.tree.leaves(nnx.split(layer, kind, ...)[1])]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
+def test_every_public_layer_is_a_case():
+    public = {c for _, c in inspect.getmembers(layers, inspect.isclass) if issubclass(c, layers.Layer)}
+    assert public - {layers.Layer} == {type(make(nnx.Rngs(0))) for make, _ in CASES.values()}
+
+
+def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
+    layer, rows = case
+    layer.eval()
+    before = state(layer)
+    y = layer(rows)
+    assert same(state(layer), before) and np.all(np.isfinite(y))
+    np.testing.assert_array_equal(layer(rows[5:6])[0], y[5])  # a row by itself
+    before, ranges = (state(layer, kind) for kind in (OTHERS, layers.Observed))
+    layer.observing()
+    layer(rows * 4)
+    assert same(state(layer, OTHERS), before) and not same(state(layer, layers.Observed), ranges)
+
+
+def test_every_parameter_and_width_is_trained(case):
+    layer, rows = case
+    graphdef, weights, widths, rest = nnx.split(layer, nnx.Param, layers.BitWidth, ...)
+
+    def loss(weights, widths):
+        model = nnx.merge(graphdef, weights, widths, rest, copy=True)
+        return jnp.sum(jnp.sin(model(rows))) + 1e-3 * resources.ebops(model).total
+
+    for tree in jax.grad(loss, (0, 1))(weights, widths):
+        for path, g in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(tree)):
+            observed = path[-1] == jax.tree_util.DictKey("i")  # with WRAP the range decides
+            assert np.all(np.isfinite(g)) and (np.any(g != 0) or observed), path
+
+
+def test_hardware_gives_the_same_words_at_the_same_cost(case):
+    layer, rows = case
+    description = export.describe(layer, np.asarray(rows))  # raises when a word differs
+    frozen = layers.calibrate(layer, rows)
+    with jax.default_matmul_precision("float32"):
+        compiled = jax.jit(lambda x: frozen(x))(rows)
+    np.testing.assert_array_equal(compiled, description.evaluate(np.asarray(rows)))
+    assert {name: float(v) for name, v in resources.ebops(frozen).items()} == pytest.approx(
+        {name: float(v) for name, v in resources.ebops(description).items()}, rel=1e-6
+    )
+
+
+def test_one_trace_whatever_the_widths(case):
+    layer, rows = case
+    graphdef, widths, rest = nnx.split(layer, layers.BitWidth, ...)
+    traces = []
+
+    @jax.jit
+    def run(widths, rest, x):
+        traces.append(1)
+        return nnx.merge(graphdef, widths, rest, copy=True)(x)
+
+    for shift in range(3):
+        run(jax.tree.map(lambda a, s=shift: a - s, widths), rest, rows)
+    assert len(traces) == 1

@@ -1,0 +1,184 @@
+"""Do the tests see a fault? Each is planted in a copy of the package, and the test named beside it must fail. Table: tests/README.md."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "tests" / "README.md").read_text()
+
+
+class Mutation(NamedTuple):
+    fault: str
+    file: str
+    right: str
+    wrong: str
+    caught_by: str
+
+
+MUTATIONS = [
+    Mutation(
+        "powers of two by exp2",
+        "fixed_point.py",
+        "return lax.bitcast_convert_type(e << fraction, n.dtype)",
+        "return jnp.exp2(n)",
+        "test_fixed_point.py::test_pow2_and_exponent_are_exact",
+    ),
+    Mutation(
+        "ln2 missing in dq/df",
+        "fixed_point.py",
+        "g_f = LN2 * error * g",
+        "g_f = error * g",
+        "test_fixed_point.py::test_gradients_follow_the_formulas",
+    ),
+    Mutation(
+        "RND as floor(v + 0.5)",
+        "fixed_point.py",
+        "return down + (v - down >= 0.5).astype(v.dtype)",
+        "return jnp.floor(v + 0.5)",
+        "test_fixed_point.py::test_one_ulp_below_a_tie_rounds_down",
+    ),
+    Mutation(
+        "RND_CONV as half up",
+        "fixed_point.py",
+        'if rounding == "RND_CONV":\n        return jnp.round(v)',
+        'if rounding == "RND_CONV":\n        return jnp.floor(v) + (v - jnp.floor(v) >= 0.5).astype(v.dtype)',
+        "test_proof.py::test_every_format_is_exact",
+    ),
+    Mutation(
+        "TRN toward zero",
+        "fixed_point.py",
+        'if rounding == "TRN":\n        return down',
+        'if rounding == "TRN":\n        return jnp.trunc(v)',
+        "test_proof.py::test_every_format_is_exact",
+    ),
+    Mutation(
+        "least value of SAT_SYM that of SAT",
+        "fixed_point.py",
+        'return -k * (high if overflow == "SAT_SYM" else top), high',
+        "return -k * top, high",
+        "test_proof.py::test_every_format_is_exact",
+    ),
+    Mutation(
+        "formats of no bit are not 0",
+        "fixed_point.py",
+        "return jnp.where(bits <= 0,",
+        "return jnp.where(bits < 0,",
+        "test_fixed_point.py::test_formats_without_bits_are_zero",
+    ),
+    Mutation(
+        "dq/dx = 1 where saturated",
+        "fixed_point.py",
+        "return jnp.where(above | below, zero, g),",
+        "return g,",
+        "test_fixed_point.py::test_gradients_follow_the_formulas",
+    ),
+    Mutation(
+        "gradients of a shared width averaged, not summed",
+        "fixed_point.py",
+        "return jnp.sum(g, axis=axes, keepdims=True)",
+        "return jnp.mean(g, axis=axes, keepdims=True)",
+        "test_fixed_point.py::test_shared_widths_receive_the_sum_of_their_group",
+    ),
+    Mutation(
+        "S_RND rounds up too often",
+        "fixed_point.py",
+        "jax.random.uniform(key, v.shape, v.dtype) < v - down",
+        "jax.random.uniform(key, v.shape, v.dtype) * 0.9 < v - down",
+        "test_fixed_point.py::test_stochastic_rounding_is_keyed_and_unbiased",
+    ),
+    Mutation(
+        "widths as Python numbers: a trace for each",
+        "fixed_point.py",
+        "width = jnp.asarray(width).astype(x.dtype)",
+        "width = jnp.asarray(float(width)).astype(x.dtype)",
+        "test_proof.py::test_one_trace_whatever_the_widths",
+    ),
+    Mutation(
+        "ranges of the greatest value, not the greatest magnitude",
+        "ranges.py",
+        "bits = fixed_point.exponent(jnp.maximum(-low, high))",
+        "bits = fixed_point.exponent(high)",
+        "quantizers/test_contract.py::test_observed_ranges_hold_the_data",
+    ),
+    Mutation(
+        "a tie of PowerOfTwo to the smaller power",
+        "quantizers/_base.py",
+        "magnitude >= 1.5 * fixed_point.pow2(below)",
+        "magnitude > 1.5 * fixed_point.pow2(below)",
+        "quantizers/test_levels.py::test_power_of_two_is_the_nearest_level",
+    ),
+    Mutation(
+        "Minifloat without subnormal numbers",
+        "quantizers/minifloat.py",
+        "exponent = jnp.clip(fixed_point.exponent(x) - 1.0, c + 1.0 - span, c + span - 1.0)",
+        "exponent = jnp.minimum(fixed_point.exponent(x) - 1.0, c + span - 1.0)",
+        "quantizers/test_levels.py::test_minifloat_is_the_nearest_level",
+    ),
+    Mutation(
+        "NaN hidden by Binary",
+        "quantizers/binary.py",
+        "jnp.where(x < 0, -level, x))",
+        "-level)",
+        "quantizers/test_contract.py::test_not_a_number_stays_and_infinity_saturates",
+    ),
+    Mutation(
+        "sign bit counted for WRAP",
+        "resources/costs.py",
+        'self.overflow == "SAT" if definition',
+        'self.overflow != "SAT_SYM" if definition',
+        "resources/test_ebops.py::test_the_sign_counts_for_sat_only",
+    ),
+    Mutation(
+        "penalty gradient scaled by 1/group, not 1/sqrt(group)",
+        "resources/costs.py",
+        "width / group**0.5 + lax.stop_gradient(width - width / group**0.5)",
+        "width / group + lax.stop_gradient(width - width / group)",
+        "resources/test_ebops.py::test_normalized_gradient_changes_no_value",
+    ),
+    Mutation(
+        "weights frozen without their own range",
+        "layers/quantize.py",
+        "return FrozenWeight(self.quantizer.quantize(x, self.params, ranges=seen), fmt",
+        "return FrozenWeight(self.quantizer.quantize(x, self.params), fmt",
+        "layers/test_contract.py::test_hardware_gives_the_same_words_at_the_same_cost",
+    ),
+]
+
+
+def pytest_in(folder: Path, test: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The package and its tests, alone in a folder, not to be taken for the installed one."""
+    for name in ("hgqjax", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    where = subprocess.run([sys.executable, "-c", "import hgqjax; print(hgqjax.__file__)"], cwd=tmp_path, text=True, capture_output=True)
+    assert Path(where.stdout.strip()).is_relative_to(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.fault)
+def test_a_planted_fault_is_caught(mutation, copy):
+    path = copy / "hgqjax" / mutation.file
+    text = path.read_text()
+    assert text.count(mutation.right) == 1
+    path.write_text(text.replace(mutation.right, mutation.wrong))
+    run = pytest_in(copy, mutation.caught_by)
+    assert run.returncode == 1 and "failed" in run.stdout, run.stdout[-2000:] + run.stderr[-2000:]
+
+
+def test_the_table_of_the_readme_is_this_one():
+    rows = [f"| {m.fault} | `{m.file}` | `{m.caught_by}` |" for m in MUTATIONS]
+    assert [line for line in README.splitlines() if line in rows] == rows
