@@ -5,7 +5,8 @@ The public rooms are attributes, imported when first used: ``hgqjax.quantizers``
 
 import importlib
 
-__all__ = ["data", "export", "fixed_point", "layers", "population", "quantizers", "resources", "schedules", "testing", "training"]
+__all__ = ["data", "export", "fixed_point", "interop", "layers", "population", "quantizers", "resources"]
+__all__ += ["schedules", "testing", "training"]
 
 
 def __getattr__(name: str):

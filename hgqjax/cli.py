@@ -87,15 +87,15 @@ def _commands(tyro):
         data: str | None = None,
         verify: bool = True,
     ) -> None:
-        """Turn a model description into an hls4ml project whose compiled C++ gives exactly the same words.
+        """Turn a model description or a network of HGQ2 into an hls4ml project whose compiled C++ gives exactly the same words.
 
         The project is compiled with g++ and run on at least 10 000 rows: data, and random words at and beyond the limits of every input.
         Any differing word aborts the export and removes the project.
 
         Args:
-            model: folder of a model description, e.g. results/.../models/p03; or give --config.
+            model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2; or give --config.
             config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
-            output: folder of the new project; by default the model's path with _hls4ml.
+            output: folder of the new project; by default the model's path, without .keras, with _hls4ml.
             backend: Vitis (default) or Vivado.
             strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
             part: FPGA part, by default the one of the HGQ papers.
@@ -109,8 +109,9 @@ def _commands(tyro):
         """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy there.
 
         Args:
-            model: folder of a model description.
-            data: a data set ("jets", "openml") or a file with rows of the same features: the accuracy on all its rows.
+            model: folder of a model description, or a .keras file of HGQ2.
+            data: a data set ("jets", "openml") or a file with rows of the same features: the accuracy on all its rows. A .keras file
+                holds no scaler: its rows are scaled by the mean and deviation that the data set itself gives.
         """
         _summary(model, data)
 
@@ -126,8 +127,8 @@ def _commands(tyro):
 
 
 def _export(model, config, output, backend, strategy, part, clock_ns, data, verify) -> None:
-    from hgqjax.export import ModelDescription, to_hls4ml
-    from hgqjax.export.hls4ml_config import export_from_config, read_config
+    from hgqjax.export import to_hls4ml
+    from hgqjax.export.hls4ml_config import read_config
 
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
@@ -135,15 +136,22 @@ def _export(model, config, output, backend, strategy, part, clock_ns, data, veri
     given = {name: value for name, value in settings.items() if value is not None}
     if config is not None and given:
         raise ValueError(f"--config {config} says all about the project; leave out {', '.join(given)}")
-    description = ModelDescription.load(model if config is None else read_config(config)[0])
-    rows = None if data is None else _rows(description, data)[0]
     if config is not None:
-        print(export_from_config(config, rows=rows, verify=verify))
-        return
+        model, given = read_config(config)
+        output = given.pop("output_dir")
+    elif output is None:
+        output = model.resolve().with_name(f"{model.stem if model.suffix == '.keras' else model.resolve().name}_hls4ml")
     given.pop("output", None)
-    model = model.resolve()
-    output = model.with_name(f"{model.name}_hls4ml") if output is None else output
+    description = _description(model)
+    rows = None if data is None else _rows(description, data)[0]
     print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
+
+
+def _description(model: Path):
+    """The folder of a model description, or a `.keras` file of HGQ2."""
+    from hgqjax import export, interop
+
+    return interop.load_hgq2(model) if model.suffix == ".keras" else export.ModelDescription.load(model)
 
 
 def _rows(description, data: str):
@@ -152,6 +160,9 @@ def _rows(description, data: str):
     from hgqjax import data as data_
 
     about = description.metadata
+    if "hgq2" in about:  # its files hold no scaler: rows are scaled as the data set itself says
+        dataset = data_.load(data)
+        return data_.load_rows(data, scaler=dataset.scaler, classes=dataset.classes)
     if "scaler" not in about or "classes" not in about:
         raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
     scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
@@ -160,9 +171,8 @@ def _rows(description, data: str):
 
 def _summary(model: Path, data: str | None) -> None:
     from hgqjax.experiment import accuracy
-    from hgqjax.export import ModelDescription
 
-    description = ModelDescription.load(model)
+    description = _description(model)
     print(description.summary())
     if data is not None:
         x, y = _rows(description, data)

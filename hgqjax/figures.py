@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from hgqjax import published as published_
-from hgqjax.export.model import Dense, ModelDescription, Quantize
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Dense, Quantize
 from hgqjax.population import pareto
 from hgqjax.results import write_atomically
 from hgqjax.run_tables import Point, ReportError, RunTables, read, require

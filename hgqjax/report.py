@@ -10,7 +10,8 @@ import numpy as np
 
 from hgqjax import figures
 from hgqjax import published as published_
-from hgqjax.export.model import Dense, ModelDescription, Quantize
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Dense, Quantize
 from hgqjax.resources import ebops
 from hgqjax.results import write_atomically
 from hgqjax.run_tables import Point, ReportError, RunTables, read

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hgqjax.export.model import Constant, Dense, Input, ModelDescription, Quantize, Relu
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Constant, Dense, Input, Quantize, Relu
 from hgqjax.resources import ebops
 from hgqjax.results import Run
 

@@ -3,6 +3,7 @@
 from hgqjax.export.describe import describe
 from hgqjax.export.gate import ExportError, GateError
 from hgqjax.export.hls4ml import to_hls4ml
-from hgqjax.export.model import DescriptionError, ModelDescription
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import DescriptionError
 
 __all__ = ["DescriptionError", "ExportError", "GateError", "ModelDescription", "describe", "to_hls4ml"]

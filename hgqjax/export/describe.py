@@ -9,7 +9,8 @@ from flax import nnx
 
 from hgqjax import layers
 from hgqjax.export import integers as exact
-from hgqjax.export import model as m
+from hgqjax.export import operations as m
+from hgqjax.export.model import ModelDescription
 from hgqjax.quantizers import Format
 
 SAMPLE_ROWS = 1000
@@ -69,7 +70,7 @@ def _constant(weight: layers.FrozenWeight) -> m.Constant:
     return m.Constant.from_values(np.asarray(weight.values), f, np.maximum(i + f + (k if weight.overflow == "SAT" else 0), 0))
 
 
-def describe(model: layers.Module, calibration, *, name: str = "model", metadata: dict[str, Any] | None = None) -> m.ModelDescription:
+def describe(model: layers.Module, calibration, *, name: str = "model", metadata: dict[str, Any] | None = None) -> ModelDescription:
     """Freezes `model`: ranges those of the rows `calibration` (train and validation), constants on their integer grids.
 
     The exact evaluator then runs all these rows: where one would wrap after all (float32 sums had hidden it), the range is widened. Last,
@@ -108,7 +109,7 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     )
 
 
-def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any]) -> tuple[_Graph, m.ModelDescription]:
+def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any]) -> tuple[_Graph, ModelDescription]:
     graph = _Graph(frozen)
     try:
         results = frozen(graph.input(shape))
@@ -118,7 +119,7 @@ def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any])
     except TypeError as error:
         raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {error}") from error
     outputs = tuple(r.name for r in results)
-    description = m.ModelDescription(operations=tuple(graph.operations), outputs=outputs, **about)
+    description = ModelDescription(operations=tuple(graph.operations), outputs=outputs, **about)
     needed = set(outputs)
     for op in reversed(graph.operations):
         needed |= set(op.inputs) if op.name in needed else set()
@@ -128,7 +129,7 @@ def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any])
     return graph, description
 
 
-def _outside(description: m.ModelDescription, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _outside(description: ModelDescription, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """WRAP quantizers that would wrap on `rows`, with the least and greatest rounded value of each element, by the exact evaluator."""
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for start in range(0, len(rows), BATCH_ROWS):
@@ -151,12 +152,12 @@ def _outside(description: m.ModelDescription, rows: np.ndarray) -> dict[str, tup
     return found
 
 
-def _check_sums(description: m.ModelDescription) -> int:
+def _check_sums(description: ModelDescription) -> int:
     """Bits of the widest sum; raises DescriptionError where float64 could not hold one."""
     bits = {
         op.name: int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0))
         for op in description.operations
-        if isinstance(op, m.Dense)
+        if isinstance(op, m.Linear)
     }
     widest = max(bits, key=bits.get, default=None)
     if widest is not None and bits[widest] > 53:
@@ -166,7 +167,7 @@ def _check_sums(description: m.ModelDescription) -> int:
     return max(bits.values(), default=0)
 
 
-def _check_words(frozen: layers.Module, description: m.ModelDescription, widest_sum: int) -> None:
+def _check_words(frozen: layers.Module, description: ModelDescription, widest_sum: int) -> None:
     """Raises DescriptionError unless the JAX model gives the evaluator's words on the sample."""
     wide = widest_sum > 24
     with jax.enable_x64(wide):

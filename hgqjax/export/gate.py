@@ -7,7 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from hgqjax.export.model import Grid, ModelDescription, Quantize
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Grid, Quantize
 
 EXTRA_BITS = 3
 """Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""
@@ -46,6 +47,8 @@ def gate_rows(description: ModelDescription, *, rows: np.ndarray | None = None, 
       float64 (n, *input shape), finite. The formats are those of the quantizers that read the input; every element visits its least and
       greatest word, one step and half a step beyond, ties, zero, all at once and each alone among random neighbours.
     """
+    if len(description.inputs) != 1:
+        raise ExportError(f"the gate feeds models with one input, this one has {len(description.inputs)}")
     (source,) = description.inputs
     rng = np.random.default_rng(seed)
     data = [np.asarray(r, np.float64) for r in (description.sample, rows) if r is not None]

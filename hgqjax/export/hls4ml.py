@@ -24,7 +24,8 @@ import numpy as np
 from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml_graph import enclosing, model_graph, quiet, rewrite
-from hgqjax.export.model import Dense, Input, ModelDescription, Quantize, Relu
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Dense, Input, Quantize, Relu
 from hgqjax.export.storage import new_folder
 
 BACKENDS = ("Vitis", "Vivado")
@@ -97,8 +98,9 @@ def to_hls4ml(
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
         raise ExportError(f"{output_dir} exists already; name a folder that does not")
+    _check_kinds(description)
     rewritten = rewrite(description)
-    _check_model(description, rewritten, strategy)
+    _check_model(rewritten, strategy)
     _check_tools(strategy, verify)
     config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
     with new_folder(output_dir) as folder:
@@ -156,12 +158,17 @@ def _check_tools(strategy: str, verify: bool):
         warnings.warn(f"hls4ml {version} is not a version hgqjax knows ({KNOWN_HLS4ML}x); the gate still checks every export", stacklevel=3)
 
 
-def _check_model(description: ModelDescription, rewritten: ModelDescription, strategy: str):
+def _check_kinds(description: ModelDescription):
     if len(description.inputs) != 1:
-        raise ExportError(f"the hls4ml export takes models with one input, this one has {len(description.inputs)}")
-    for op in rewritten.operations:
+        names = ", ".join(repr(op.name) for op in description.inputs)
+        raise ExportError(f"the hls4ml export takes models with one input, this one has {len(description.inputs)}: {names}")
+    for op in description.operations:
         if not isinstance(op, Input | Quantize | Dense | Relu):
-            raise ExportError(f"layer {op.name!r}: the hls4ml export has no operation {op.kind!r}")
+            raise ExportError(f"layer {op.name!r} is of kind {op.kind}; the hls4ml export knows input, quantize, dense and relu")
+
+
+def _check_model(rewritten: ModelDescription, strategy: str):
+    for op in rewritten.operations:
         if isinstance(op, Quantize) and (op.rounding not in ("RND", "TRN", "RND_CONV") or op.overflow not in ("WRAP", "SAT", "SAT_SYM")):
             raise ExportError(f"layer {op.name!r}: hls4ml has no quantizer with rounding {op.rounding} and overflow {op.overflow}")
         if isinstance(op, Dense):

@@ -1,5 +1,7 @@
 """The hls4ml export from a YAML file with hls4ml's own keys, plus `HGQModel`: the folder of a model description.
 
+The command `hgqjax export` takes a `.keras` file of HGQ2 there, too.
+
     HGQModel: jets
     OutputDir: jets_hls
     Backend: Vitis

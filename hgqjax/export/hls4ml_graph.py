@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hgqjax.export.gate import EXTRA_BITS
-from hgqjax.export.model import Constant, Dense, Grid, Input, ModelDescription, Operation, Quantize, Relu
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Constant, Dense, Grid, Input, Operation, Quantize, Relu
 
 
 @dataclasses.dataclass(frozen=True)

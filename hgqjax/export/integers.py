@@ -30,6 +30,36 @@ def shift_left(m: np.ndarray, n: np.ndarray) -> np.ndarray:
     return np.asarray(m.astype(object) << n.astype(object), object)
 
 
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a + b``, exact.
+
+    >>> add(np.array([2**61]), np.array([2**62]))[0] == 3 * 2**61
+    True
+    """
+    fits = max(_magnitude_bits(a), _magnitude_bits(b)) <= SAFE_BITS
+    return a + b if fits else narrow(a.astype(object) + b.astype(object))
+
+
+def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a * b``, exact.
+
+    >>> multiply(np.array([2**40]), np.array([-(2**40)]))[0] == -(2**80)
+    True
+    """
+    fits = _magnitude_bits(a) + _magnitude_bits(b) <= SAFE_BITS
+    return a * b if fits else narrow(a.astype(object) * b.astype(object))
+
+
+def total(m: np.ndarray, axes: int | tuple[int, ...]) -> np.ndarray:
+    """The sum over `axes`, exact.
+
+    >>> total(np.full((1, 4), 2**61), 1)[0] == 2**63
+    True
+    """
+    fits = _magnitude_bits(m) + m.size.bit_length() <= SAFE_BITS
+    return m.sum(axes) if fits else narrow(np.asarray(m.astype(object).sum(axes)))
+
+
 def round_to_grid(m: np.ndarray, f_from: np.ndarray, f_to: np.ndarray, rounding: str) -> np.ndarray:
     """Whole numbers on the grid ``2**-f_to`` nearest to ``m * 2**-f_from``: RND half up, TRN down, RND_CONV half to even.
 

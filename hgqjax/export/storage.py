@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.export.model import KINDS, Constant, DescriptionError, ModelDescription, Operation
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import KINDS, Constant, DescriptionError, Operation
 
 FORMAT, VERSION = "hgqjax-model", 1
 
@@ -109,11 +110,13 @@ def _to_json(op: Operation, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         elif isinstance(value, Constant):
             arrays |= {f"{key}/{part.name}": getattr(value, part.name) for part in dataclasses.fields(Constant)}
             value = {"constant": key}
-        entry[field.name] = list(value) if isinstance(value, tuple) else value
+        entry[field.name] = value
     return entry
 
 
 def _from_json(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Operation:
+    if entry["kind"] not in KINDS:
+        raise DescriptionError(f"operation {entry['name']!r} is of the unknown kind {entry['kind']!r}; known are {', '.join(KINDS)}")
     cls = KINDS[entry["kind"]]
     values = {}
     for name, value in entry.items():
@@ -122,5 +125,10 @@ def _from_json(entry: dict[str, Any], arrays: dict[str, np.ndarray]) -> Operatio
         elif isinstance(value, dict):
             value = Constant(*(arrays[f"{value['constant']}/{part.name}"] for part in dataclasses.fields(Constant)))
         if name != "kind":
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = _tuples(value)
     return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON, at every level, as the tuples they were."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -4,7 +4,7 @@ from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Module, Observed,
 from hgqjax.layers.activation import relu
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
 from hgqjax.layers.dense import BatchNormDense, Dense, freeze_statistics
-from hgqjax.layers.quantize import Quantize
+from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.sequential import Sequential, mlp
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Module",
     "Observed",
     "Quantize",
+    "QuantizeWeight",
     "Sequential",
     "Symbol",
     "SymbolicGraph",

@@ -126,7 +126,7 @@ def test_a_diverged_layer_is_named():
 
 
 def test_a_difference_is_reported(monkeypatch):
-    from hgqjax.export import model as m
+    from hgqjax.export import operations as m
 
     right = m.Dense.evaluate
     monkeypatch.setattr(m.Dense, "evaluate", lambda *a: right(*a) + np.eye(len(a[1][0]), 3, -7, dtype=np.int64))

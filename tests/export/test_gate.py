@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hgqjax.export.gate import ExportError, GateError, check_words, gate_rows, to_words
-from hgqjax.export.model import Constant, Dense, Input, ModelDescription, Quantize
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Constant, Dense, Input, Quantize
 
 
 @pytest.fixture
@@ -50,6 +51,9 @@ def test_equal_words_pass_and_one_wrong_word_is_named(model):
 def test_a_wrong_shape_is_named(model):
     with pytest.raises(ExportError, match=r"rows of shape \(4, 2\) were given for the gate; \(rows, 2, 2\) is needed"):
         gate_rows(model, rows=np.zeros((4, 2)))
+    two = ModelDescription(name="m", operations=(*model.operations, Input(name="z", inputs=(), shape=(1,))), outputs=model.outputs)
+    with pytest.raises(ExportError, match="the gate feeds models with one input, this one has 2"):
+        gate_rows(two)
     x = gate_rows(model, min_rows=100)
     with pytest.raises(GateError, match=r"tool gave output 'd' the shape \(3,\)"):
         check_words(model, x, (np.zeros(3), np.zeros(3)), tool="tool")

@@ -16,7 +16,8 @@ from hgqjax.export import hls4ml_graph
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
 from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.hls4ml_config import export_from_config, read_config, write_config
-from hgqjax.export.model import Constant, Dense, Input, ModelDescription, Quantize, Relu
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Add, Constant, Dense, Input, Quantize, Relu, Reshape
 
 MODES = [(rounding, overflow) for overflow in ("WRAP", "SAT", "SAT_SYM") for rounding in ("RND", "TRN", "RND_CONV")]
 
@@ -364,6 +365,13 @@ def test_refused_models_and_places(tmp_path):
     check([quantize("q", "x", [1], [30], [10]), dense("d", "q", wide, f=30)], "output 'd' has 65 bits, more than the 53")
     (tmp_path / "project").mkdir()
     check([q], "project exists already")
+    (tmp_path / "project").rmdir()
+    known = "the hls4ml export knows input, quantize, dense and relu"
+    check([q, Reshape(name="r", inputs=("q",), shape=(1, 1))], f"layer 'r' is of kind reshape; {known}")
+    check([q, Add(name="a", inputs=("q", "q"), shape=(1,))], f"layer 'a' is of kind add; {known}")
+    second = Input(name="z", inputs=(), shape=(1,))
+    check([q, second, quantize("w", "z", [1], [2], [2])], "takes models with one input, this one has 2: 'x', 'z'")
+    (tmp_path / "project").mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["project"]
 
 

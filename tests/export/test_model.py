@@ -1,13 +1,13 @@
-"""The model description: exact evaluation, intervals, the folder on disk, released networks of HGQ2 bit for bit."""
+"""The model description: exact evaluation, intervals, the folder on disk. Kinds of operations: test_operations.py."""
 
-import json
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from hgqjax import resources, testing
-from hgqjax.export.model import Constant, Dense, DescriptionError, Input, ModelDescription, Quantize, Relu
+from hgqjax.export.model import ModelDescription
+from hgqjax.export.operations import Constant, Dense, DescriptionError, Input, Quantize, Relu
 
 
 def quantize(name, source, shape, k, i, f, rounding="RND", overflow="WRAP"):
@@ -161,23 +161,3 @@ def test_constants_off_their_grid_are_refused():
     for values, f in (([0.3], 1), ([np.nan], 1), ([2.0**60], 0)):
         with pytest.raises(DescriptionError, match="a constant"):
             Constant.from_values(np.array(values), f)
-
-
-@pytest.mark.parametrize("name", ["openml_0.733", "openml_0.758", "cernbox_0.726"])
-def test_released_networks_of_hgq2_bit_for_bit(shared, name):
-    arrays = np.load(shared / "golden" / "hgq2" / f"{name}.npz")
-    about = json.loads((shared / "golden" / "hgq2" / f"{name}.json").read_text())
-    operations, last = [Input(name="x", inputs=(), shape=(16,))], "x"
-    for layer in [layer["name"] for layer in about["layers"] if "ebops" in layer]:
-        kernel = arrays[f"qkernel/{layer}"]
-        k, i, f = (np.broadcast_to(arrays[f"q/{layer}/{layer}_iq/{part}"][0], kernel.shape[:1]) for part in "kif")
-        operations.append(quantize(f"{layer}_q", last, kernel.shape[:1], k, i, f))
-        bias = arrays[f"qbias/{layer}"]
-        constants = {"kernel": Constant.from_values(kernel, 30), "bias": Constant.from_values(bias, 30)}
-        operations.append(Dense(name=layer, inputs=(f"{layer}_q",), shape=bias.shape, **constants))
-        last = layer
-        if layer != "out":
-            operations.append(Relu(name=f"{layer}_relu", inputs=(layer,), shape=bias.shape))
-            last = f"{layer}_relu"
-    model = ModelDescription(name="released", operations=tuple(operations), outputs=(last,))
-    assert np.array_equal(model.evaluate(arrays["x0"]), arrays["y0"])

@@ -1,0 +1,47 @@
+"""Operations of a model description, each with its exact grid and its exact evaluation. Nothing here knows JAX.
+
+A value is a whole number times ``2**-f`` with a known `f` for every element; `Grid` carries `f` and the exact interval of the whole
+numbers, so that the evaluator knows before it starts which integer type cannot overflow.
+"""
+
+from hgqjax.export.operations._base import Constant, DescriptionError, Grid, Operation, broadcasts
+from hgqjax.export.operations.elementwise import Input, Quantize, Relu
+from hgqjax.export.operations.linear import Conv, Dense, Einsum, Linear
+from hgqjax.export.operations.merge import Add, Concatenate, Maximum, Minimum, Multiply, Subtract
+from hgqjax.export.operations.pool import AveragePool, MaxPool, Pool, Sum
+from hgqjax.export.operations.shapes import Reshape, Slice, Transpose
+from hgqjax.export.operations.windows import Windows
+
+_ALL = [Input, Quantize, Relu, Dense, Einsum, Conv, Add, Subtract, Multiply, Maximum, Minimum, Concatenate]
+_ALL += [Reshape, Transpose, Slice, MaxPool, AveragePool, Sum]
+KINDS: dict[str, type[Operation]] = {cls.kind: cls for cls in _ALL}
+
+__all__ = [
+    "KINDS",
+    "Add",
+    "AveragePool",
+    "Concatenate",
+    "Constant",
+    "Conv",
+    "Dense",
+    "DescriptionError",
+    "Einsum",
+    "Grid",
+    "Input",
+    "Linear",
+    "MaxPool",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Operation",
+    "Pool",
+    "Quantize",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "Subtract",
+    "Sum",
+    "Transpose",
+    "Windows",
+    "broadcasts",
+]

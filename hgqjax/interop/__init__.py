@@ -1,0 +1,6 @@
+"""Models of other tools, read without those tools."""
+
+from hgqjax.interop.hgq2 import load_hgq2
+from hgqjax.interop.keras_file import InteropError
+
+__all__ = ["InteropError", "load_hgq2"]

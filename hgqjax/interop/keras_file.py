@@ -1,0 +1,214 @@
+"""A Keras 3 `.keras` file (a zip of config.json, metadata.json and model.weights.h5) as plain dicts and numpy arrays, without Keras."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax.export import DescriptionError
+
+
+class InteropError(ValueError):
+    """A file of another tool that cannot be read, or a model in it that has no description; the sentence names the file."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer of the file: its class, its configuration, its weights (h5 path within the layer -> array), what it reads.
+
+    `inputs` are the names of the layers whose results it reads; `arguments` all that its one call got, tensors as ``{"tensor": name}``.
+    """
+
+    name: str
+    cls: str
+    module: str
+    config: dict[str, Any]
+    weights: dict[str, np.ndarray]
+    inputs: tuple[str, ...]
+    arguments: tuple[Any, ...]
+
+    def refuse(self, why: str) -> InteropError:
+        """The error that names layer and class; to be raised."""
+        return InteropError(f"layer {self.name!r} ({self.cls}) {why}")
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.config:
+            raise self.refuse(f"has no {key!r} in its configuration")
+        return self.config[key]
+
+    def variables(self, under: str = "") -> list[np.ndarray]:
+        """The variables of the layer itself, or of the object `under` it, in the order in which Keras made them."""
+        prefix = f"{under}/vars/" if under else "vars/"
+        numbered = {int(key[len(prefix) :]): value for key, value in self.weights.items() if re.fullmatch(re.escape(prefix) + r"\d+", key)}
+        if sorted(numbered) != list(range(len(numbered))):
+            raise self.refuse(f"has the weights {sorted(numbered)} in {prefix[:-1]}, of which some are missing")
+        return [numbered[n] for n in range(len(numbered))]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """What a `.keras` file holds: `layers` in an order in which each comes after what it reads, and the names of inputs and outputs."""
+
+    path: Path
+    sha256: str
+    metadata: dict[str, Any]
+    layers: tuple[Layer, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def read(path: str | Path) -> Model:
+    """Reads the file `path`; raises InteropError, one sentence that names it, where it is damaged or no model of this kind."""
+    path = Path(path)
+    raw = path.read_bytes()
+    with one_sentence(path):
+        members = _members(raw)
+        config, metadata = json.loads(members["config.json"]), json.loads(members["metadata.json"])
+        kind, body = config["class_name"], config["config"]
+        if kind not in ("Functional", "Sequential"):
+            raise InteropError(f"the model is of class {kind}; Functional and Sequential are legal")
+        weights, names = _weights(members["model.weights.h5"])
+        layers = tuple(_layers(body["layers"], weights, names, sequential=kind == "Sequential"))
+        inputs = (layers[0].name,) if kind == "Sequential" else _endpoints(body["input_layers"])
+        outputs = (layers[-1].name,) if kind == "Sequential" else _endpoints(body["output_layers"])
+        return Model(path, hashlib.sha256(raw).hexdigest(), metadata, _sorted(layers), inputs, outputs)
+
+
+@contextlib.contextmanager
+def one_sentence(path: Path):
+    """Turns what goes wrong inside the block into one InteropError that begins with `path`."""
+    try:
+        yield
+    except (InteropError, DescriptionError) as error:
+        raise InteropError(f"{path}: {error}") from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise InteropError(f"{path} is damaged, or not as Keras 3 and HGQ2 write it: {error!r}") from error
+
+
+def _members(raw: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            present = archive.namelist()
+            missing = [name for name in ("config.json", "metadata.json", "model.weights.h5") if name not in present]
+            if missing:
+                raise InteropError(f"it has no member {missing[0]}, which a .keras file has")
+            return {name: archive.read(name) for name in ("config.json", "metadata.json", "model.weights.h5")}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, OverflowError) as error:
+        raise InteropError(f"it is not a sound .keras file, which is a zip archive: {error}") from error
+
+
+def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays of the h5 file but the optimizer's, by path, and the layer names that Keras notes beside them."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("reading .keras files needs h5py; pip install 'hgqjax[interop]'") from None
+
+    arrays, names = {}, {}
+
+    def visit(path, item):
+        if isinstance(item, h5py.Dataset) and path.startswith("layers/"):
+            arrays[path] = np.asarray(item[()])
+        elif path.startswith("layers/") and "name" in item.attrs:
+            names[path] = str(item.attrs["name"])
+
+    try:
+        with h5py.File(io.BytesIO(raw), "r") as file:
+            file.visititems(visit)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise InteropError(f"its model.weights.h5 is damaged: {error}") from error
+    return arrays, names
+
+
+def _layers(entries: list[dict], weights: dict[str, np.ndarray], names: dict[str, str], sequential: bool):
+    """The layers in the order of the file. Keras files weights under the class in snake case, numbered in this order."""
+    counts: Counter[str] = Counter()
+    for n, entry in enumerate(entries):
+        cls, name = entry["class_name"], entry["config"]["name"]
+        module = "hgq" if str(entry.get("registered_name")).startswith("hgq>") else str(entry.get("module"))
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", cls).lower()
+        folder = f"layers/{snake}_{counts[snake]}" if counts[snake] else f"layers/{snake}"
+        counts[snake] += 1
+        found = names.get(f"{folder}/vars", name)
+        own = {path[len(folder) + 1 :]: value for path, value in weights.items() if path.startswith(folder + "/")}
+        layer = Layer(name, cls, module, entry["config"], own, (), ())
+        if found != name:
+            raise layer.refuse(f"has no weights in the file: {folder} belongs to {found!r}")
+        for path, value in own.items():
+            # an infinity is the legal decay speed of ranges
+            if np.issubdtype(value.dtype, np.floating) and (np.any(np.isnan(value)) or (value.ndim and not np.all(np.isfinite(value)))):
+                raise layer.refuse(f"has a NaN or an infinity in its weight {path}")
+        if sequential:
+            arguments = ({"tensor": entries[n - 1]["config"]["name"]},) if n else ()
+        else:
+            arguments = _arguments(layer, entry["inbound_nodes"])
+        yield dataclasses.replace(layer, arguments=arguments, inputs=tuple(_tensors(arguments)))
+
+
+def _arguments(layer: Layer, nodes: list[dict]) -> tuple[Any, ...]:
+    if layer.cls == "InputLayer":
+        return ()
+    if len(nodes) != 1:
+        raise layer.refuse(f"is called {len(nodes)} times; in hardware it stands once, so that one call is legal")
+    if list(_tensors(_plain(layer, list(nodes[0]["kwargs"].values())))):
+        raise layer.refuse(f"gets a tensor by keyword ({', '.join(nodes[0]['kwargs'])}); tensors by position are legal")
+    return tuple(_plain(layer, nodes[0]["args"]))
+
+
+def _plain(layer: Layer, value: Any) -> Any:
+    """Arguments of a call without Keras's wrapping: tensors, slices and ellipses as dicts of one key."""
+    if isinstance(value, list):
+        return [_plain(layer, part) for part in value]
+    if not isinstance(value, dict) or "class_name" not in value:
+        return value
+    config = value["config"]
+    if value["class_name"] == "__keras_tensor__":
+        name, node, output = config["keras_history"]
+        if node or output:
+            raise layer.refuse(f"reads result {output} of call {node} of {name!r}; layers with one call and one result are legal")
+        return {"tensor": name}
+    if value["class_name"] == "__slice__":
+        return {"slice": (config["start"], config["stop"], config["step"])}
+    if value["class_name"] == "__ellipsis__":
+        return {"ellipsis": ()}
+    if value["class_name"] == "__tuple__":
+        return _plain(layer, config["items"])
+    return value
+
+
+def _tensors(value: Any):
+    if isinstance(value, dict) and "tensor" in value:
+        yield value["tensor"]
+    for part in value if isinstance(value, list | tuple) else ():
+        yield from _tensors(part)
+
+
+def _endpoints(value: Any) -> tuple[str, ...]:
+    """Names in ``["a", 0, 0]``, in ``[["a", 0, 0], ["b", 0, 0]]``, or in such a thing by key."""
+    entries = list(value.values()) if isinstance(value, dict) else [value] if isinstance(value[0], str) else value
+    if any(node or output for _, node, output in entries):
+        raise InteropError("an input or output of the model is not the one result of a layer's one call")
+    return tuple(name for name, _, _ in entries)
+
+
+def _sorted(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    done: dict[str, Layer] = {}
+    waiting = {layer.name: layer for layer in layers}
+    if len(waiting) != len(layers):
+        raise InteropError("two layers have the same name")
+    while waiting:
+        ready = [layer for layer in waiting.values() if all(name in done for name in layer.inputs)]
+        if not ready:
+            raise next(iter(waiting.values())).refuse("reads a layer that is not there, or its own result")
+        for layer in ready:
+            done[layer.name] = waiting.pop(layer.name)
+    return tuple(done.values())

@@ -1,0 +1,220 @@
+"""Operations as the cost models see them: which widths meet which. Formats go in, bit operations come out, differentiable in every width.
+
+All are named tuples of signals and whole numbers; arrays may be numpy's (exact, of a model description) or JAX's (traced, in training).
+"""
+
+import functools
+import itertools
+import math
+from typing import Any, NamedTuple
+
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from hgqjax.quantizers import Format
+
+ACCUMULATOR = 0.65
+"""Bit operations that HGQ2 counts for a bit that is added."""
+
+
+class Signal(NamedTuple):
+    """One operand: its `format`, which broadcasts to `shape`; whether it is a `constant`, and of a frozen one its `enclosed_bits`."""
+
+    format: Format
+    overflow: str
+    shape: tuple[int, ...]
+    constant: bool = False
+    enclosed_bits: Any = None
+
+    def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
+        """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
+        k, i, f = self.format
+        xp = f.__array_namespace__()
+        if definition == "paper_v1" and self.enclosed_bits is not None:
+            return xp.broadcast_to(self.enclosed_bits, self.shape)
+        sign = k if (self.overflow == "SAT" if definition == "hgq2" else not self.constant) else 0.0 * k
+        width = i + f
+        width = width + xp.where(width > 0, sign, 0.0 * sign) if definition == "paper_v1" else width + sign
+        width = xp.where(width > 0, width, 0.0 * width)  # not maximum: its gradient at 0 is 1/2
+        if normalize_gradient:
+            group = math.prod(self.shape) / math.prod(f.shape)
+            width = width / group**0.5 + lax.stop_gradient(width - width / group**0.5)
+        return xp.broadcast_to(width, self.shape)
+
+
+class Dense(NamedTuple):
+    """``input @ kernel + bias``: `input` of shape (..., n), `kernel` (n, m), `bias` (m,) or None."""
+
+    input: Signal
+    kernel: Signal
+    bias: Signal | None
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        bits_in = self.input.bits(definition, normalize_gradient)
+        total = dense_ebops(bits_in, self.kernel.bits(definition, normalize_gradient))
+        size = math.prod(self.input.shape[:-1]) * self.kernel.shape[1]
+        return total + _bias_ebops(self.bias, size, definition, normalize_gradient)
+
+
+class Einsum(NamedTuple):
+    """``einsum(equation, input, kernel) + bias``, without a label for the batch axis; every label is in two of the three parts.
+
+    `parallelization` is the number of positions (labels of input and result, not of the kernel) that hardware computes at a time: all by
+    default; fewer share multipliers and adders.
+    """
+
+    input: Signal
+    kernel: Signal
+    bias: Signal | None
+    equation: str
+    parallelization: int | None = None
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        x, kernel, y = self.equation.replace("->", ",").split(",")
+        bits_in, bits_kernel = (s.bits(definition, normalize_gradient) for s in (self.input, self.kernel))
+        xp = bits_in.__array_namespace__()
+        both = "".join(label for label in x if label in kernel)
+        total = (xp.einsum(f"{x}->{both}", bits_in) * xp.einsum(f"{kernel}->{both}", bits_kernel)).sum()
+        sizes = dict(zip(x, self.input.shape, strict=True)) | dict(zip(kernel, self.kernel.shape, strict=True))
+        total = total + _bias_ebops(self.bias, math.prod(sizes[label] for label in y), definition, normalize_gradient)
+        return total * _share(self.parallelization, math.prod(sizes[label] for label in x if label not in kernel))
+
+
+class Conv(NamedTuple):
+    """Convolution: `input` (spatial axes..., channels), `kernel` (window sizes..., channels / groups, filters), `bias` (filters,) or None.
+
+    `padding` has the zeros (before, after) each spatial axis; they cost nothing. With `parallelization` of p positions of all P, the
+    multiplications count p / P. A bias counts mean(bits) * filters for each position of the *input*, whatever the strides, as in HGQ2.
+    """
+
+    input: Signal
+    kernel: Signal
+    bias: Signal | None
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    parallelization: int | None = None
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        bits_in, bits_kernel = (s.bits(definition, normalize_gradient) for s in (self.input, self.kernel))
+        *size, channels, filters = self.kernel.shape
+        axes = list(zip(self.input.shape, size, self.strides, self.padding, self.dilation, strict=False))
+        positions = math.prod((n + sum(pad) - dilation * (taps - 1) - 1) // stride + 1 for n, taps, stride, pad, dilation in axes)
+        seen = bits_in.__array_namespace__().stack(_sums_seen(bits_in, axes)).reshape(-1, self.groups, channels)
+        weights = bits_kernel.reshape(-1, channels, self.groups, filters // self.groups).sum(axis=3)
+        total = (seen * weights.swapaxes(1, 2)).sum() * _share(self.parallelization, positions)
+        return total + _bias_ebops(self.bias, math.prod(self.input.shape[:-1]) * filters, definition, normalize_gradient)
+
+
+class Add(NamedTuple):
+    """The sum of `inputs`, of one shape: 0.65 for each bit of all but the narrowest input of an element."""
+
+    inputs: tuple[Signal, ...]
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        return ACCUMULATOR * _beyond_the_narrowest(self.inputs, definition, normalize_gradient)
+
+
+class Subtract(NamedTuple):
+    """The difference of two `inputs` of one shape: the bits of the wider input of each element."""
+
+    inputs: tuple[Signal, ...]
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        bits = [s.bits(definition, normalize_gradient) for s in self.inputs]
+        return functools.reduce(bits[0].__array_namespace__().maximum, bits).sum()
+
+
+class Extreme(NamedTuple):
+    """The greatest or least of `inputs`, of one shape: each bit of all but the narrowest input of an element."""
+
+    inputs: tuple[Signal, ...]
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        return 0.0 if definition == "paper_v1" else _beyond_the_narrowest(self.inputs, definition, normalize_gradient)
+
+
+class Sum(NamedTuple):
+    """The sum of `input` over `axes`: as `Add`, of what these axes hold."""
+
+    input: Signal
+    axes: tuple[int, ...]
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        bits = self.input.bits(definition, normalize_gradient)
+        return ACCUMULATOR * (bits.sum() - bits.min(axis=self.axes).sum())
+
+
+class Multiply(NamedTuple):
+    """The product of `inputs`, of one shape: the product of their bits, summed over the elements."""
+
+    inputs: tuple[Signal, ...]
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        return math.prod(s.bits(definition, normalize_gradient) for s in self.inputs).sum()
+
+
+class Pool(NamedTuple):
+    """Pooling to `positions` results for each channel, `parallelization` at a time (all by default): the bits of the input."""
+
+    input: Signal
+    positions: int
+    parallelization: int | None = None
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        return self.input.bits(definition, normalize_gradient).sum() * _share(self.parallelization, self.positions)
+
+
+def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: str, normalize_gradient: bool):
+    bits = [s.bits(definition, normalize_gradient) for s in inputs]
+    return sum(b.sum() for b in bits) - functools.reduce(bits[0].__array_namespace__().minimum, bits).sum()
+
+
+def _share(parallelization: int | None, positions: int) -> float:
+    return 1.0 if parallelization is None else parallelization / positions
+
+
+def _bias_ebops(bias: Signal | None, size: int, definition: str, normalize_gradient: bool):
+    if bias is None or definition == "paper_v1":
+        return 0.0
+    return bias.bits(definition, normalize_gradient).mean() * size
+
+
+def _sums_seen(bits, axes) -> list:
+    """For each element of the window, the bits of the inputs that it meets, (channels,): a strided slice of the input, summed."""
+    slices = []
+    for n, taps, stride, (before, after), dilation in axes:
+        positions = (n + before + after - dilation * (taps - 1) - 1) // stride + 1
+        first = [tap * dilation - before for tap in range(taps)]
+        skipped = [max(0, -(start // stride)) for start in first]  # positions at which the element lies in the padding
+        last = [min(start + (positions - 1) * stride, n - 1) for start in first]
+        slices.append([slice(f + s * stride, max(end + 1, 0), stride) for f, s, end in zip(first, skipped, last, strict=True)])
+    spatial = tuple(range(len(slices)))
+    return [bits[element].sum(axis=spatial) for element in itertools.product(*slices)]
+
+
+def dense_ebops(bits_in: Float[ArrayLike, "*positions n"], bits_kernel: Float[ArrayLike, "n m"]) -> Float[ArrayLike, ""]:
+    r"""EBOPs of ``x @ kernel``: :math:`\sum_{p,n,m} b^{in}_{pn} b^{kernel}_{nm}`, bit operations per inference.
+
+    Args:
+      bits_in: width of each input, bits, >= 0.
+      bits_kernel: width of each weight, bits, >= 0; 0 means that the weight is gone.
+
+    Gradients: exact, in both widths.
+    Source: Sun et al. (HGQ), arXiv:2405.00645, Eq. 5.
+
+    >>> import numpy as np
+    >>> float(dense_ebops(np.array([3.0, 0.0]), np.array([[2.0], [5.0]])))
+    6.0
+    """
+    return (bits_in @ bits_kernel.sum(axis=1)).sum()
