@@ -2,11 +2,12 @@
 
 from hgqjax.experiment import Mlp, Sweep
 from hgqjax.objective import Objective
+from hgqjax.resources import Ebops
 from hgqjax.schedules import Constant, LogRamp
 from hgqjax.training import Config
 
 PAPER_START = Mlp(weight_bits=2.0, activation_fraction_bits=2.0)
-PAPER_OBJECTIVE = Objective(gamma=2e-6, definition="paper_v1", normalize_gradient=True)
+PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
 
 CONFIGS = {
     "jets": (

@@ -1,4 +1,4 @@
-"""What a run minimises: task loss + beta * EBOPs + gamma * bits; and how well a model does its task."""
+"""What a run minimises: task loss + beta * cost (EBOPs) + gamma * bits; and how well a model does its task."""
 
 import dataclasses
 from typing import Literal
@@ -14,7 +14,7 @@ Task = Literal["classification", "regression"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    r""":math:`L = L_{task} + \beta\,\mathrm{EBOPs} + \gamma \sum bits`.
+    r""":math:`L = L_{task} + \beta\,\mathrm{cost} + \gamma \sum bits`.
 
     Source: Sun et al. (HGQ), arXiv:2405.00645.
     """
@@ -24,10 +24,8 @@ class Objective:
     the root of it."""
     gamma: float = 2e-8
     """Loss per magnitude bit of any width; keeps bits that nothing needs from floating."""
-    definition: resources.Definition = "hgq2"
-    """How EBOPs are counted: hgq2, or paper_v1 (the paper's first version)."""
-    normalize_gradient: bool = False
-    """Scale the penalty's gradient on a width shared by g values by 1/sqrt(g), as the paper's first version does."""
+    cost: resources.AbstractCost = resources.Ebops()
+    """What beta multiplies: EBOPs as HGQ2 counts them, or any other cost model."""
 
     def __post_init__(self):
         if self.task not in ("classification", "regression") or self.gamma < 0:
@@ -46,9 +44,9 @@ class Objective:
         return -jnp.sqrt(self.task_loss(outputs, y))
 
     def __call__(self, model: layers.Module, x, y, beta: Float[Array, ""]):
-        """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total EBOPs."""
+        """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total cost (named ebops, the default)."""
         outputs = model(x)
         task = self.task_loss(outputs, y)
-        cost = resources.ebops(model, self.definition, self.normalize_gradient).total
+        cost = self.cost(model).total
         loss = task + beta * cost + self.gamma * layers.regularizer_bits(model)
         return loss, {"loss": task, "score": self.score(outputs, y), "ebops": cost}

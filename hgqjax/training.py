@@ -128,7 +128,7 @@ class Train:
         model.train()
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
-        cost = resources.ebops(model, self.config.objective.definition).total
+        cost = self.config.objective.cost(model).total
         steps = self._steps_per_epoch(data)
         state = State(
             params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost, jnp.zeros((), jnp.int32)
@@ -147,13 +147,13 @@ class Train:
         return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
-        """Score, loss and EBOPs (total and by layer) on the validation rows, statistics frozen, WRAP not wrapped.
+        """Score, loss and cost (the objective's, named ebops; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
         Also `State.broken`, and for each layer whether it is dead: without a product that is not 0.
         """
         objective, now = self.config.objective, self._merge(self._training, state)
         outputs = self._merge(self._frozen, state)(data.x_val)
-        cost = resources.ebops(now, objective.definition)
+        cost = objective.cost(now)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken

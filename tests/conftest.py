@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -9,7 +13,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,33 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real data and golden values is not here")
     return SHARED
+
+
+class Copy:
+    """The package and its tests in a folder of their own, to be changed and tested there."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        for name in ("hgqjax", "tests"):
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", path)
+        where = self._python("-c", "import hgqjax; print(hgqjax.__file__)")
+        assert Path(where.stdout.strip()).is_relative_to(path)
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Changes the one place in `file` that reads `old`."""
+        text = (self.path / file).read_text()
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
+        (self.path / file).write_text(text.replace(old, new))
+
+    def pytest(self, *arguments: str) -> subprocess.CompletedProcess:
+        return self._python("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+    def _python(self, *arguments):
+        environment = os.environ | {"PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([sys.executable, *arguments], cwd=self.path, env=environment, text=True, capture_output=True)
+
+
+@pytest.fixture
+def package_copy(tmp_path):
+    return Copy(tmp_path)

@@ -321,7 +321,7 @@ def ebops_of_last_step(path, bias_counts_inputs):
         b, _ = before(group["kq/quantizer/vars/0"]), next(slot)
         bias = before(group["bq/quantizer/vars/0"]).mean() * kernel.shape[0 if bias_counts_inputs else 1]
         stored = next(int(v[()]) for v in group["vars"].values() if v.dtype == np.uint32)
-        found[layer["config"]["name"]] = (stored, int(float(resources.costs.dense_ebops(bits_in, b)) + bias + 1e-4))
+        found[layer["config"]["name"]] = (stored, int(float(resources.operations.dense_ebops(bits_in, b)) + bias + 1e-4))
     return found
 
 

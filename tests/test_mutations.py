@@ -1,16 +1,11 @@
 """Do the tests see a fault? Each is planted in a copy of the package, and the test named beside it must fail. Table: tests/README.md."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "tests" / "README.md").read_text()
+README = Path(__file__).with_name("README.md").read_text()
 
 
 class Mutation(NamedTuple):
@@ -129,14 +124,14 @@ MUTATIONS = [
     ),
     Mutation(
         "sign bit counted for WRAP",
-        "resources/costs.py",
+        "resources/operations.py",
         'self.overflow == "SAT" if definition',
         'self.overflow != "SAT_SYM" if definition',
         "resources/test_ebops.py::test_the_sign_counts_for_sat_only",
     ),
     Mutation(
         "penalty gradient scaled by 1/group, not 1/sqrt(group)",
-        "resources/costs.py",
+        "resources/operations.py",
         "width / group**0.5 + lax.stop_gradient(width - width / group**0.5)",
         "width / group + lax.stop_gradient(width - width / group)",
         "resources/test_ebops.py::test_normalized_gradient_changes_no_value",
@@ -151,31 +146,11 @@ MUTATIONS = [
 ]
 
 
-def pytest_in(folder: Path, test: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """The package and its tests, alone in a folder, not to be taken for the installed one."""
-    for name in ("hgqjax", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    where = subprocess.run([sys.executable, "-c", "import hgqjax; print(hgqjax.__file__)"], cwd=tmp_path, text=True, capture_output=True)
-    assert Path(where.stdout.strip()).is_relative_to(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.fault)
-def test_a_planted_fault_is_caught(mutation, copy):
-    path = copy / "hgqjax" / mutation.file
-    text = path.read_text()
-    assert text.count(mutation.right) == 1
-    path.write_text(text.replace(mutation.right, mutation.wrong))
-    run = pytest_in(copy, mutation.caught_by)
+def test_a_planted_fault_is_caught(mutation, package_copy):
+    package_copy.replace(f"hgqjax/{mutation.file}", mutation.right, mutation.wrong)
+    run = package_copy.pytest("-x", f"tests/{mutation.caught_by}")
     assert run.returncode == 1 and "failed" in run.stdout, run.stdout[-2000:] + run.stderr[-2000:]
 
 

@@ -19,6 +19,33 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
     assert (tmp_path / "my_project").is_dir() == ("my_project" in code)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("room", "file", "new", "case"),
+    [
+        ("quantizers", "stepped", "Stepped", "    quantizers.Stepped(),\n"),
+        ("resources", "weight_memory", "WeightMemory", "    resources.WeightMemory(),\n"),
+        ("layers", "scale", "Scale", '    "scale": (lambda rngs: layers.Scale(3), (3,)),\n'),
+    ],
+)
+def test_one_file_one_line_in_the_index_one_in_the_table(room, file, new, case, package_copy):
+    """Adds the README's part to the package: while it is missing from the table a test fails, then all of its tests pass."""
+    (code,) = [block for block in BLOCKS if f"class {new}(" in block]
+    code = code.partition("\n\nobjective = ")[0].replace("from hgqjax.objective import Objective\n", "")
+    docstring = "" if code.startswith('"""') else f'"""{new}, from the README."""\n\n'
+    (package_copy.path / "hgqjax" / room / f"{file}.py").write_text(docstring + code)
+    index = package_copy.path / "hgqjax" / room / "__init__.py"
+    index.write_text(index.read_text() + f"\nfrom hgqjax.{room}.{file} import {new}  # noqa\n")
+    table = f"tests/{room}/test_contract.py"
+    missing = package_copy.pytest(table, "-k", "public")
+    assert missing.returncode == 1 and new in missing.stdout
+    opening = re.search(r"^CASES = [\[{]", (package_copy.path / table).read_text(), re.M).group()
+    package_copy.replace(table, opening, opening + "\n" + case)
+    there = package_copy.pytest(table, "-k", f"{new} or {new.lower()} or public")
+    assert there.returncode == 0, there.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", there.stdout).group(1)) >= 3
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"^hgqjax (\w+)", README, re.M))))
 def test_commands_have_help(name, capsys):
     with pytest.raises(SystemExit) as stop:

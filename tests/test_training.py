@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgqjax import layers, population, schedules, training
+from hgqjax import layers, population, resources, schedules, training
 from hgqjax.objective import Objective
 from hgqjax.population import Archive, Point, pareto
 from hgqjax.quantizers import Kif
@@ -179,7 +179,7 @@ def test_archive_keeps_the_first_of_equals_and_selects_evenly():
 
 
 def test_regression_and_the_paper_definition():
-    config = dataclasses.replace(CONFIG, objective=Objective(task="regression", gamma=1e-6, definition="paper_v1"))
+    config = dataclasses.replace(CONFIG, objective=Objective(task="regression", gamma=1e-6, cost=resources.Ebops(definition="paper_v1")))
     rows = data()
     rows = rows._replace(y_train=rows.x_train[:, 0] * 2, y_val=rows.x_val[:, 0] * 2)
     sweep = population.sweep(training.make_train(config, lambda rngs: layers.mlp((4, 8, 1), rngs=rngs)), rows, members(1e-7), [0])

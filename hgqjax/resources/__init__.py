@@ -1,6 +1,8 @@
 """What a network costs in hardware. Cost models read formats and nothing else."""
 
-from hgqjax.resources.costs import Add, Conv, Dense, Einsum, Extreme, Multiply, Pool, Signal, Subtract, Sum
+from hgqjax.resources._base import AbstractCost, Costs
 from hgqjax.resources.ebops import Definition, Ebops, ebops
+from hgqjax.resources.operations import Add, Conv, Dense, Einsum, Extreme, Multiply, Pool, Signal, Subtract, Sum
 
-__all__ = ["Add", "Conv", "Definition", "Dense", "Ebops", "Einsum", "Extreme", "Multiply", "Pool", "Signal", "Subtract", "Sum", "ebops"]
+__all__ = ["AbstractCost", "Add", "Conv", "Costs", "Definition", "Dense", "Ebops", "Einsum", "Extreme", "Multiply", "Pool", "Signal"]
+__all__ += ["Subtract", "Sum", "ebops"]

@@ -1,36 +1,18 @@
 """Effective bit operations (EBOPs): the differentiable resource estimate of the HGQ paper."""
 
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+import dataclasses
+from typing import Literal, get_args
 
-from jax.typing import ArrayLike
-from jaxtyping import Float
+from hgqjax.resources._base import AbstractCost, Costed, Costs
 
 Definition = Literal["hgq2", "paper_v1"]
 
 
-@runtime_checkable
-class Costed(Protocol):
-    """A model (`hgqjax.layers.Module`) or a model description."""
-
-    def operations_cost(self) -> dict[str, Any]: ...
-
-
-class Ebops(dict):
-    """EBOPs by layer name; `total` is their sum."""
-
-    @property
-    def total(self) -> Float[ArrayLike, ""]:
-        return sum(self.values())
-
-
-def ebops(model: Costed, definition: str = "hgq2", normalize_gradient: bool = False) -> Ebops:
-    r"""Effective bit operations of each layer that costs any, and their `total`: pure and differentiable in every bit-width.
-
-    Of a model in training the formats are those in force, with the ranges observed so far: an estimate. Of a model description they
-    are exact.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ebops(AbstractCost):
+    r"""Effective bit operations: :math:`\sum b_a b_b` over all multiplications of operands a and b, and what else the definition counts.
 
     Args:
-      model: a `hgqjax.layers.Module` or a `hgqjax.export.ModelDescription`.
       definition: what counts as the width of an operand.
         ``"hgq2"``: magnitude bits i + f, plus the sign for SAT only; a bias adds mean(bits) for each output; adding, subtracting and
         pooling count too (see the operations of `hgqjax.resources`).
@@ -42,6 +24,18 @@ def ebops(model: Costed, definition: str = "hgq2", normalize_gradient: bool = Fa
     Raises: ValueError for an unknown definition.
     Source: Sun et al. (HGQ), arXiv:2405.00645, Eq. 5; HGQ2's counting for ``"hgq2"``.
     """
-    if definition not in get_args(Definition):
-        raise ValueError(f"definition is {definition!r}; legal are {', '.join(get_args(Definition))}")
-    return Ebops({name: op.ebops(definition, normalize_gradient) for name, op in model.operations_cost().items()})
+
+    definition: str = "hgq2"
+    normalize_gradient: bool = False
+
+    def __post_init__(self):
+        if self.definition not in get_args(Definition):
+            raise ValueError(f"definition is {self.definition!r}; legal are {', '.join(get_args(Definition))}")
+
+    def operation(self, op):
+        return op.ebops(self.definition, self.normalize_gradient)
+
+
+def ebops(model: Costed, definition: str = "hgq2") -> Costs:
+    """`Ebops` of each layer of `model` that costs any, and their `total`; see there for the definitions."""
+    return Ebops(definition=definition)(model)

@@ -1,4 +1,6 @@
-"""What every cost operation keeps to. A new one enters CASES."""
+"""What every cost model and every operation they count keep to. A new cost model is one more line in CASES, an operation in OPERATIONS."""
+
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 
 from hgqjax import resources
+from hgqjax.config import from_json, to_json
 from hgqjax.quantizers import Format
 from hgqjax.resources import Signal
 
@@ -16,7 +19,8 @@ def operand(f, constant=False, overflow="WRAP"):
     return Signal(Format(one, one, f), overflow, f.shape, constant)
 
 
-CASES = {
+CASES = [resources.Ebops(), resources.Ebops(definition="paper_v1"), resources.Ebops(normalize_gradient=True)]
+OPERATIONS = {
     "Dense": lambda x, w: resources.Dense(operand(x), operand(w[0, :, :2], True), operand(w[0, 0], True)),
     "Einsum": lambda x, w: resources.Einsum(operand(x), operand(w[0], True), operand(w[0, 0], True), "tc,cd->td", parallelization=2),
     "Conv": lambda x, w: resources.Conv(operand(x), operand(w, True), operand(w[0, 0], True), (1,), ((1, 0),), (1,), parallelization=2),
@@ -36,15 +40,49 @@ def widths():
 
 
 def count(case, x, w, definition="hgq2", normalize=False):
-    return CASES[case](x, w).ebops(definition, normalize)
+    return OPERATIONS[case](x, w).ebops(definition, normalize)
+
+
+class Model:
+    """One of each operation."""
+
+    def __init__(self, x, w):
+        self.parts = {name: make(x, w) for name, make in OPERATIONS.items()}
+
+    def operations_cost(self):
+        return self.parts
+
+
+def test_every_public_cost_model_is_a_case():
+    public = {c for _, c in inspect.getmembers(resources, inspect.isclass) if issubclass(c, resources.AbstractCost)}
+    assert public - {resources.AbstractCost} == {type(case) for case in CASES}
+
+
+@pytest.mark.parametrize("cost", CASES, ids=repr)
+def test_cost_models(cost):
+    x, w = widths()
+    exact = cost(Model(x, w))
+    assert set(exact) == set(OPERATIONS) and float(exact.total) == pytest.approx(sum(map(float, exact.values())))
+    arrays = jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32)
+
+    @jax.jit
+    def total(x, w):
+        return jnp.asarray(cost(Model(x, w)).total)
+
+    assert float(total(*arrays)) == pytest.approx(float(exact.total), rel=1e-5)
+    assert float(total(*(a + 1 for a in arrays))) >= float(total(*arrays)) >= float(total(*(0 * a - 3 for a in arrays))) == 0
+    gradients = jax.grad(total, (0, 1))(*arrays)
+    assert all(np.all(np.isfinite(g)) and np.all(g >= 0) for g in gradients) and any(np.any(g > 0) for g in gradients)
+    assert from_json(resources.AbstractCost, to_json(cost)) == cost and hash(cost) is not None
+    assert eval(repr(cost), vars(resources)) == cost
 
 
 def test_every_public_cost_operation_is_here():
-    assert set(CASES) == {name for name in resources.__all__ if hasattr(getattr(resources, name), "ebops")}
+    assert set(OPERATIONS) == {name for name in resources.__all__ if hasattr(getattr(resources, name), "ebops")}
 
 
 @pytest.mark.parametrize("definition", ["hgq2", "paper_v1"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", OPERATIONS)
 def test_numpy_jax_and_jit_agree(case, definition):
     x, w = widths()
     expected = float(count(case, x, w, definition))
@@ -54,7 +92,7 @@ def test_numpy_jax_and_jit_agree(case, definition):
     assert float(count(case, *arrays, definition, normalize=True)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", OPERATIONS)
 def test_gradients_are_those_of_the_count(case):
     x, w = widths()
     gradients = jax.grad(lambda x, w: count(case, x, w), (0, 1))(jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32))
@@ -66,7 +104,7 @@ def test_gradients_are_those_of_the_count(case):
             assert gradient[index] == pytest.approx(float(count(case, *above) - count(case, *below)) * 2.0**5, rel=1e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", OPERATIONS)
 def test_a_bit_more_never_costs_less_and_no_bits_cost_nothing(case):
     x, w = widths()
     for definition in ("hgq2", "paper_v1"):

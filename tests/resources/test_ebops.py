@@ -68,7 +68,7 @@ def test_normalized_gradient_changes_no_value():
 
     def total(f, normalize):
         inputs = Signal(Format(jnp.ones((1,)), jnp.zeros((1,)), f), "WRAP", (4,))
-        return resources.ebops(Model(a=Dense(inputs, kernel, None)), normalize_gradient=normalize).total
+        return resources.Ebops(normalize_gradient=normalize)(Model(a=Dense(inputs, kernel, None))).total
 
     f = jnp.array([2.0])
     assert total(f, True) == total(f, False) == 4 * 4 * 6

@@ -1,0 +1,39 @@
+"""The contract of a cost model, written once."""
+
+import abc
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A model (`hgqjax.layers.Module`) or a model description."""
+
+    def operations_cost(self) -> dict[str, Any]: ...
+
+
+class Costs(dict):
+    """Cost by layer name; `total` is their sum."""
+
+    @property
+    def total(self) -> Float[ArrayLike, ""]:
+        return sum(self.values(), start=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractCost(abc.ABC):
+    """Static choices of a cost model; called with a model it gives the `Costs`: pure, differentiable in every width.
+
+    A new one writes `operation`. Of a model in training the formats are those in force, with the ranges observed so far: an estimate. Of a
+    model description they are exact.
+    """
+
+    @abc.abstractmethod
+    def operation(self, op: Any) -> Float[ArrayLike, ""]:
+        """Cost of one operation of `hgqjax.resources` (`Dense`, `Conv`, `Add`, ...): a number from the widths of its signals."""
+
+    def __call__(self, model: Costed) -> Costs:
+        return Costs({name: self.operation(op) for name, op in model.operations_cost().items()})
