@@ -200,6 +200,14 @@ def test_traps_are_exact_here_and_wrong_when_hls4ml_infers(tmp_path, monkeypatch
     assert wrong == {"truncate_tiny", "saturate_finer", "symmetric_limit", "wrap_unsigned", "all_dead", "two_in_a_row"}
 
 
+def test_values_below_half_a_step_are_never_rounded(tmp_path):
+    """ap_fixed stops the process where it rounds a type that lies wholly below half a step (tests/test_ap_fixed.py): these become 0."""
+    ops = [Input(name="x", inputs=(), shape=(2,)), quantize("x0", "x", [1, 1], [4, 4], [4, 4])]
+    for n, kernel in enumerate((np.eye(2) / 4096, [[1 / 4096, 0], [0, 1]])):
+        ops += [dense(f"d{n}", "x0", kernel, f=12), quantize(f"q{n}", f"d{n}", 1, [1, 2], [1, 1], ("RND", "RND_CONV")[n])]
+    to_hls4ml(ModelDescription(name="below", operations=tuple(ops), outputs=("q0", "q1")), tmp_path / "project")
+
+
 def test_types_are_exact_and_no_wider(tmp_path):
     """Worked out by hand; q has fixed<4,3> and ufixed<4,1>, the relu's first element ends at 0.5 * 3.5 + 0.75 * 1.875 + 0.25."""
     model = hls4ml_graph.rewrite(small())
