@@ -111,7 +111,7 @@ def _commands(tyro):
         Args:
             model: folder of a model description, or a .keras file of HGQ2.
             data: a data set ("jets", "openml") or a file with rows of the same features: the accuracy on all its rows. A .keras file
-                holds no scaler: its rows are scaled by the mean and deviation that the data set itself gives.
+                holds neither scaler nor classes: those of the data set are taken, of jets for the rows of a file.
         """
         _summary(model, data)
 
@@ -140,7 +140,7 @@ def _export(model, config, output, backend, strategy, part, clock_ns, data, veri
         model, given = read_config(config)
         output = given.pop("output_dir")
     elif output is None:
-        output = model.resolve().with_name(f"{model.stem if model.suffix == '.keras' else model.resolve().name}_hls4ml")
+        output = model.resolve().with_name(f"{model.stem if model.suffix.lower() == '.keras' else model.resolve().name}_hls4ml")
     given.pop("output", None)
     description = _description(model)
     rows = None if data is None else _rows(description, data)[0]
@@ -151,7 +151,7 @@ def _description(model: Path):
     """The folder of a model description, or a `.keras` file of HGQ2."""
     from hgqjax import export, interop
 
-    return interop.load_hgq2(model) if model.suffix == ".keras" else export.ModelDescription.load(model)
+    return interop.load_hgq2(model) if model.suffix.lower() == ".keras" else export.ModelDescription.load(model)
 
 
 def _rows(description, data: str):
@@ -160,9 +160,12 @@ def _rows(description, data: str):
     from hgqjax import data as data_
 
     about = description.metadata
-    if "hgq2" in about:  # its files hold no scaler: rows are scaled as the data set itself says
-        dataset = data_.load(data)
-        return data_.load_rows(data, scaler=dataset.scaler, classes=dataset.classes)
+    if "hgq2" in about:  # its files hold neither scaler nor classes
+        jets = data_.load("jets")
+        if [op.shape for op in description.inputs] != [jets.input_shape]:
+            raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of the jets data sets")
+        trained = jets if Path(data).exists() else data_.load(data)
+        return data_.load_rows(data, scaler=trained.scaler, classes=trained.classes)
     if "scaler" not in about or "classes" not in about:
         raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
     scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))

@@ -38,7 +38,7 @@ def check_format(k, i, f) -> None:
     """Raises ValueError, naming the width, unless k is 0 or 1, i and f are whole and k + i + f is at most 52; skips traced widths."""
     widths = {name: np.asarray(v) for name, v in (("k", k), ("i", i), ("f", f)) if not isinstance(v, jax.core.Tracer)}
     for name, v in widths.items():
-        wrong = ~np.isin(v, (0, 1)) if name == "k" else np.rint(v) != v
+        wrong = ~np.isin(v, (0, 1)) if name == "k" else ~np.isfinite(v) | (np.rint(v) != v)
         if np.any(wrong):
             legal = "0 or 1" if name == "k" else "whole numbers of bits"
             raise ValueError(f"{name} is {v[wrong].flat[0]}; {legal} are needed")
@@ -132,7 +132,7 @@ def round_to_integer(v: Float[Array, "*s"], rounding: str, key: Array | None = N
         return down
     if rounding == "RND":
         return down + (v - down >= 0.5).astype(v.dtype)
-    if key is None:
+    if not isinstance(key, jax.Array):
         raise ValueError("rounding S_RND needs key=, a jax.random key")
     return down + (jax.random.uniform(key, v.shape, v.dtype) < v - down).astype(v.dtype)
 
@@ -257,13 +257,14 @@ def quantize_unwrapped(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP"
 def _apply(x, k, i, f, rounding, overflow, key, wrapped):
     check_modes(rounding, overflow)
     x = as_float(x)
-    widths = [_like(x, name, width) for name, width in (("k", k), ("i", i), ("f", f))]
+    widths = [aligned(x, name, width) for name, width in (("k", k), ("i", i), ("f", f))]
     check_format(*widths)
-    return _quantize(x, *widths, key, rounding, overflow, wrapped)
+    return _quantize(x, *(jnp.asarray(w).astype(x.dtype) for w in widths), key, rounding, overflow, wrapped)
 
 
-def _like(x, name, width):
-    width = jnp.asarray(width).astype(x.dtype)
+def aligned(x, name: str, width):
+    """`width` with the rank of `x`; raises ValueError, with its `name`, unless it then broadcasts to the shape of `x`."""
+    width = width if isinstance(width, jax.Array) else np.asarray(width)
     if width.ndim > x.ndim or any(n not in (1, m) for n, m in zip(width.shape[::-1], x.shape[::-1], strict=False)):
         raise ValueError(f"{name} has shape {width.shape}, which does not broadcast to the shape {x.shape} of x")
     return width.reshape((1,) * (x.ndim - width.ndim) + width.shape)

@@ -43,10 +43,14 @@ class Objective:
             return jnp.mean((jnp.argmax(outputs, axis=-1) == y).astype(jnp.float32))
         return -jnp.sqrt(self.task_loss(outputs, y))
 
+    def costs(self, model: layers.Module) -> resources.Costs:
+        """`cost` of `model` by layer, as float32 scalars, whatever numbers the cost model gives."""
+        return resources.Costs({name: jnp.asarray(value, jnp.float32) for name, value in self.cost(model).items()})
+
     def __call__(self, model: layers.Module, x, y, beta: Float[Array, ""]):
         """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total cost (named ebops, the default)."""
         outputs = model(x)
         task = self.task_loss(outputs, y)
-        cost = self.cost(model).total
+        cost = self.costs(model).total
         loss = task + beta * cost + self.gamma * layers.regularizer_bits(model)
         return loss, {"loss": task, "score": self.score(outputs, y), "ebops": cost}

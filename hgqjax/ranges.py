@@ -21,15 +21,20 @@ def empty(shape: tuple[int, ...]) -> Range:
     return Range(jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32))
 
 
+def shared_axes(x: Float[Array, "..."], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes over which values of `x` share one of `shape`: where it is 1; raises ValueError where it does not fit."""
+    if len(shape) != x.ndim or any(n not in (1, m) for n, m in zip(shape, x.shape, strict=True)):
+        raise ValueError(f"shape is {shape}; it needs the rank of x, {x.shape}, with 1 on the axes that share a range")
+    return tuple(a for a, n in enumerate(shape) if n == 1)
+
+
 def observe(x: Float[Array, "..."], shape: tuple[int, ...]) -> Range:
     """Extrema of `x` over the axes where `shape`, which has the rank of `x`, is 1. No gradients.
 
     >>> [float(v[0, 0]) for v in observe(jnp.array([[-1.0, 3.0]]), (1, 1))]
     [-1.0, 3.0]
     """
-    if len(shape) != x.ndim or any(n not in (1, m) for n, m in zip(shape, x.shape, strict=True)):
-        raise ValueError(f"shape is {shape}; it needs the rank of x, {x.shape}, with 1 on the axes that share a range")
-    axes = tuple(a for a, n in enumerate(shape) if n == 1)
+    axes = shared_axes(x, shape)
     x = lax.stop_gradient(x)
     return Range(jnp.min(x, axes, keepdims=True, initial=0.0), jnp.max(x, axes, keepdims=True, initial=0.0))
 

@@ -128,7 +128,7 @@ class Train:
         model.train()
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
-        cost = self.config.objective.cost(model).total
+        cost = self.config.objective.costs(model).total
         steps = self._steps_per_epoch(data)
         state = State(
             params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost, jnp.zeros((), jnp.int32)
@@ -153,7 +153,7 @@ class Train:
         """
         objective, now = self.config.objective, self._merge(self._training, state)
         outputs = self._merge(self._frozen, state)(data.x_val)
-        cost = objective.cost(now)
+        cost = objective.costs(now)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken

@@ -81,8 +81,9 @@ def test_stochastic_rounding_needs_a_key():
         ((1.0, 1, 1, 1, "NEAREST"), "rounding is 'NEAREST'; legal are RND, TRN"),
         ((1.0, 1, 1, 1, "RND", "CLIP"), "overflow is 'CLIP'; legal are WRAP, SAT, SAT_SYM"),
         ((jnp.arange(3), 1, 1, 1), "x has dtype int32; a float array"),
-        ((1.0, 2, 1, 1), "k is 2.0; 0 or 1 are needed"),
+        ((1.0, 2, 1, 1), "k is 2; 0 or 1 are needed"),
         ((1.0, 1, 1, 0.5), "f is 0.5; whole numbers of bits are needed"),
+        ((1.0, 1, np.inf, -np.inf), "i is inf; whole numbers of bits are needed"),
         ((1.0, 1, 26, 26), r"k \+ i \+ f is 53; at most 52 bits"),
         ((jnp.zeros(3), 1, jnp.zeros(2), 1), r"i has shape \(2,\), which does not broadcast to the shape \(3,\) of x"),
         ((jnp.zeros(3), 1, 1, jnp.zeros((1, 3))), r"f has shape \(1, 3\), which does not broadcast"),
@@ -91,3 +92,5 @@ def test_stochastic_rounding_needs_a_key():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         quantize(*arguments)
+    with pytest.raises(ValueError, match=message):  # widths that are not traced are looked at in compiled code too
+        jax.jit(lambda x: quantize(x, *arguments[1:]))(arguments[0])

@@ -143,6 +143,48 @@ MUTATIONS = [
         "return FrozenWeight(self.quantizer.quantize(x, self.params), fmt",
         "layers/test_contract.py::test_hardware_gives_the_same_words_at_the_same_cost",
     ),
+    Mutation(
+        "the scale of PowerOfTwo learns nothing below its smallest power",
+        "quantizers/power_of_two.py",
+        "q - x, 0.0))",
+        "0.0, 0.0))",
+        "quantizers/test_levels.py::test_gradients_follow_the_formulas",
+    ),
+    Mutation(
+        "ln2 missing in dE/de of Minifloat",
+        "quantizers/minifloat.py",
+        "fixed_point.LN2 * value * e)",
+        "value * e)",
+        "quantizers/test_levels.py::test_gradients_follow_the_formulas",
+    ),
+    Mutation(
+        "penalty gradient not scaled where each value has a format of its own",
+        "resources/operations.py",
+        "/ math.prod(f.shape) if self.sharing is None else self.sharing",
+        "/ math.prod(f.shape)",
+        "resources/test_ebops.py::test_normalized_gradient_of_formats_of_each_value",
+    ),
+    Mutation(
+        "batch norm of HGQ2's einsum layers folded without its mean",
+        "interop/hgq2_layers.py",
+        "offset = (-mean * scale)",
+        "offset = (0 * scale)",
+        "interop/test_hgq2.py::test_every_weight_and_format",
+    ),
+    Mutation(
+        "a convolution padded after instead of before",
+        "export/operations/windows.py",
+        "- self.padding[axis][0]",
+        "- self.padding[axis][1]",
+        "export/test_operations.py",
+    ),
+    Mutation(
+        "a product's interval from two of its four corners",
+        "export/operations/merge.py",
+        "for x in (a.low, a.high) for y in (b.low, b.high)]",
+        "for x, y in ((a.low, b.low), (a.high, b.high))]",
+        "export/test_operations.py",
+    ),
 ]
 
 

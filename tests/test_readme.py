@@ -31,7 +31,8 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
 def test_one_file_one_line_in_the_index_one_in_the_table(room, file, new, case, package_copy):
     """Adds the README's part to the package: while it is missing from the table a test fails, then all of its tests pass."""
     (code,) = [block for block in BLOCKS if f"class {new}(" in block]
-    code = code.partition("\n\nobjective = ")[0].replace("from hgqjax.objective import Objective\n", "")
+    code = code.partition("\n\nobjective = ")[0]
+    code = code.replace("from hgqjax.objective import Objective\n", "").replace("resources, training", "resources")
     docstring = "" if code.startswith('"""') else f'"""{new}, from the README."""\n\n'
     (package_copy.path / "hgqjax" / room / f"{file}.py").write_text(docstring + code)
     index = package_copy.path / "hgqjax" / room / "__init__.py"

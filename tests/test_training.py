@@ -1,6 +1,7 @@
 """Runs and populations: one trace, learning, members alone and together, archive, checkpoints, divergence."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -184,6 +185,20 @@ def test_regression_and_the_paper_definition():
     rows = rows._replace(y_train=rows.x_train[:, 0] * 2, y_val=rows.x_val[:, 0] * 2)
     sweep = population.sweep(training.make_train(config, lambda rngs: layers.mlp((4, 8, 1), rngs=rngs)), rows, members(1e-7), [0])
     assert -2 < history(sweep, 0, "val_score")[-1] < 0 and history(sweep, 0, "val_score")[-1] > history(sweep, 0, "val_score")[0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights(resources.AbstractCost):
+    """A Python number, without a gradient."""
+
+    def operation(self, op):
+        return math.prod(op.kernel.shape)
+
+
+def test_any_cost_model_can_be_the_penalty():
+    config = dataclasses.replace(CONFIG, objective=Objective(cost=Weights()))
+    sweep = population.sweep(training.make_train(config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs)), data(), members(1e-7), [0])
+    assert set(history(sweep, 0, "ebops")) == {4 * 8 + 8 * 3}
 
 
 @pytest.mark.parametrize(

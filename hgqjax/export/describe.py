@@ -11,6 +11,7 @@ from hgqjax import layers
 from hgqjax.export import integers as exact
 from hgqjax.export import operations as m
 from hgqjax.export.model import ModelDescription
+from hgqjax.fixed_point import MAX_BITS
 from hgqjax.quantizers import Format
 
 SAMPLE_ROWS = 1000
@@ -43,8 +44,8 @@ class _Graph:
         k, i, f = (np.asarray(v).astype(np.int64) for v in fmt)
         if k.shape != x.shape:
             raise m.DescriptionError(f"layer {name!r} quantizes shape {k.shape}, but is given {x.shape}")
-        if np.any(np.maximum(k + i + f, 0) > 52):
-            raise m.DescriptionError(f"layer {name!r} has a format of {int((k + i + f).max())} bits; at most 52 are exact")
+        if np.any(np.maximum(k + i + f, 0) > MAX_BITS):
+            raise m.DescriptionError(f"layer {name!r} has a format of {int((k + i + f).max())} bits; at most {MAX_BITS} are exact")
         alive = k + i + f > 0
         k, i, f = (np.where(alive, v, 0) for v in (k, i, f))
         self.quantizers[re.sub(r"\W", "_", name)] = layer

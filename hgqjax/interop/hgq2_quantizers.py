@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from hgqjax.export.operations import Constant, broadcasts
+from hgqjax.fixed_point import MAX_BITS
 from hgqjax.interop.keras_file import Layer
 
 ROUNDINGS = {"RND": "RND", "TRN": "TRN", "RND_CONV": "RND_CONV", "S_RND": "RND", "S_RND_CONV": "RND_CONV"}
 """Stochastic rounding is for training; at inference HGQ2 rounds to nearest."""
 OVERFLOWS = ("WRAP", "SAT", "SAT_SYM")
-MAX_BITS = 52
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -63,10 +63,15 @@ def clip_widths(model: Module) -> None:
 
 
 def regularizer_bits(model: Module) -> Float[Array, ""]:
-    """Sum of the magnitude bits of all widths (each shared one once), for the gamma term: keeps bits that nothing needs from floating."""
+    """Sum of the magnitude bits of all trained widths (each shared one once): the gamma term, which keeps unneeded bits from floating.
+
+    Where each value of a group has its own format, its mean is taken; constant formats do not count.
+    """
     total = jnp.zeros(())
     for _, quantizer in model.named(_Quantizer):
         fmt = quantizer.format()
         bits = fmt.i + fmt.f
-        total = total + jnp.sum(jnp.where(bits > 0, bits, 0.0))
+        widths = [value.size for value in quantizer.params.values()]
+        if widths:
+            total = total + jnp.sum(jnp.where(bits > 0, bits, 0.0)) * (widths[0] / bits.size)
     return total

@@ -1,5 +1,7 @@
 """Quantizers as modules: of activations, and inside layers of weights."""
 
+import math
+
 import jax.numpy as jnp
 
 from hgqjax import granularity as granularity_
@@ -20,6 +22,7 @@ class _Quantizer(Layer):
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
         self.shape, self.quantizer = tuple(shape), quantizer
         self.observe = True
+        self.sharing = math.prod(self.shape) / math.prod(widths_shape)
         params = quantizer.init(widths_shape, sample=sample)
         self.parameter_names = tuple(sorted(params))
         self._set(params)
@@ -97,7 +100,7 @@ class Quantize(_Quantizer):
     def signal(self) -> Signal:
         """What the cost models read."""
         rows = (v[0] if v.ndim else v for v in self.format())
-        return Signal(Format(*rows), self.quantizer.overflow, self.shape)
+        return Signal(Format(*rows), self.quantizer.overflow, self.shape, sharing=self.sharing)
 
     def describe(self, x: Symbol, name: str | None = None) -> Symbol:
         fmt = Format(*(jnp.broadcast_to(v, (1, *self.shape))[0] for v in self.format()))
@@ -123,7 +126,7 @@ class QuantizeWeight(_Quantizer):
 
     def signal(self) -> Signal:
         """What the cost models read."""
-        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True)
+        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, sharing=self.sharing)
 
     def frozen(self, x) -> FrozenWeight:
         """The bit-exact constant that the weight `x` becomes."""

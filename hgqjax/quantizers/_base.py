@@ -5,7 +5,9 @@ import dataclasses
 import math
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from hgqjax import fixed_point
@@ -37,7 +39,8 @@ class AbstractQuantizer(abc.ABC):
 
     def __post_init__(self):
         for name, bounds in self.limits().items():
-            if not (len(bounds) == 2 and -60 <= bounds[0] <= bounds[1] <= 60):
+            pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(isinstance(b, int | float) for b in bounds)
+            if not (pair and -60 <= bounds[0] <= bounds[1] <= 60):
                 raise ValueError(f"{name}_limits is {bounds}; a pair (least, greatest) within -60..60 is needed")
 
     @abc.abstractmethod
@@ -77,6 +80,8 @@ class FixedPoint(AbstractQuantizer):
     rounding: str = "RND"
 
     def __post_init__(self):
+        if not isinstance(self.keep_negative, bool):
+            raise ValueError(f"keep_negative is {self.keep_negative!r}; True or False is needed")
         fixed_point.check_modes(self.rounding, self.overflow)
         super().__post_init__()
 
@@ -93,16 +98,20 @@ class FixedPoint(AbstractQuantizer):
         """(k, i) with WRAP's observed range where there is one."""
         if self.overflow != "WRAP" or ranges is None:
             return self._sign(i), i
-        if not self.keep_negative:
-            ranges = ranges._replace(low=jnp.zeros_like(ranges.low))
-        return ranges_.integer_bits(ranges, f, self.rounding)
+        low, high = as_float32(ranges)
+        return ranges_.integer_bits(ranges_.Range(low if self.keep_negative else jnp.zeros_like(low), high), f, self.rounding)
 
 
 def sample_exponent(sample: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Integer bits of the largest magnitude in each group; a group of zeros gets those of the largest of all."""
-    seen = ranges_.observe(sample, shape)
-    largest = jnp.maximum(-seen.low, seen.high)
-    return fixed_point.exponent(jnp.where(largest > 0, largest, jnp.max(largest)))
+    largest = largest_magnitude(sample, shape)
+    return fixed_point.exponent(jnp.where(largest > 0, largest, jnp.max(largest, initial=0.0)))
+
+
+def largest_magnitude(sample: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Greatest magnitude in each group, float32."""
+    low, high = as_float32(ranges_.observe(sample, shape))
+    return jnp.maximum(-low, high)
 
 
 def nearest_exponent(magnitude: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -116,11 +125,26 @@ def nearest_exponent(magnitude: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def group_mean(values: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Mean of `values` over the axes where `shape` is 1."""
-    return jnp.mean(values, tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True)
+    """Mean of `values` over the axes where `shape`, of the same rank, is 1; 0 of none."""
+    axes = ranges_.shared_axes(values, shape)
+    count = max(math.prod(values.shape[a] for a in axes), 1)
+    return jnp.sum(values, axes, keepdims=True) / count
 
 
-def check_bits(name: str, value: float) -> None:
+def as_float32(tree):
+    """The same arrays, or tuple of arrays, in float32, the type of all parameters."""
+    return jax.tree.map(lambda a: jnp.asarray(a).astype(jnp.float32), tree)
+
+
+def rounded_width(params: Widths, name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A parameter as a whole number that broadcasts against `x`, gradient straight through; raises ValueError where it does not fit."""
+    width = fixed_point.aligned(x, name, params[name])
+    if not isinstance(width, jax.core.Tracer) and not np.all(np.isfinite(width)):
+        raise ValueError(f"{name} is NaN or infinite; whole numbers of bits are needed")
+    return fixed_point.round_ste(jnp.asarray(width).astype(x.dtype))
+
+
+def check_bits(name: str, value) -> None:
     """Raises ValueError unless `value` is a sensible number of bits to start with."""
-    if not (math.isfinite(value) and -60 <= value <= 60):
-        raise ValueError(f"{name} is {value}; a number of bits within -60..60 is needed")
+    if not (isinstance(value, int | float) and math.isfinite(value) and -60 <= value <= 60):
+        raise ValueError(f"{name} is {value!r}; a number of bits within -60..60 is needed")

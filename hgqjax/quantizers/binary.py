@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, check_bits, group_mean, nearest_exponent
+from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, group_mean, nearest_exponent, rounded_width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Binary(AbstractQuantizer):
-    r"""Levels :math:`\pm 2^{i-1}` by the sign of x (+ for 0), with the scale `i` trained. Nothing is ever pruned.
+    r"""Levels :math:`\pm 2^{i-1}` by the sign of x (+ for 0), with the scale `i` trained. Nothing is ever pruned, and no penalty moves i.
 
     Hardware sees one magnitude bit, f = 1 - i. Zero lies on that grid and is no level: not for activations.
 
@@ -39,7 +39,7 @@ class Binary(AbstractQuantizer):
     def init(self, shape, key=None, sample=None):
         i = jnp.full(shape, self.i0, jnp.float32)
         if sample is not None:
-            scale = group_mean(abs(sample), shape)
+            scale = group_mean(as_float32(abs(sample)), shape)
             i = jnp.where(scale > 0, nearest_exponent(scale) + 1.0, i)
         return self.clip({"i": i})
 
@@ -49,7 +49,7 @@ class Binary(AbstractQuantizer):
 
     def quantize(self, x, params, *, ranges=None, key=None):
         x = fixed_point.as_float(x)
-        i = fixed_point.round_ste(params["i"]).astype(x.dtype)
+        i = rounded_width(params, "i", x)
         level = fixed_point.pow2(i - 1.0)
         q = jnp.where(x >= 0, level, jnp.where(x < 0, -level, x))  # NaN stays
         inside = (abs(x) < 2.0 * level).astype(x.dtype)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from hgqjax.fixed_point import MAX_BITS
 from hgqjax.quantizers._base import FixedPoint, Format
 
 
@@ -32,8 +33,8 @@ class Fixed(FixedPoint):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{name} is {value!r}; a whole number of bits is needed")
-        if not 1 <= self.keep_negative + self.i + self.f <= 52:
-            raise ValueError(f"i is {self.i}, f {self.f}; formats of 1 to 52 bits, the sign included, are exact")
+        if not 1 <= self.keep_negative + self.i + self.f <= MAX_BITS:
+            raise ValueError(f"i is {self.i}, f {self.f}; formats of 1 to {MAX_BITS} bits, the sign included, are exact")
 
     def limits(self):
         return {}

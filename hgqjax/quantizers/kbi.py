@@ -7,7 +7,7 @@ from jax import lax
 
 from hgqjax import fixed_point
 from hgqjax import ranges as ranges_
-from hgqjax.quantizers._base import FixedPoint, Format, check_bits, sample_exponent
+from hgqjax.quantizers._base import FixedPoint, Format, as_float32, check_bits, sample_exponent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class Kbi(FixedPoint):
         b = fixed_point.round_ste(params["b"])
         i = fixed_point.round_ste(params["i"])
         if self.overflow == "WRAP" and ranges is not None:
+            ranges = ranges_.Range(*as_float32(ranges))
             largest = jnp.maximum(-ranges.low, ranges.high) if self.keep_negative else ranges.high
             i = fixed_point.exponent(largest)
             rounds_up = largest > fixed_point.pow2(i) * (1.0 - fixed_point.pow2(-jnp.maximum(b, 0.0)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, check_bits, sample_exponent
+from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, rounded_width, sample_exponent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class Minifloat(AbstractQuantizer):
 
     Gradients: dq/dx = 1 in range, 0 saturated; dq/dm = ln2 (x - q); where subnormal the error is that of c + 1 - E: dq/dc = ln2 (q - x),
     dq/de = -dE/de dq/dc; saturated, those of the greatest number: dq/dm = ln2 2^(c+E-1-m) sign(x), dq/dc = ln2 q, dq/de = dE/de dq/dc; with
-    dE/de = ln2 E for e > 0.
+    dE/de = ln2 E, at e = 0 too, so that no width is stuck there. A penalty moves m only: unrolled hardware holds a weight's value, not its
+    code.
     Raises: ValueError for limits beyond m 0..20, e 0..5, for c beyond -60..60, for starts beyond -60..60.
     Source: the grid of the IEEE 754 formats without infinities; trained widths as in HGQ2's float quantizer, whose gradient beyond the
     range is another.
@@ -65,15 +66,15 @@ class Minifloat(AbstractQuantizer):
         least, greatest = c + 1.0 - span, c + span - 1.0
         if ranges is None:  # that of all levels
             return Format(jnp.ones_like(m), greatest + 1.0, m - least)
-        x = jnp.where(ranges.high > 0, ranges.high, ranges.low)
-        value = lax.stop_gradient(_round(x, *_parameters(params, x))[0])
+        low, high = as_float32(ranges)
+        value = lax.stop_gradient(_round(jnp.where(high > 0, high, low), m, e, c)[0])
         own = fixed_point.exponent(value)
         f = m - jnp.maximum(own - 1.0, least)
         return Format((value < 0).astype(own.dtype), jnp.where(value == 0, -f, own), f)
 
     def quantize(self, x, params, *, ranges=None, key=None):
         x = fixed_point.as_float(x)
-        m, e, c = _parameters(params, x)
+        m, e, c = (rounded_width(params, name, x) for name in ("m", "e", "c"))
         q, exponent, subnormal, saturated = _round(x, m, e, c)
         error = lax.stop_gradient(x - q)
         last_place = jnp.sign(x) * fixed_point.pow2(exponent - m)
@@ -83,15 +84,10 @@ class Minifloat(AbstractQuantizer):
         return fixed_point.straight_through(q, jnp.where(saturated, outer, inner))
 
 
-def _parameters(params, x):
-    return tuple(fixed_point.round_ste(params[name]).astype(x.dtype) for name in ("m", "e", "c"))
-
-
 def _span(e):
-    """E, half the number of exponents, with the gradient ln2 E for e > 0."""
+    """E, half the number of exponents, with the gradient ln2 E."""
     value = fixed_point.pow2(jnp.maximum(lax.stop_gradient(e) - 1.0, 0.0))
-    slope = jnp.where(e > 0, fixed_point.LN2 * value, 0.0)
-    return fixed_point.straight_through(value, slope * e)
+    return fixed_point.straight_through(value, fixed_point.LN2 * value * e)
 
 
 def _round(x, m, e, c):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, check_bits, nearest_exponent, sample_exponent
+from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, largest_magnitude, nearest_exponent, rounded_width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,13 +15,13 @@ class PowerOfTwo(AbstractQuantizer):
     r"""Levels 0 and :math:`\pm 2^{i-1}, \pm 2^{i-2}, \ldots`, in all :math:`L = 2^{bits-1} - 1` powers, with the largest trained by `i`.
 
     x goes to the nearest level, ties to the larger magnitude. A group shares `i`; each weight has its own exponent, and hardware sees
-    one magnitude bit at that place: a multiplication costs as many bit operations as the other factor has bits.
+    one magnitude bit at that place, none of a zero: a multiplication costs as many bit operations as the other factor has bits, whatever i.
 
     Args: `bits` of the code, sign included, 2 to 6. Initialisation: i = `i0`, or from the sample the power of two nearest to each
     group's largest magnitude.
 
-    Gradients: dq/dx = 1 up to the largest level, 0 beyond; dq/di = ln2 q beyond it, ln2 (q - x) between the two smallest powers and 0
-    (their step is that of i), 0 between, where the error does not depend on i.
+    Gradients: dq/dx = 1 up to the largest level, 0 beyond; dq/di = ln2 q beyond it, ln2 (q - x) below the smallest power
+    (where the step is that of i), 0 between, where the error does not depend on i.
     Raises: ValueError for `bits` that are not 2 to 6, limits that are no interval within -60..60, a start beyond -60..60.
     Source: Miyashita et al., arXiv:1603.01025; the weights of Chang et al. (MSP), arXiv:2009.07460, with a power of two as scale.
 
@@ -52,8 +52,7 @@ class PowerOfTwo(AbstractQuantizer):
     def init(self, shape, key=None, sample=None):
         i = jnp.full(shape, self.i0, jnp.float32)
         if sample is not None:
-            i = sample_exponent(sample, shape)
-            largest = jnp.max(abs(sample), tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True)
+            largest = largest_magnitude(sample, shape)
             i = jnp.where(largest > 0, nearest_exponent(largest) + 1.0, i)
         return self.clip({"i": i})
 
@@ -61,13 +60,14 @@ class PowerOfTwo(AbstractQuantizer):
         i = fixed_point.round_ste(params["i"])
         if ranges is None:  # that of all levels
             return Format(jnp.ones_like(i), i, self.powers - i)
-        value = lax.stop_gradient(self._levels(jnp.where(ranges.high > 0, ranges.high, ranges.low), i))
+        low, high = as_float32(ranges)
+        value = lax.stop_gradient(self._levels(jnp.where(high > 0, high, low), i))
         own = fixed_point.exponent(value)
         return Format((value < 0).astype(own.dtype), own, jnp.where(value == 0, -own, 1.0 - own))
 
     def quantize(self, x, params, *, ranges=None, key=None):
         x = fixed_point.as_float(x)
-        i = fixed_point.round_ste(params["i"]).astype(x.dtype)
+        i = rounded_width(params, "i", x)
         q = self._levels(x, i)
         moves = jnp.where(abs(x) > fixed_point.pow2(i - 1.0), q, jnp.where(abs(x) < fixed_point.pow2(i - self.powers), q - x, 0.0))
         inside = (abs(x) <= fixed_point.pow2(i - 1.0)).astype(x.dtype)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import FixedPoint, Format, check_bits, group_mean, nearest_exponent
+from hgqjax.quantizers._base import FixedPoint, Format, as_float32, check_bits, group_mean, nearest_exponent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,8 @@ class Ternary(FixedPoint):
     r"""Levels :math:`\{-2^{i-1}, 0, 2^{i-1}\}` with the scale `i` trained; {0, 1} times it with ``keep_negative=False``.
 
     It is the fixed-point format of one magnitude bit, f = 1 - i, saturated symmetrically: so activations can be ternary too, and a
-    multiplication by it costs as many bit operations as the other factor has bits.
+    multiplication by it costs as many bit operations as the other factor has bits (a zero too, by the definition "hgq2"; none by
+    "paper_v1"). The cost does not depend on i: a penalty does not prune.
 
     Initialisation: i = `i0`, or from the sample the power of two nearest to the mean of the magnitudes above 0.7 times their mean.
 
@@ -41,7 +42,7 @@ class Ternary(FixedPoint):
     def init(self, shape, key=None, sample=None):
         i = jnp.full(shape, self.i0, jnp.float32)
         if sample is not None:
-            magnitude = abs(sample)
+            magnitude = as_float32(abs(sample))
             large = (magnitude > 0.7 * group_mean(magnitude, shape)).astype(magnitude.dtype)
             scale = group_mean(magnitude * large, shape) / jnp.maximum(group_mean(large, shape), 1e-30)
             i = jnp.where(scale > 0, nearest_exponent(scale) + 1.0, i)

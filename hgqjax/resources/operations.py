@@ -19,13 +19,17 @@ ACCUMULATOR = 0.65
 
 
 class Signal(NamedTuple):
-    """One operand: its `format`, which broadcasts to `shape`; whether it is a `constant`, and of a frozen one its `enclosed_bits`."""
+    """One operand: its `format`, which broadcasts to `shape`; whether it is a `constant`, and of a frozen one its `enclosed_bits`.
+
+    `sharing` is the number of values that share a trained width; by default what the shape of the format says.
+    """
 
     format: Format
     overflow: str
     shape: tuple[int, ...]
     constant: bool = False
     enclosed_bits: Any = None
+    sharing: float | None = None
 
     def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
@@ -38,7 +42,7 @@ class Signal(NamedTuple):
         width = width + xp.where(width > 0, sign, 0.0 * sign) if definition == "paper_v1" else width + sign
         width = xp.where(width > 0, width, 0.0 * width)  # not maximum: its gradient at 0 is 1/2
         if normalize_gradient:
-            group = math.prod(self.shape) / math.prod(f.shape)
+            group = math.prod(self.shape) / math.prod(f.shape) if self.sharing is None else self.sharing
             width = width / group**0.5 + lax.stop_gradient(width - width / group**0.5)
         return xp.broadcast_to(width, self.shape)
 

@@ -541,6 +541,24 @@ def test_accuracy_of_a_released_network(shared, capsys):
     assert code == 0 and "accuracy on jets: 0.7235" in out and "(176760 rows)" in out
 
 
+def test_rows_of_a_file_are_scaled_and_numbered_as_jets(shared, tmp_path, capsys):
+    """A file with some of the classes only: its own mean, and its own numbers for the classes, would be others."""
+    from hgqjax import data
+
+    jets = data.load("jets", rows=3000)
+    x, y = np.concatenate([jets.x_train, jets.x_val]), np.concatenate([jets.y_train, jets.y_val])
+    some = np.isin(y, [jets.classes.index(name) for name in "wt"])
+    raw = x[some] * jets.scaler.scale + jets.scaler.mean
+    labels = np.array(jets.classes)[y[some]]
+    np.savez(tmp_path / "wt.npz", x=raw.astype(np.float32), y=labels, feature_names=np.array(jets.feature_names))
+    network = shared / "golden" / "hgq2" / "openml_0.758.keras"
+    code, out, _ = run(capsys, "summary", network, "--data", tmp_path / "wt.npz")
+    right = np.mean(np.argmax(load_hgq2(network).evaluate(jets.scaler(raw.astype(np.float32))), 1) == y[some])
+    assert code == 0 and f": {right:.4f} " in out and right > 0.7
+    code, _, err = run(capsys, "summary", GOLDEN / "dense.keras", "--data", "jets")
+    assert code == 2 and "holds no scaler and no classes" in err
+
+
 def test_nothing_is_written_for_a_network_without_a_back_end(tmp_path):
     with pytest.raises(ExportError, match="layer 'conv_same' is of kind conv"):
         to_hls4ml(load_hgq2(GOLDEN / "conv2d.keras"), tmp_path / "p", verify=False)

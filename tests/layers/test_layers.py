@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from hgqjax import layers, resources
-from hgqjax.quantizers import Kbi, Kif
+from hgqjax.quantizers import Fixed, Kbi, Kif, Minifloat
 
 FINE = Kif(f0=20.0, b0=23.0)
 
@@ -167,3 +167,13 @@ def test_higher_rank_rows():
 def test_bad_input_is_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_regularizer_counts_each_shared_width_once():
+    layer = layers.Dense(6, 4, rngs=nnx.Rngs(0), kernel_quantizer=Minifloat(m0=2.0), kernel_granularity="tensor", use_bias=False)
+    layer.kernel[...] = jnp.abs(layer.kernel[...]) + 0.5
+    layer(rows(features=6))
+    inputs = float(layers.regularizer_bits(layer.input_quantizer))
+    assert float(layers.regularizer_bits(layer)) == pytest.approx(inputs + 3) and layer.kernel_quantizer.signal().sharing == 24
+    constant = layers.Dense(6, 4, rngs=nnx.Rngs(0), input_quantizer=Fixed(), kernel_quantizer=Fixed(), bias_quantizer=Fixed())
+    assert float(layers.regularizer_bits(constant)) == 0

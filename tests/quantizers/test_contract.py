@@ -130,6 +130,28 @@ def test_observed_ranges_hold_the_data(quantizer):
 
 
 @every_case
+def test_float64_and_empty_samples_give_float32_widths(quantizer):
+    with jax.enable_x64(True):
+        sample = jnp.asarray(np.random.default_rng(0).normal(size=SHAPE))
+        params = quantizer.init(GROUP, sample=sample)
+        fmt = quantizer.format(params, ranges.observe(sample, SHAPE if quantizer.format_of_each_value else GROUP))
+    assert all(v.dtype == jnp.float32 for v in [*params.values(), *fmt])
+    assert all(np.all(np.isfinite(v)) for v in quantizer.init((1,), sample=jnp.zeros((0,))).values())
+
+
+@pytest.mark.parametrize("quantizer", [c for c in CASES if c.limits()], ids=repr)
+def test_widths_that_do_not_fit_are_named(quantizer):
+    params = quantizer.init((4, 3))
+    name = next(iter(params))
+    with pytest.raises(ValueError, match="does not broadcast to the shape"):
+        quantizer.quantize(jnp.ones((3,)), params)
+    with pytest.raises(ValueError, match="; (whole numbers of bits|0 or 1) are needed"):
+        quantizer.quantize(jnp.ones(SHAPE), {**params, name: params[name] * jnp.nan})
+    with pytest.raises(ValueError, match=r"shape is \(1,\); it needs the rank"):
+        quantizer.init((1,), sample=data())
+
+
+@every_case
 def test_json_both_ways(quantizer):
     assert from_json(quantizers.AbstractQuantizer, to_json(quantizer)) == quantizer
     assert hash(quantizer) == hash(dataclasses.replace(quantizer)) and eval(repr(quantizer), vars(quantizers)) == quantizer
@@ -178,6 +200,7 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.Minifloat(e_limits=(0.0, 9.0)), r"e_limits is \(0.0, 9.0\); exponent bits within 0..5"),
         (lambda: quantizers.Minifloat(m_limits=(-2.0, 9.0)), r"m_limits is \(-2.0, 9.0\); mantissa bits within 0..20"),
         (lambda: quantizers.Ternary(i0=99.0), "i0 is 99.0; a number of bits within"),
+        (lambda: quantizers.Kbi(i_limits=(0.0, float("nan"))), r"i_limits is \(0.0, nan\); a pair"),
     ],
 )
 def test_bad_choices_are_named(make, message):

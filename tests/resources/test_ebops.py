@@ -75,6 +75,19 @@ def test_normalized_gradient_changes_no_value():
     assert float(jax.grad(total)(f, True)[0]) == float(jax.grad(total)(f, False)[0]) / 2
 
 
+def test_normalized_gradient_of_formats_of_each_value():
+    """A format for each of 24 values, of one trained width."""
+    m = jnp.array([3.0])
+
+    def total(m, normalize):
+        f = jnp.broadcast_to(m, (24,)).reshape(6, 4)
+        kernel = Signal(Format(0 * f, 0 * f, f), "SAT_SYM", (6, 4), constant=True, sharing=24)
+        inputs = Signal(Format(*(jnp.ones((6,)),) * 3), "WRAP", (6,))
+        return resources.Ebops(normalize_gradient=normalize)(Model(a=Dense(inputs, kernel, None))).total
+
+    assert float(jax.grad(total)(m, True)[0]) == pytest.approx(float(jax.grad(total)(m, False)[0]) / 24**0.5)
+
+
 def test_unknown_definition():
     with pytest.raises(ValueError, match="definition is 'v9'; legal are hgq2, paper_v1"):
         resources.ebops(Model(), "v9")

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from hgqjax.fixed_point import MAX_BITS
 from hgqjax.quantizers import Format
 from hgqjax.resources import Signal
 
@@ -56,8 +57,8 @@ class Constant:
         scaled = np.ldexp(values, f)
         if not np.all(np.isfinite(values)):
             raise DescriptionError("a constant is NaN or infinite; the model has diverged")
-        if np.any(scaled != np.rint(scaled)) or np.any(abs(scaled) >= 2**52):
-            raise DescriptionError("a constant is not on its grid, or needs more than 52 bits")
+        if np.any(scaled != np.rint(scaled)) or np.any(abs(scaled) >= 2**MAX_BITS):
+            raise DescriptionError(f"a constant is not on its grid, or needs more than {MAX_BITS} bits")
         integers = scaled.astype(np.int64)
         fewest = np.frexp(abs(scaled))[1].astype(np.int64)  # bit length
         bits = fewest if bits is None else np.array(np.broadcast_to(bits, values.shape), np.int64)
