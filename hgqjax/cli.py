@@ -37,9 +37,11 @@ def guarded(command: Callable[[], None]) -> int:
 
 def print_report(run: Path) -> None:
     """Draws the figures of a run folder, writes its report.md and prints where it is."""
+    from hgqjax import results
     from hgqjax.report import report
 
-    print(report(run))
+    with results.hold(run):
+        print(report(run))
 
 
 def _sentence(error: Exception) -> str:
@@ -127,6 +129,7 @@ def _commands(tyro):
 
 
 def _export(model, config, output, backend, strategy, part, clock_ns, data, verify) -> None:
+    from hgqjax import results
     from hgqjax.export import to_hls4ml
     from hgqjax.export.hls4ml_config import read_config
 
@@ -144,7 +147,8 @@ def _export(model, config, output, backend, strategy, part, clock_ns, data, veri
     given.pop("output", None)
     description = _description(model)
     rows = None if data is None else _rows(description, data)[0]
-    print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
+    with results.hold(output):
+        print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
 
 
 def _description(model: Path):

@@ -123,13 +123,23 @@ def run(config: Sweep, *, name: str = "sweep", root: Path = Path("results"), pro
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
     folder = results.Run.create(root, name, config, about)
-    return _finish(folder, config, dataset, progress)
+    with results.hold(folder.folder):
+        return _finish(folder, config, dataset, progress)
 
 
 def resume(folder: Path, *, progress: bool = True) -> Path:
-    """Goes on with a run that was interrupted, from its last checkpoint, to the same end; a finished run is left as it is."""
-    folder = results.Run.open(folder)
+    """Goes on with a run that was interrupted, from its last checkpoint, to the same end; a finished run is left as it is.
+
+    Raises: RunError where the folder is no run, or another process is at it.
+    """
+    results.Run.open(folder)
+    with results.hold(folder):
+        return _resume(results.Run.open(folder), progress)
+
+
+def _resume(folder: results.Run, progress: bool) -> Path:
     if folder.manifest["status"] == "done":
+        _tidy_up(folder.folder)
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
     dataset = data_.load(config.data, rows=config.rows)
@@ -151,16 +161,23 @@ def _check(config: Sweep, dataset: data_.Dataset) -> None:
 
 def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
     """The rest of a run, from wherever it is; an error is recorded in the manifest, and `resume` may try again."""
-    for left in folder.folder.glob("*/.*.part"):  # of a process that was killed while it wrote
-        shutil.rmtree(left, ignore_errors=True)
+    results.remove_leftovers(folder.folder)
     try:
-        return _proceed(folder, config, dataset, progress)
+        _proceed(folder, config, dataset, progress)
     except Exception as error:
         folder.save(status="failed", error=str(error))
         raise
+    _tidy_up(folder.folder)
+    return folder.folder
 
 
-def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
+def _tidy_up(folder: Path) -> None:
+    """What a finished run needs no more; leftovers again, as a compiler may outlive the process that was killed."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    results.remove_leftovers(folder)
+
+
+def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> None:
     watch = results.Stopwatch(folder.manifest["seconds"])
     train = training.make_train(config.train, config.model.build(dataset.input_shape[0], dataset.n_classes))
     members, seeds = config.members()
@@ -183,8 +200,6 @@ def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progres
     folder.save(status="done", seconds=watch.seconds, warnings=warnings, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
-    shutil.rmtree(folder.folder / "checkpoints", ignore_errors=True)
-    return folder.folder
 
 
 def _freeze(folder: results.Run, config: Sweep, train: training.Train, sweep: population.Sweep, dataset, say) -> list[dict[str, Any]]:
@@ -275,7 +290,7 @@ class _Progress:
     def __call__(self, check: int, sweep: population.Sweep) -> None:
         if self.bar is None:
             return
-        last = [row for row in sweep.history if row["check"] == check - 1]
+        last = sweep.history[-self.members :]
         cells = [
             f"{row['train_loss']:.3f} {row['val_score']:.1%} {row['ebops'] / 1000:.1f}k" if row["member"] not in sweep.failed else "failed"
             for row in last

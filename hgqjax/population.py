@@ -2,7 +2,11 @@
 
 import dataclasses
 import functools
+import io
+import json
 import math
+import os
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import numpy as np
 from hgqjax.training import Data, Member, State, Train
 
 LEAF = "leaf_{:04d}"
+CHECKPOINT_FORMAT = 2
 
 
 class TrainingError(RuntimeError):
@@ -102,8 +107,8 @@ def sweep(
     Args:
       train: of `make_train`. data: rows on the device.
       members: arrays of shape (members,). seeds: one initialisation seed for each member.
-      checkpoints: folder; after each check the whole sweep is saved there (Orbax), and a sweep that finds a checkpoint goes on from it, to
-        the same end, bit for bit on the same machine.
+      checkpoints: folder; after each check the states are saved there (Orbax), beside what the check adds to history and front, which is
+        written once; a sweep that finds a checkpoint goes on from it, to the same end, bit for bit on the same machine.
       report: called after each check with the number of checks done.
 
     A member whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
@@ -125,8 +130,8 @@ def sweep(
     report(done, result)
     for check in range(done, train.config.checks):
         states, metrics = segment(states, members, data, jnp.int32(check))
-        _record(train, result, check, jax.device_get(metrics), members, seeds)
-        _archive(result, check, states)
+        rows = _record(train, result, check, jax.device_get(metrics), members, seeds)
+        _archive(result, rows, states)
         if store is not None:
             store.save(check + 1, states, result)
         report(check + 1, result)
@@ -148,8 +153,8 @@ def _compiled(train: Train):
     return init, jax.jit(jax.vmap(train.segment, in_axes=(0, 0, None, None)), donate_argnums=0)
 
 
-def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> None:
-    """Appends a row for each member to the history and names the members that diverged."""
+def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
+    """Appends a row for each member to the history and names the members that diverged; returns the rows."""
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
         row["dead"] = [name for name in train.layer_names if metrics[f"dead/{name}"][member]]
@@ -158,13 +163,13 @@ def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarr
         if metrics["broken"][member] and member not in result.failed:
             name = train.layer_names[metrics["broken"][member] - 1]
             result.failed[member] = f"before check {check + 1}, layer {name!r} had a NaN or infinity"
+    return result.history[-len(seeds) :]
 
 
-def _archive(result: Sweep, check: int, states: State) -> None:
-    """Offers the members' present points to the archive."""
-    rows = [row for row in result.history if row["check"] == check and row["member"] not in result.failed]
+def _archive(result: Sweep, rows: list[dict[str, Any]], states: State) -> None:
+    """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
-    fresh = [Point(row["member"], check, row["val_score"], row["ebops"], []) for row in rows]
+    fresh = [Point(row["member"], row["check"], row["val_score"], row["ebops"], []) for row in rows if row["member"] not in result.failed]
     everyone = [*held, *fresh]
     kept = set(pareto([p.score for p in everyone], [p.ebops for p in everyone]))
     if not any(n >= len(held) for n in kept):
@@ -174,54 +179,112 @@ def _archive(result: Sweep, check: int, states: State) -> None:
 
 
 class _Checkpoints:
-    """The last checks of a sweep on disk, by Orbax, which writes under a temporary name and renames."""
+    """A sweep on disk. Its last states are Orbax's, which writes under a temporary name and renames.
+
+    What a check adds to the history (lines of history.jsonl) and to the front (a file for each point) is written once, before the
+    checkpoint that counts on it: so a checkpoint costs the same however many came before, and what a killed process wrote after its last
+    one is cut off or written again.
+    """
 
     def __init__(self, folder: Path):
         try:
             import orbax.checkpoint as ocp
         except ImportError as error:
             raise TrainingError("checkpoints need orbax-checkpoint; install hgqjax[run]") from error
-        self.ocp = ocp
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.ocp, self.folder = ocp, folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+        self.rows = self.bytes = 0  # of the history, as the last checkpoint has it
 
     @property
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
     def save(self, done: int, states: State, result: Sweep) -> None:
-        archive = [np.stack(column) for column in zip(*(p.leaves for p in result.archive.points), strict=True)]
-        named = {LEAF.format(n): leaf for n, leaf in enumerate(jax.tree.leaves(states))}
-        stored = {"points": np.array(len(result.archive.points))} | {LEAF.format(n): leaf for n, leaf in enumerate(archive)}
-        record = {
-            "history": result.history,
-            "failed": {str(member): reason for member, reason in result.failed.items()},
-            "points": [[p.member, p.check, p.score, p.ebops] for p in result.archive.points],
-        }
+        points = result.archive.points
         save = self.ocp.args.StandardSave
-        args = self.ocp.args.Composite(states=save(named), archive=save(stored), record=self.ocp.args.JsonSave(record))
+        named = {LEAF.format(n): leaf for n, leaf in enumerate(jax.tree.leaves(states))}
+        record = {
+            "format": CHECKPOINT_FORMAT,
+            "kinds": _kinds(states),
+            "rows": len(result.history),
+            "failed": {str(member): reason for member, reason in result.failed.items()},
+            "points": [[p.member, p.check, p.score, p.ebops] for p in points],
+        }
         try:
-            self.manager.save(done, args=args)
+            record["bytes"] = self._append(result.history[self.rows :])
+            for point in points:
+                if point.check == done - 1:
+                    self._write(point)
+            self.manager.save(done, args=self.ocp.args.Composite(states=save(named), record=self.ocp.args.JsonSave(record)))
         except Exception as error:  # Orbax wraps a full disk in errors of many kinds
-            raise TrainingError(f"cannot write the checkpoint in {self.manager.directory}: {str(error)[:200]}") from error
+            raise TrainingError(f"cannot write the checkpoint in {self.folder}: {str(error)[:200]}") from error
+        self.rows, self.bytes = record["rows"], record["bytes"]
+        kept = {self._path(point) for point in points}
+        for path in self.folder.glob("point_*.npz"):
+            if path not in kept:
+                path.unlink()
 
     def restore(self, like: State, result: Sweep) -> tuple[int, State]:
         """Fills `result`; (checks done, states)."""
-        done = self.latest
-        leaves, treedef = jax.tree.flatten(like)
+        done, leaves, args = self.latest, jax.tree.leaves(like), self.ocp.args
+        record = self._restore(done, record=args.JsonRestore())["record"]
+        if record.get("format") != CHECKPOINT_FORMAT:
+            raise TrainingError(f"the checkpoint in {self.folder} is of another version of hgqjax; start the sweep again")
+        if record["kinds"] != _kinds(like):  # seen here, before Orbax begins to read what it then has to give up
+            raise TrainingError(f"the checkpoint in {self.folder} does not fit this sweep: its arrays have other shapes")
         target = {LEAF.format(n): leaf for n, leaf in enumerate(leaves)}
-        restore = self.ocp.args.StandardRestore
-        args = self.ocp.args.Composite(states=restore(target), archive=restore(), record=self.ocp.args.JsonRestore())
+        found = self._restore(done, states=args.StandardRestore(target))["states"]
         try:
-            found = self.manager.restore(done, args=args)
-        except (ValueError, KeyError) as error:
-            raise TrainingError(f"the checkpoint in {self.manager.directory} does not fit this sweep: {error}") from error
-        record, stored = found["record"], found["archive"]
-        columns = [np.asarray(stored[name]) for name in sorted(set(stored) - {"points"})]
-        result.history.extend(record["history"])
+            result.history.extend(self._read_history(record["rows"], record["bytes"]))
+            result.archive.points = [Point(*point, leaves=[]) for point in record["points"]]
+            result.archive.points = [dataclasses.replace(p, leaves=self._read(p)) for p in result.archive.points]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise TrainingError(f"the checkpoint in {self.folder} is damaged, start the sweep again: {error}") from error
         result.failed.update({int(member): reason for member, reason in record["failed"].items()})
-        result.archive.points = [
-            Point(int(member), int(check), score, ebops, [np.array(column[n]) for column in columns])
-            for n, (member, check, score, ebops) in enumerate(record["points"])
-        ]
-        return done, jax.tree.unflatten(treedef, [found["states"][name] for name in sorted(target)])
+        self.rows, self.bytes = record["rows"], record["bytes"]
+        return done, jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in target])
+
+    def _restore(self, done: int, **items: Any) -> Any:
+        try:
+            return self.manager.restore(done, args=self.ocp.args.Composite(**items))
+        except Exception as error:  # of many kinds, as above
+            raise TrainingError(f"cannot read the checkpoint in {self.folder}: {str(error)[:200]}") from error
+
+    def _append(self, rows: list[dict[str, Any]]) -> int:
+        """Adds rows to the history on disk, after those of the last checkpoint; its length in bytes."""
+        with open(self.folder / "history.jsonl", "ab") as file:
+            file.truncate(self.bytes)
+            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def _read_history(self, rows: int, length: int) -> list[dict[str, Any]]:
+        with open(self.folder / "history.jsonl", "rb") as file:
+            found = [json.loads(line) for line in file.read(length).splitlines()]
+        if len(found) != rows:
+            raise ValueError(f"history.jsonl has {len(found)} of {rows} rows")
+        return found
+
+    def _path(self, point: Point) -> Path:
+        return self.folder / f"point_{point.check:06d}_{point.member:04d}.npz"
+
+    def _write(self, point: Point) -> None:
+        buffer, path = io.BytesIO(), self._path(point)
+        np.savez(buffer, *point.leaves)
+        temporary = path.with_name(f".{path.name}.part")
+        with open(temporary, "wb") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _read(self, point: Point) -> list[np.ndarray]:
+        with np.load(self._path(point), allow_pickle=False) as npz:
+            return [npz[f"arr_{n}"] for n in range(len(npz.files))]
+
+
+def _kinds(states: State) -> list[list[Any]]:
+    """Type and shape of each array, as JSON has them."""
+    return [[str(leaf.dtype), *leaf.shape] for leaf in jax.tree.leaves(states)]

@@ -1,28 +1,34 @@
 """Run folders: ``results/<experiment>/<UTC time>-<config hash>/`` with manifest.json, metrics.parquet, summary.csv, models, figures."""
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import hashlib
 import importlib.metadata
 import io
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
 from hgqjax.config import to_json
 from hgqjax.export.storage import write_atomically
 
+LOCK = ".lock"
 PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
 
 
 class RunError(ValueError):
-    """A folder that is not a run, or not one that can be gone on with."""
+    """A folder that is not a run, not one that can be gone on with, or one that another process holds."""
 
 
 @dataclasses.dataclass
@@ -92,6 +98,53 @@ class Run:
         import polars as pl
 
         write_atomically(self.folder / "summary.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
+
+
+@contextlib.contextmanager
+def hold(path: str | Path) -> Iterator[None]:
+    """Keeps other processes from writing into the run folder that `path` is or lies in, as long as the block runs; reading stays free.
+
+    The kernel lets go of the lock when the process ends, however it ends. Where `path` lies in no run there is nothing to keep.
+    Raises RunError at once, naming the process, where another one holds the run.
+    """
+    folder = _run_of(Path(path).absolute())
+    if folder is None:
+        yield
+        return
+    with open(folder / LOCK, "a+") as file:  # stays in the folder: a lock file that is removed could be held twice
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise RunError(f"{folder} is being written by {holder}; wait until it ends, or end it") from None
+        try:
+            _note(file, f"process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+        finally:
+            _note(file, "")
+
+
+def _run_of(path: Path) -> Path | None:
+    for folder in (path, *path.parents):
+        with contextlib.suppress(RunError):
+            return Run.open(folder).folder
+    return None
+
+
+def _note(file: IO[str], text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left in a run folder under temporary names."""
+    for left in [*folder.rglob(".*.part")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def tidy(history: Iterable[dict[str, Any]], epochs_per_check: int, steps_per_epoch: int) -> Iterable[dict[str, Any]]:

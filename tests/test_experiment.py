@@ -2,11 +2,6 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -102,27 +97,6 @@ def test_a_finished_run_is_left_alone_and_a_killed_one_ends_the_same(run, rows, 
     (folder,) = (tmp_path / "small").iterdir()
     experiment.resume(folder, progress=False)
     assert (folder / "summary.csv").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_kill_minus_nine_at_any_moment(run, rows, tmp_path):
-    command = f"from test_experiment import *; experiment.run(small({rows!r}), name='small', root=Path({str(tmp_path)!r}), progress=False)"
-    resume = "from test_experiment import *; experiment.resume(Path({!r}), progress=False)"
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
-    deadline, rng = time.monotonic() + 400, np.random.default_rng(0)
-    code = "from pathlib import Path; " + command
-    for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(6, 40))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        found = list((tmp_path / "small").glob("*")) if (tmp_path / "small").exists() else []
-        code = "from pathlib import Path; " + (resume.format(str(found[0])) if found else command)
-        if time.monotonic() > deadline:
-            break
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.DEVNULL)
-    (folder,) = (tmp_path / "small").iterdir()
-    assert (folder / "summary.csv").read_bytes() == (run / "summary.csv").read_bytes()
 
 
 def hgqjax(capsys, *argv):
