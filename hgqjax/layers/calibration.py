@@ -19,8 +19,17 @@ def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
     """
     model.train()
     model.set_attributes(Quantize, adapting=True)
-    model(x)
+    graphdef, state = nnx.split(model)
+    nnx.update(model, _called(graphdef, state, jnp.asarray(x)))
     model.set_attributes(Quantize, adapting=False)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _called(graphdef, state, rows):
+    """The state after a call on `rows`; compiled at once, which takes a fraction of the time of one operation after the other."""
+    model = nnx.merge(graphdef, state, copy=True)
+    model(rows)
+    return nnx.state(model)
 
 
 def calibrate(model: Module, x, batch: int = 65536) -> Module:
