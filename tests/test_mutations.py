@@ -90,8 +90,8 @@ MUTATIONS = [
     Mutation(
         "widths as Python numbers: a trace for each",
         "fixed_point.py",
-        "width = jnp.asarray(width).astype(x.dtype)",
-        "width = jnp.asarray(float(width)).astype(x.dtype)",
+        "*(jnp.asarray(w).astype(x.dtype) for w in widths)",
+        "*(jnp.asarray(float(w)).astype(x.dtype) for w in widths)",
         "test_proof.py::test_one_trace_whatever_the_widths",
     ),
     Mutation(
@@ -199,3 +199,11 @@ def test_a_planted_fault_is_caught(mutation, package_copy):
 def test_the_table_of_the_readme_is_this_one():
     rows = [f"| {m.fault} | `{m.file}` | `{m.caught_by}` |" for m in MUTATIONS]
     assert [line for line in README.splitlines() if line in rows] == rows
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.fault)
+def test_a_fault_has_one_place_and_a_test_that_exists(mutation):
+    here = Path(__file__).parent
+    assert (here.parent / "hgqjax" / mutation.file).read_text().count(mutation.right) == 1
+    file, _, test = mutation.caught_by.partition("::")
+    assert not test or f"def {test}(" in (here / file).read_text()
