@@ -33,6 +33,11 @@ CASES = [tuple(case) for case in TRAINED["cases"].tolist()]
 EBOPS = json.loads((GOLDEN / "ebops.json").read_text())
 
 
+def test_as_many_values_as_the_readme_says():
+    values = [FIXED["value"], *(TRAINED[name] for name in ("training", "inference", "traced")), MINIFLOAT["value"]]
+    assert sum(v.size for v in values) == 25_344 and len(EBOPS) == 60
+
+
 def gradients(fn, g, *primals):
     """Value, and gradients in the primals for the upstream gradient g."""
     value, pull = jax.vjp(fn, *(jax.tree.map(jnp.asarray, p) for p in primals))
