@@ -1,14 +1,16 @@
-"""``python -m experiments NAME [--field value ...]``: a configuration by its name, any field of it changed on the command line.
+"""``python -m experiments NAME [--field value ...] [--cluster local:2]``: a configuration by its name, any field of it changed on the
+command line; `--cluster` as for `hgqjax sweep`.
 
 `float_jets` is the floating-point reference; it has a configuration of its own."""
 
+import argparse
 import sys
 from pathlib import Path
 
 import tyro
 
 from experiments import float_jets, jets
-from hgqjax import cli, experiment
+from hgqjax import cli, devices, experiment
 
 RESULTS = Path("results")
 
@@ -19,9 +21,13 @@ def main() -> int:
     if sys.argv[1:2] == ["float_jets"]:
         config = tyro.cli(float_jets.Config, args=sys.argv[2:], description=float_jets.__doc__)
         return cli.guarded(lambda: float_jets.run(config))
-    config = tyro.extras.overridable_config_cli(jets.CONFIGS, prog="python -m experiments", description=__doc__)
-    name = sys.argv[1]
-    return cli.guarded(lambda: cli.print_report(experiment.run(config, name=name, root=RESULTS)))
+    how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
+    how.add_argument("--cluster", default="")
+    where, arguments = how.parse_known_args()
+    config = tyro.extras.overridable_config_cli(jets.CONFIGS, prog="python -m experiments", description=__doc__, args=arguments)
+    name = arguments[0]
+    devices.use_cores()
+    return cli.guarded(lambda: cli.print_report(experiment.run(config, name=name, root=RESULTS, cluster=where.cluster)))
 
 
 if __name__ == "__main__":

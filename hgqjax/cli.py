@@ -52,10 +52,17 @@ def _sentence(error: Exception) -> str:
 
 def _commands(tyro):
     from hgqjax import experiment
+    from hgqjax.devices import Machines, is_first
 
     Positional = tyro.conf.Positional
 
-    def sweep(config: Annotated[experiment.Sweep, tyro.conf.arg(name="")] = experiment.Sweep(), *, results: Path = Path("results")) -> None:
+    def sweep(
+        config: Annotated[experiment.Sweep, tyro.conf.arg(name="")] = experiment.Sweep(),
+        *,
+        results: Path = Path("results"),
+        cluster: str = "",
+        machines: Annotated[Machines, tyro.conf.arg(name="")] = Machines(),
+    ) -> None:
         """Train a front of quantized networks, one for each penalty and seed, in one compiled program.
 
         Every network is a member of the sweep. A larger beta (penalty, loss per bit operation) gives a smaller network. The points of the
@@ -65,17 +72,27 @@ def _commands(tyro):
         Args:
             config: the sweep.
             results: folder for results; the run makes <results>/sweep/<UTC time>-<hash>/ in it.
+            cluster: train groups of members, measure points and check projects over the workers of a Dask cluster: "local" or "local:N"
+                starts N processes here; or a scheduler's address (tcp://host:8786), or its scheduler file. A killed worker loses nothing.
+            machines: where it is trained.
         """
-        folder = experiment.run(config, root=results)
-        print_report(folder)
+        machines.join()
+        folder = experiment.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
+        if is_first():
+            print_report(folder)
 
-    def resume(run: Positional[Path]) -> None:
+    def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Machines, tyro.conf.arg(name="")] = Machines()) -> None:
         """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
 
         Args:
             run: the run folder, results/<experiment>/<time>-<hash>.
+            cluster: as for sweep; any, whatever the run began with.
+            machines: where it is trained.
         """
-        print_report(experiment.resume(run))
+        machines.join()
+        folder = experiment.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
+        if is_first():
+            print_report(folder)
 
     def export(
         model: Positional[Path | None] = None,
@@ -177,7 +194,7 @@ def _rows(description, data: str):
 
 
 def _summary(model: Path, data: str | None) -> None:
-    from hgqjax.experiment import accuracy
+    from hgqjax.jobs import accuracy
 
     description = _description(model)
     print(description.summary())

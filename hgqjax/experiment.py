@@ -1,21 +1,26 @@
 """From a configuration to a run folder: data, sweep, frozen and calibrated points, exact EBOPs, test scores, verified projects."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hgqjax import cluster as cluster_
 from hgqjax import data as data_
-from hgqjax import export, fixed_point, layers, population, resources, results, schedules, training
+from hgqjax import devices, fixed_point, jobs, layers, population, results, schedules, training
 from hgqjax.config import ConfigError, from_json
 from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
+from hgqjax.export.storage import new_folder
 from hgqjax.granularity import Granularity
 from hgqjax.quantizers import Kif
 
@@ -84,6 +89,9 @@ class Sweep:
     """Points whose validation accuracy is further below the best are left out: a collapsed network is no choice."""
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
+    groups: int | None = None
+    """Compiled programs that the members are divided among, each trained by itself, on a cluster at the same time. By default one, on a
+    cluster as many as it can run at once. The last bits of a member's numbers depend on how many members its program has."""
     backend: str = "Vitis"
     """hls4ml back end of the projects: Vitis or Vivado."""
     strategy: str = "latency"
@@ -100,6 +108,8 @@ class Sweep:
             raise ValueError("budgets and the penalty schedule Budget go together; give both or none")
         if not 0 < self.learning_rate < math.inf or self.points < 1 or not 0 <= self.projects <= self.points or not self.within >= 0:
             raise ValueError("a finite learning_rate > 0, points >= 1, 0 <= projects <= points and within >= 0 are needed")
+        if self.groups is not None and self.groups < 1:
+            raise ValueError(f"groups is {self.groups}; at least 1 is needed")
         if self.train.objective.task != "classification":
             raise ValueError("sweeps on labelled rows are classifications; use hgqjax.population.sweep for other tasks")
 
@@ -112,45 +122,93 @@ class Sweep:
         rate = np.full(len(grid), self.learning_rate, np.float32)
         return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
 
+    def division(self) -> list[slice]:
+        """The members of each group; sizes differ by one at most."""
+        members = len(self.budgets or self.betas) * len(self.seeds)
+        ends = [members * n // min(self.groups or 1, members) for n in range(min(self.groups or 1, members) + 1)]
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
 
-def run(config: Sweep, *, name: str = "sweep", root: Path = Path("results"), progress: bool = True) -> Path:
-    """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it."""
+
+def run(
+    config: Sweep,
+    *,
+    name: str = "sweep",
+    root: Path = Path("results"),
+    progress: bool = True,
+    cluster: str = "",
+    rows_devices: int = 1,
+) -> Path:
+    """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it.
+
+    Of several processes (`devices.connect`), each of which calls this alike, the first writes, and the others return after the training.
+
+    Args:
+      cluster: where the jobs run, as in `cluster.connect`; "" is this process. Only how, not what: the numbers are those of the same
+        `config.groups` without one, on machines of the same kind.
+      rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
+    """
     dataset = data_.load(config.data, rows=config.rows)
-    _check(config, dataset)
+    _check(config, dataset, cluster, rows_devices)
     if config.data not in data_.NAMES:
         config = dataclasses.replace(config, data=str(Path(config.data).absolute()))  # so that a resume finds it from anywhere
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
-    folder = results.Run.create(root, name, config, about)
-    with results.hold(folder.folder):
-        return _finish(folder, config, dataset, progress)
+    with cluster_.connect(cluster) as workers:
+        config = _divided(config, workers)
+        folder = devices.first(lambda: str(results.Run.create(root, name, config, about).folder))
+        with _held(Path(folder)) as found:
+            return _finish(found, config, dataset, workers, progress, rows_devices)
 
 
-def resume(folder: Path, *, progress: bool = True) -> Path:
+def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
+    """With the number of groups, which the manifest then holds, so that a resume divides alike."""
+    if not config.groups and not workers.slots:
+        raise ConfigError(f"the cluster at {workers.address} has no workers yet; say how many groups of members there shall be (--groups)")
+    config = dataclasses.replace(config, groups=config.groups or workers.slots)
+    return dataclasses.replace(config, groups=len(config.division()))
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[results.Run]:
+    """The run, which the first process keeps others from writing into."""
+    results.Run.open(folder)
+    with contextlib.ExitStack() as stack:
+        devices.first(lambda: stack.enter_context(results.hold(folder)))
+        yield results.Run.open(folder)
+
+
+def resume(folder: Path, *, progress: bool = True, cluster: str = "", rows_devices: int = 1) -> Path:
     """Goes on with a run that was interrupted, from its last checkpoint, to the same end; a finished run is left as it is.
+
+    Args:
+      cluster, rows_devices: as in `run`; they may be others than the run began with.
 
     Raises: RunError where the folder is no run, or another process is at it.
     """
-    results.Run.open(folder)
-    with results.hold(folder):
-        return _resume(results.Run.open(folder), progress)
+    with _held(folder) as found:
+        return _resume(found, progress, cluster, rows_devices)
 
 
-def _resume(folder: results.Run, progress: bool) -> Path:
-    if folder.manifest["status"] == "done":
-        _tidy_up(folder.folder)
+def _resume(folder: results.Run, progress: bool, cluster: str, rows_devices: int) -> Path:
+    if devices.first(lambda: folder.manifest["status"]) == "done":
+        if devices.is_first():
+            _tidy_up(folder.folder)
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
     dataset = data_.load(config.data, rows=config.rows)
-    _check(config, dataset)
-    if dataset.sha256 != folder.manifest["data"]["sha256"]:
-        raise ConfigError(f"data set {config.data!r} is not the one that {folder.folder} began with (its sha256 differs)")
-    return _finish(folder, config, dataset, progress)
+    _check(config, dataset, cluster, rows_devices)
+    jobs.check_data(dataset, config, folder)
+    with cluster_.connect(cluster) as workers:
+        return _finish(folder, config, dataset, workers, progress, rows_devices)
 
 
-def _check(config: Sweep, dataset: data_.Dataset) -> None:
+def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int) -> None:
     """What would otherwise fail after the training is refused before it."""
+    members = sum(part.stop - part.start for part in config.division())
+    devices.Layout.of(devices.device_mesh(members, rows_devices), members, None, config.train.batch_size)
+    if cluster and (rows_devices > 1 or jax.process_count() > 1):
+        raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     if len(dataset.input_shape) != 1:
@@ -159,122 +217,152 @@ def _check(config: Sweep, dataset: data_.Dataset) -> None:
         check_settings(config.backend, config.strategy)
 
 
-def _finish(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> Path:
+def _finish(folder: results.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:
     """The rest of a run, from wherever it is; an error is recorded in the manifest, and `resume` may try again."""
+    if not devices.is_first():
+        return _attend(folder, config, dataset, rows_devices)
     results.remove_leftovers(folder.folder)
+    stop = folder.folder / jobs.STOP
+    stop.unlink(missing_ok=True)
     try:
-        _proceed(folder, config, dataset, progress)
-    except Exception as error:
-        folder.save(status="failed", error=str(error))
+        jobs.clear_bench()
+        bench = jobs.bench(str(folder.folder.absolute()), config, dataset, 0 if workers.client else rows_devices)
+        folder.save(devices=_used(bench))
+        _proceed(folder, config, workers, progress)
+    except BaseException as error:
+        if workers.client is not None:
+            stop.parent.mkdir(exist_ok=True)
+            stop.touch()  # what runs on workers elsewhere ends at its next check; Dask cannot end it
+        if isinstance(error, Exception):
+            folder.save(status="failed", error=str(error))
         raise
+    finally:
+        jobs.clear_bench()
     _tidy_up(folder.folder)
     return folder.folder
 
 
+def _attend(folder: results.Run, config: Sweep, dataset: data_.Dataset, rows_devices: int) -> Path:
+    """The part of a process that is not the first: of the training, and of nothing else."""
+    jobs.clear_bench()
+    bench = jobs.bench(str(folder.folder.absolute()), config, dataset, rows_devices)
+    for number in range(len(config.division())):
+        jobs.train_group(str(bench.folder), config, number)
+    jobs.clear_bench()
+    devices.leave()
+    return folder.folder
+
+
+def _used(bench: jobs.Bench) -> dict[str, int]:
+    """For the manifest: devices on the member axis and on the batch axis, and processes that have them."""
+    return dict(bench.mesh(0).shape) | {"processes": jax.process_count()}
+
+
 def _tidy_up(folder: Path) -> None:
     """What a finished run needs no more; leftovers again, as a compiler may outlive the process that was killed."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", "frozen"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     results.remove_leftovers(folder)
 
 
-def _proceed(folder: results.Run, config: Sweep, dataset: data_.Dataset, progress: bool) -> None:
-    watch = results.Stopwatch(folder.manifest["seconds"])
-    train = training.make_train(config.train, config.model.build(dataset.input_shape[0], dataset.n_classes))
-    members, seeds = config.members()
-    with _Progress(train.config.checks, len(seeds), progress) as bar:
-
-        def report(check: int, sweep: population.Sweep) -> None:
-            bar(check, sweep)
-            folder.save(seconds=watch.seconds)
-
-        sweep = population.sweep(train, training.Data.of(dataset), members, seeds, checkpoints=folder.folder / "checkpoints", report=report)
-    steps = len(dataset.x_train) // config.train.batch_size
+def _proceed(folder: results.Run, config: Sweep, workers: cluster_.Cluster, progress: bool) -> None:
+    bench = jobs.bench(str(folder.folder.absolute()), config)
+    checks, groups = config.train.checks, len(config.division())
+    with _Progress(checks * groups, progress) as bar:
+        sweep = _train(folder, bench, workers, bar)
+    steps = len(bench.dataset.x_train) // config.train.batch_size
     folder.write_metrics(results.tidy(sweep.history, config.train.epochs_per_check, steps))
-    summary = _freeze(folder, config, train, sweep, dataset, bar.say)
-    _export(folder, config, summary, dataset, bar.say)
+    summary = _freeze(bench, sweep, workers, bar.say)
+    _export(bench, summary, workers, bar.say)
     folder.write_summary(summary)
     warnings = {str(member): reason for member, reason in sweep.failed.items()}
-    for row in sweep.history[-len(seeds) :]:
-        if row["dead"] and row["member"] not in sweep.failed:
+    for row in sweep.history:
+        if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
             warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
-    folder.save(status="done", seconds=watch.seconds, warnings=warnings, error="")
+    folder.save(status="done", seconds=folder.seconds, warnings=warnings, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
 
 
-def _freeze(folder: results.Run, config: Sweep, train: training.Train, sweep: population.Sweep, dataset, say) -> list[dict[str, Any]]:
+def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: "_Progress") -> population.Sweep:
+    """All groups trained, as one sweep."""
+    numbers = range(len(bench.config.division()))
+    work = {jobs.group_name(n): (str(bench.folder), bench.config, n) for n in numbers}
+
+    def report(number: int, check: int, sweep: population.Sweep) -> None:
+        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1])))
+        folder.save(seconds=folder.seconds)
+
+    def tick() -> None:
+        done = [jobs.checks_done(bench.folder, n) for n in numbers]
+        if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
+            folder.save(seconds=folder.seconds)
+
+    def done(name: str, result: dict[str, Any]) -> None:
+        if workers.client is None:  # which a group that an interrupted run had trained does not report
+            bar((list(work).index(name) + 1) * bench.config.train.checks, "trained before")
+
+    train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
+    workers.map(train, work, done=done, tick=tick)
+    devices.leave()
+    return population.merge([bench.group(n) for n in numbers])
+
+
+def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
     """Describes the selected points, and keeps those that no other dominates by exact EBOPs and validation score."""
-    calibration, rows = dataset.calibration(), []
-    for point in sweep.archive.select(config.points, config.within):
-        about = {
-            "classes": list(dataset.classes),
-            "features": list(dataset.feature_names),
-            "data": folder.manifest["data"],
-            "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
-        }
-        epoch = (point.check + 1) * config.train.epochs_per_check
-        origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
-        about["trained"] = {"member": point.member, "epoch": epoch, "beta": origin["beta_member"], "seed": origin["seed"]}
-        model = train.model(sweep.state(point))
-        description = export.describe(model, calibration, name=f"member{point.member}_epoch{epoch}", metadata=about)
-        rows.append(
-            {
-                "description": description,
-                "member": point.member,
-                "beta": origin["beta_member"],
-                "seed": origin["seed"],
-                "epoch": epoch,
-                "ebops": float(resources.ebops(description).total),
-                "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
-                "ebops_estimate": point.ebops,
-                "val_score": accuracy(description, dataset.x_val, dataset.y_val),
-                "test_score": accuracy(description, dataset.x_test, dataset.y_test),
-            }
-        )
-    kept = population.pareto([row["val_score"] for row in rows], [row["ebops"] for row in rows])
+    work = {}
+    for point in sweep.archive.select(bench.config.points, bench.config.within):
+        number = next(n for n, part in enumerate(bench.config.division()) if part.start <= point.member < part.stop)
+        name = jobs.point_name(point)
+        work[name] = (str(bench.folder), bench.config, number, name)
+    rows = workers.map(jobs.freeze_point, work)
+    names, table = list(rows), list(rows.values())
+    kept = population.pareto([row["val_score"] for row in table], [row["ebops"] for row in table])
     summary = []
     for number, n in enumerate(kept):
-        name = f"p{number:02d}"
-        description, path = rows[n].pop("description"), folder.folder / "models" / name
+        name, row = f"p{number:02d}", table[n]
+        path = bench.folder / "models" / name
         if not path.exists():
-            description.save(path)
-        say(f"{name}: {rows[n]['ebops']:7.0f} EBOPs, test accuracy {rows[n]['test_score']:.4f} ({dataset.name})")
-        summary.append({"point": name, **rows[n], "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
+            with new_folder(path) as temporary:
+                shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
+        say(f"{name}: {row['ebops']:7.0f} EBOPs, test accuracy {row['test_score']:.4f} ({bench.dataset.name})")
+        summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
     return summary
 
 
-def _export(folder: results.Run, config: Sweep, summary: list[dict[str, Any]], dataset, say) -> None:
+def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, say) -> None:
     """hls4ml projects of points spread over the front; each passes the gate or stops the run."""
+    config, work = bench.config, {}
     if not config.projects:
         return
     for n in sorted({round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}):
-        row = summary[n]
-        model, path = folder.folder / row["model"], folder.folder / "projects" / row["point"]
-        settings = model.parent / f"{row['point']}.yml"
-        if path.exists():  # an interrupted run had got this far
-            shutil.rmtree(path)
+        point = summary[n]["point"]
+        settings = bench.folder / "models" / f"{point}.yml"
         if not settings.exists():
-            relative = Path("..") / "projects" / row["point"]
-            write_config(settings, model=row["point"], output_dir=relative, backend=config.backend, strategy=config.strategy)
-        description = export.ModelDescription.load(model)
-        project = export.to_hls4ml(description, path, backend=config.backend, strategy=config.strategy, rows=dataset.x_test[:2000])
-        row |= {"project": f"projects/{row['point']}", "rows_checked": project.gate.rows, "differing_words": project.gate.differing_words}
-        say(f"{row['point']}: {project}")
+            relative = Path("..") / "projects" / point
+            write_config(settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy)
+        work[point] = (str(bench.folder), config, point)
+    projects = workers.map(jobs.write_project, work, done=lambda point, project: say(f"{point}: {project['text']}"))
+    for row in summary:
+        if row["point"] in projects:
+            project = projects[row["point"]]
+            row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}
 
 
-def accuracy(description: export.ModelDescription, x: np.ndarray, y: np.ndarray, batch: int = 20_000) -> float:
-    """Share of rows whose largest output (the first of equal ones) is the label, by the exact evaluator."""
-    hits = 0
-    for start in range(0, len(x), batch):
-        hits += int(np.sum(np.argmax(description.evaluate(x[start : start + batch]), axis=-1) == y[start : start + batch]))
-    return hits / len(x)
+def _cells(sweep: population.Sweep, members: int) -> str:
+    """Loss, accuracy and EBOPs of every member at the last check."""
+    cells = [
+        f"{row['train_loss']:.3f} {row['val_score']:.1%} {row['ebops'] / 1000:.1f}k" if row["member"] not in sweep.failed else "failed"
+        for row in sweep.history[-members:]
+    ]
+    return "loss, accuracy, EBOPs: " + " | ".join(cells) if cells else "compiling"
 
 
 class _Progress:
-    """A bar with loss, accuracy and EBOPs of every member; silent where `shown` is False."""
+    """A bar of checks; silent where `shown` is False."""
 
-    def __init__(self, total: int, members: int, shown: bool):
-        self.total, self.members, self.shown, self.bar = total, members, shown, None
+    def __init__(self, total: int, shown: bool):
+        self.total, self.shown, self.bar, self.done = total, shown, None, -1
 
     def __enter__(self):
         if self.shown:
@@ -287,16 +375,13 @@ class _Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def __call__(self, check: int, sweep: population.Sweep) -> None:
-        if self.bar is None:
-            return
-        last = sweep.history[-self.members :]
-        cells = [
-            f"{row['train_loss']:.3f} {row['val_score']:.1%} {row['ebops'] / 1000:.1f}k" if row["member"] not in sweep.failed else "failed"
-            for row in last
-        ]
-        self.bar.set_postfix_str("loss, accuracy, EBOPs: " + " | ".join(cells) if cells else "compiling", refresh=False)
-        self.bar.update(check - self.bar.n)
+    def __call__(self, done: int, text: str) -> bool:
+        """Shows that so many checks are done; whether that is news."""
+        news, self.done = done != self.done, done
+        if self.bar is not None and news:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(done - self.bar.n)
+        return news
 
     def say(self, text: str) -> None:
         """Prints a line."""

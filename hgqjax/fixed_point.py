@@ -99,6 +99,24 @@ def _round_ste_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def once(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """`x`, a small array that broadcasts to a large one, computed once.
+
+    XLA's CPU back end would fuse what makes `x` into the loop over the large array and repeat it for each row, unless its last operation is
+    one that it holds to be costly, such as this division by 1. (It drops `lax.optimization_barrier` before it fuses.) The gradient passes.
+
+    >>> float(once(jnp.float32(0.3))) == float(jnp.float32(0.3))
+    True
+    """
+    return x / (1.0 + 0.0 * x)
+
+
+@once.defjvp
+def _once_jvp(primals, tangents):
+    return once(primals[0]), tangents[0]
+
+
+@jax.custom_jvp
 def straight_through(value: Float[Array, "*s"], surrogate: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """`value`, bit for bit, with the gradient of `surrogate`: how a quantizer states its gradient as a formula.
 
@@ -158,19 +176,20 @@ def _wrap(m: Float[Array, "*s"], k: Float[Array, "..."], bits: Float[Array, "...
 
 def _forward(x, k, i, f, key, rounding, overflow, wrapped):
     if overflow != "WRAP":
-        low, high = limits(k, i, f, overflow)
-        x = jnp.clip(x, low, high)
+        x = jnp.clip(x, *map(once, limits(k, i, f, overflow)))
     elif wrapped:  # so large a float is a multiple of the modulus; its shift by f could overflow
         x = jnp.where(jnp.abs(x) >= pow2(k + i + _layout(x.dtype)[0]), x * 0, x)
-    v = x * pow2(f)
-    v = jnp.where(v == 0, jnp.sign(x) * 2.0**-30, v)  # a tiny number keeps its sign where the shift underflows: TRN goes down
+    up, down = (once(pow2(n)) for n in (f, -f))
+    v = x * up
+    if rounding in ("TRN", "S_RND"):  # a tiny number keeps its sign where the shift underflows: TRN goes down
+        v = jnp.where(v == 0, jnp.sign(x) * 2.0**-30, v)
     m = round_to_integer(v, rounding, key)
     if overflow == "WRAP" and not wrapped:
-        return m * pow2(-f)
+        return m * down
     bits = k + i + f
     if overflow == "WRAP":
         m = _wrap(m, k, jnp.maximum(bits, 0.0))
-    return jnp.where(bits <= 0, jnp.zeros_like(m), m * pow2(-f))
+    return jnp.where(bits <= 0, jnp.zeros_like(m), m * down)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
@@ -189,13 +208,15 @@ def _quantize_fwd(x, k, i, f, key, rounding, overflow, wrapped):
 
 def _quantize_bwd(rounding, overflow, wrapped, residuals, g):
     error, x, k, i, f = residuals
-    g_f = LN2 * error * g
     if overflow == "WRAP":
-        return g, jnp.zeros_like(k), _sum_to(jnp.zeros_like(g), i), _sum_to(g_f, f), None
-    low, high = limits(k, i, f, overflow)
+        # a select, else XLA's CPU back end makes one slow loop of product and sum where there is a member axis
+        terms = jnp.where(g == g, error * g, g)
+        return g, jnp.zeros_like(k), jnp.zeros_like(i), LN2 * _sum_to(terms, f), None
+    g_f = LN2 * error * g
+    low, high = map(once, limits(k, i, f, overflow))
     above, below = x > high, x < low
-    top = LN2 * pow2(jnp.maximum(i, -f))  # d high / d i
-    step = LN2 * pow2(-f)  # d high / d f
+    top = once(LN2 * pow2(jnp.maximum(i, -f)))  # d high / d i
+    step = once(LN2 * pow2(-f))  # d high / d f
     zero = jnp.zeros_like(g)
     g_i = jnp.where(above, g * top, jnp.where(below, -g * k * top, zero))
     below_f = -g * k * step if overflow == "SAT_SYM" else zero

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ from hgqjax.config import to_json
 from hgqjax.export.storage import write_atomically
 
 LOCK = ".lock"
+LOCK_POLL_SECONDS = 0.5
 PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
 
 
@@ -37,6 +38,14 @@ class Run:
 
     folder: Path
     manifest: dict[str, Any]
+
+    def __post_init__(self):
+        self._watch = Stopwatch(float(self.manifest["seconds"]))
+
+    @property
+    def seconds(self) -> float:
+        """Of the run until now, those before a resume included."""
+        return self._watch.seconds
 
     @classmethod
     def create(cls, root: Path, experiment: str, config: Any, data: dict[str, Any]) -> "Run":
@@ -123,6 +132,64 @@ def hold(path: str | Path) -> Iterator[None]:
             yield
         finally:
             _note(file, "")
+
+
+def once(folder: Path, job: str, work: Callable[[Callable[..., None]], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work`, which is done by one process at a time, and once it is done never again.
+
+    Lock, log and result are one file in the run folder, ``jobs/<job>.jsonl``, so that whoever has the lock reads what the last holder
+    wrote, on a shared file system too. Where another process holds it, which may be one believed dead, this one waits for that.
+
+    Args:
+      folder: the run folder. job: a file name.
+      work: called with ``note(event, **what)``, which adds a line to the log; returns plain JSON values. It must itself go on from what a
+        killed process has left of the same job.
+    """
+    path = Path(folder) / "jobs" / f"{job}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "a+b") as file:  # stays in the folder, as the run's lock does
+        _wait_for(file)
+        log = file.read()
+        for line in _lines(log):
+            if line["event"] == "done":
+                return line["result"]
+        if log and not log.endswith(b"\n"):
+            file.write(b"\n")  # after what a killed process left of a line
+
+        def note(event: str, **what: Any) -> None:
+            file.write(json.dumps({"time": datetime.datetime.now(datetime.UTC).isoformat(), "event": event} | what).encode() + b"\n")
+            file.flush()
+
+        note("begun", host=socket.gethostname(), process=os.getpid())
+        result = work(note)
+        os.fsync(file.fileno())
+        note("done", result=result)
+        os.fsync(file.fileno())
+    return result
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a job's log; none where there is no file."""
+    return _lines(path.read_bytes()) if path.exists() else []
+
+
+def _lines(log: bytes) -> list[dict[str, Any]]:
+    lines = []
+    for line in log.splitlines():
+        with contextlib.suppress(ValueError):  # half a line, of a killed process
+            lines.append(json.loads(line))
+    return lines
+
+
+def _wait_for(file: IO[bytes]) -> None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            file.seek(0)
+            return
 
 
 def _run_of(path: Path) -> Path | None:

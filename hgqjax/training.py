@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from hgqjax import layers, resources, schedules
+from hgqjax import devices, layers, resources, schedules, shuffle
 from hgqjax.objective import Objective
 
 
@@ -185,32 +185,44 @@ class Train:
         labels = {"weights": "weights", "widths": "widths"}
         factors = {"weights": 1.0, "widths": self.config.width_rate}
         adams = {name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(count)) for name, factor in factors.items()}
-        return optax.multi_transform(adams, labels)
+        return optax.multi_transform({name: optax.flatten(adam) for name, adam in adams.items()}, labels)  # flat: fewer, longer loops
+
+    def _gradients(self, keeps: Array, inputs: tuple):
+        """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""
+
+        def of(graphdef):
+            def loss(params, observed, x, y, beta):
+                model = nnx.merge(graphdef, params["weights"], params["widths"], observed, copy=True)
+                value, metrics = self.config.objective(model, x, y, beta)
+                return value, (metrics, _split(model)[3])
+
+            return jax.grad(loss, has_aux=True)
+
+        if self._frozen == self._training:  # no batch norm
+            return of(self._training)(*inputs)
+        # two programs, not one that selects: kept statistics need no second product of rows and weights
+        return lax.cond(keeps, of(self._frozen), of(self._training), *inputs)
 
     def _epoch(self, state: State, member: Member, data: Data, epoch: Array):
         steps, size = self._steps_per_epoch(data), self.config.batch_size
+        total = self.config.epochs * steps
         optimizer = self._optimizer(member, steps)
-        order = jax.random.permutation(jax.random.fold_in(jax.random.key(self.config.order_seed), epoch), len(data.x_train))
-        order = order[: steps * size].reshape(steps, size)
-
-        def loss(params, observed, x, y, beta):
-            model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
-            value, metrics = self.config.objective(model, x, y, beta)
-            return value, (metrics, _split(model)[3])
+        key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
+        order = shuffle.permutation(key, len(data.x_train))[: steps * size].reshape(steps, size)
 
         def step(state, inputs):
-            index, rows = inputs
-            progress = (epoch * steps + index).astype(jnp.float32) / (self.config.epochs * steps)
-            beta, carry = self.config.penalty.step(state.penalty, progress, state.ebops, member.beta, member.budget)
-            x, y = data.x_train[rows], data.y_train[rows]
-            gradients, (metrics, observed) = jax.grad(loss, has_aux=True)(state.params, state.observed, x, y, beta)
+            index, rows = inputs[0], devices.split_rows(inputs[1])
+            count = (epoch * steps + index).astype(jnp.float32)
+            beta, carry = self.config.penalty.step(state.penalty, count / total, state.ebops, member.beta, member.budget)
+            inputs = (state.params, state.observed, data.x_train[rows], data.y_train[rows], beta)
+            keeps = (count - 1) / total >= self.config.batch_statistics
+            gradients, (metrics, observed) = self._gradients(keeps, inputs)
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
                 updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
             broken = jnp.where(state.broken > 0, state.broken, self._first_broken(state.params, observed, metrics["loss"]))
             params = optax.apply_updates(state.params, updates)
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
-            layers.freeze_statistics(model, (progress >= self.config.batch_statistics).astype(jnp.float32))
             _, weights, widths, observed = _split(model)
             new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"], broken)
             return new, metrics | {"beta": beta}

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgqjax import population, results, run_tables, training
+from hgqjax import checkpoints, results, run_tables, training
 from hgqjax.population import Archive, Point, Sweep, TrainingError
 
 DRIVER = Path(__file__).with_name("durability_driver.py")
+UNLIKE = ("projects/", "manifest", ".lock", "jobs/")  # have times in them
 
 
 # one process at a time
@@ -90,14 +91,14 @@ def same(ours, theirs):
 
 
 def test_what_came_after_the_last_checkpoint_is_made_again(states, tmp_path):
-    whole = checked(population._Checkpoints(tmp_path / "whole"), 6, states)
-    checked(population._Checkpoints(tmp_path / "cut"), 3, states)
+    whole = checked(checkpoints.Checkpoints(tmp_path / "whole"), 6, states)
+    checked(checkpoints.Checkpoints(tmp_path / "cut"), 3, states)
     with open(tmp_path / "cut" / "history.jsonl", "ab") as file:  # killed after these writes, before the checkpoint
         file.write(b'{"member": 0, "check": 3}\n{"mem')
     (tmp_path / "cut" / "point_000003_0000.npz").write_bytes(b"PK")
     (tmp_path / "cut" / ".point_000003_0001.npz.part").write_bytes(b"PK")
     (tmp_path / "cut" / "4.orbax-checkpoint-tmp").mkdir()
-    again, store = Sweep(Archive(), [], {}, TREE), population._Checkpoints(tmp_path / "cut")
+    again, store = Sweep(Archive(), [], {}, TREE), checkpoints.Checkpoints(tmp_path / "cut")
     done, found = store.restore(states, again)
     assert done == 3 and jnp.array_equal(found.params["w"], states.params["w"]) and len(again.history) == 6
     same(checked(store, 6, found, again, first=3), whole)
@@ -106,7 +107,7 @@ def test_what_came_after_the_last_checkpoint_is_made_again(states, tmp_path):
 
 
 def test_a_checkpoint_costs_the_same_after_many(states, tmp_path):
-    store, result, sizes = population._Checkpoints(tmp_path), Sweep(Archive(), [], {}, TREE), []
+    store, result, sizes = checkpoints.Checkpoints(tmp_path), Sweep(Archive(), [], {}, TREE), []
     for checks in (4, 40):
         checked(store, checks, states, result, first=len(result.history) // 2)
         sizes.append((tmp_path / str(checks) / "record" / "metadata").stat().st_size)  # beside it are the states alone
@@ -115,12 +116,12 @@ def test_a_checkpoint_costs_the_same_after_many(states, tmp_path):
 
 
 def test_checkpoints_that_cannot_be_gone_on_with_are_named(states, tmp_path):
-    store = population._Checkpoints(tmp_path)
+    store = checkpoints.Checkpoints(tmp_path)
     checked(store, 2, states)
 
     def refused(message):
         with pytest.raises(TrainingError, match=message) as info:
-            population._Checkpoints(tmp_path).restore(states, Sweep(Archive(), [], {}, TREE))
+            checkpoints.Checkpoints(tmp_path).restore(states, Sweep(Archive(), [], {}, TREE))
         assert "\n" not in str(info.value)
 
     (tmp_path / "point_000001_0001.npz").rename(tmp_path / "kept")
@@ -170,12 +171,12 @@ class Runs:
         (manifest,) = self.root.glob("*/*/manifest.json")
         folder, self.number = manifest.parent, self.number + 1
         paths = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*")}
-        assert not [name for name in paths if ".part" in name or "tmp" in name or "checkpoint" in name]
+        assert not [name for name in paths if ".part" in name or "tmp" in name or "checkpoint" in name or "frozen" in name]
         gates = [json.loads(p.read_text()) for p in folder.glob("projects/*/hgqjax_gate.json")]
         told = json.loads(manifest.read_text())
         return SimpleNamespace(
             folder=folder,
-            files={n: p.read_bytes() for n, p in paths.items() if p.is_file() and not n.startswith(("projects/", "manifest", ".lock"))},
+            files={n: p.read_bytes() for n, p in paths.items() if p.is_file() and not n.startswith(UNLIKE)},
             manifest={name: told.get(name) for name in ("status", "error", "warnings", "config", "data")},
             projects=[sorted(p.name for p in folder.glob("projects/*")), [(g["verified"], g["gate"]["words"]) for g in gates]],
         )

@@ -7,6 +7,7 @@ import pytest
 
 from hgqjax import fixed_point
 from hgqjax.fixed_point import quantize, quantize_unwrapped
+from hgqjax.testing import edges
 
 
 def test_pow2_and_exponent_are_exact():
@@ -19,6 +20,23 @@ def test_pow2_and_exponent_are_exact():
         n = np.arange(-1022, 1024)
         assert np.array_equal(fixed_point.pow2(jnp.asarray(n, jnp.float64)), np.ldexp(1.0, n))
         assert np.array_equal(fixed_point.exponent(jnp.asarray(np.ldexp(0.75, n[1:]), jnp.float64)), n[1:])
+
+
+def test_once_is_the_identity_bit_for_bit():
+    x = np.concatenate([edges(1, 3, 4), [-0.0, np.nan, 3e38]]).astype(np.float32)
+    assert np.array_equal(np.asarray(fixed_point.once(jnp.asarray(x))).view(np.int32), x.view(np.int32))
+    assert float(jax.grad(fixed_point.once)(jnp.float32(3.0))) == 1.0
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU back end")
+@pytest.mark.parametrize("overflow", ["WRAP", "SAT"])
+def test_powers_of_two_are_computed_once_and_not_for_each_row(overflow):
+    def loss(x, f):
+        return jnp.sum(quantize_unwrapped(jnp.tanh(x), 1, jnp.full((1, 8), 2.0), f, "RND", overflow) ** 2)
+
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(jnp.ones((512, 8)), jnp.ones((1, 8))).compile().as_text()
+    loops = [loop for loop in text.split("\n\n") if "fused_computation" in loop.split("(")[0] and "[512,8]" in loop]
+    assert loops and not [loop for loop in loops if "shift-left" in loop]
 
 
 @pytest.mark.parametrize("overflow", ["WRAP", "SAT", "SAT_SYM"])

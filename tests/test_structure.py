@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules", "training"]
-ROOMS += ["population", "export", "interop", "data", "results", "published", "run_tables", "figures", "report", "experiment", "cli"]
+ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules"]
+ROOMS += ["devices", "training", "front", "checkpoints", "population", "export", "interop", "data", "results", "published", "run_tables"]
+ROOMS += ["figures", "report", "cluster", "jobs", "experiment", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
-OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py")
+OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed")
 
 
 def test_importing_hgqjax_is_light():

@@ -52,6 +52,27 @@ def test_it_learns_and_the_penalty_acts(swept):
     assert history(swept, 2, "ebops")[-1] < 0.8 * history(swept, 0, "ebops")[-1]
 
 
+def test_batch_statistics_are_kept_and_used_after_their_share_of_the_run():
+    train = training.make_train(dataclasses.replace(CONFIG, epochs=3, batch_statistics=1 / 3), build)
+    member, segment = jax.tree.map(lambda v: v[0], members(1e-5)), jax.jit(train.segment)
+    rows = data()
+    states = [train.init(jax.random.key(0), member, rows)]
+    for check in range(3):
+        states.append(segment(states[-1], member, rows, jnp.int32(check))[0])
+    means = [np.asarray(train.model(state).layer_1.mean[...]) for state in states]
+    assert np.any(means[0] != means[1]) and np.any(means[1] != means[2])  # the first step after the share still takes them in
+    assert np.array_equal(means[2], means[3])
+
+    def kernel_after(check, shift):
+        model = train.model(states[check])
+        model.layer_1.mean[...] = model.layer_1.mean[...] + shift
+        state = states[check]._replace(observed=training._split(model)[3])
+        return train.model(segment(state, member, rows, jnp.int32(check))[0]).layer_1.kernel[...]
+
+    assert np.array_equal(kernel_after(0, 0.0), kernel_after(0, 1.0))
+    assert np.any(kernel_after(2, 0.0) != kernel_after(2, 1.0))
+
+
 def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, swept):
     state, metrics = jax.jit(train)(jax.random.key(0), jax.tree.map(lambda v: v[1], members(0.0, 1e-5, 1e-3)), data())
     assert set(metrics) >= {"train_loss", "val_loss", "beta", "ebops/layer_0"}

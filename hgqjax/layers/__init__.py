@@ -3,7 +3,7 @@
 from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
-from hgqjax.layers.dense import BatchNormDense, Dense, freeze_statistics
+from hgqjax.layers.dense import BatchNormDense, Dense
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.sequential import Sequential, mlp
 
@@ -23,7 +23,6 @@ __all__ = [
     "adapt",
     "calibrate",
     "clip_widths",
-    "freeze_statistics",
     "mlp",
     "regularizer_bits",
     "relu",

@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
-from hgqjax import resources
-from hgqjax.layers._base import Layer, Module, Symbol
+from hgqjax import fixed_point, resources
+from hgqjax.layers._base import Layer, Symbol
 from hgqjax.layers.activation import activation as activation_
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize, QuantizeWeight
 from hgqjax.quantizers import AbstractQuantizer
@@ -70,7 +69,7 @@ class Dense(Layer):
         kernel, bias = self._weights(x)
         y = x @ self.kernel_quantizer(kernel).astype(x.dtype)
         if bias is not None:
-            bias = self.bias_quantizer(bias).astype(x.dtype)
+            bias = fixed_point.once(self.bias_quantizer(bias)).astype(x.dtype)
             y = y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
         return activation_(self.activation)(y)
 
@@ -113,7 +112,6 @@ class BatchNormDense(Dense):
         self.mean = nnx.BatchStat(jnp.zeros((n_out,)))
         self.variance = nnx.BatchStat(jnp.zeros((n_out,)))
         self.calls = nnx.BatchStat(jnp.zeros(()))
-        self.keep = nnx.BatchStat(jnp.zeros(()))
         self.use_running_average = False
 
     def _weights(self, x):
@@ -124,8 +122,6 @@ class BatchNormDense(Dense):
             axes = tuple(range(z.ndim - 1))
             mean, variance = jnp.mean(z, axes), jnp.var(z, axes)
             self._track(jax.lax.stop_gradient(mean), jax.lax.stop_gradient(variance))
-            keep = self.keep[...] > 0
-            mean, variance = jnp.where(keep, self.mean[...], mean), jnp.where(keep, self.variance[...], variance)
         scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
         return self.kernel[...] * scale[None, :], self.bias[...] - mean * scale
 
@@ -141,13 +137,7 @@ class BatchNormDense(Dense):
         self.epsilon = 1.0
 
     def _track(self, mean, variance):
-        step = jnp.where(self.calls[...] == 0, 1.0, (1.0 - self.momentum) * (1.0 - self.keep[...]))
+        step = jnp.where(self.calls[...] == 0, 1.0, 1.0 - self.momentum)
         self.mean[...] = self.mean[...] + step * (mean - self.mean[...])
         self.variance[...] = self.variance[...] + step * (variance - self.variance[...])
         self.calls[...] = self.calls[...] + 1.0
-
-
-def freeze_statistics(model: Module, freeze: Float[Array, ""]) -> None:
-    """From now on, where `freeze` is 1, the batch norms of `model` train with their running averages and keep them; 0 undoes it."""
-    for _, layer in model.named(BatchNormDense):
-        layer.keep[...] = freeze

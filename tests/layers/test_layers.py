@@ -67,18 +67,6 @@ def test_running_averages_begin_with_the_first_batch_and_follow():
     np.testing.assert_allclose(layer.mean[...], 0.9 * z.mean(0) + 0.1 * shifted.mean(0), rtol=1e-3)
 
 
-def test_frozen_statistics_are_used_and_kept():
-    net = model()
-    layers.adapt(net, rows())
-    layers.freeze_statistics(net, jnp.ones(()))
-    before = np.array(net.layer_0.mean[...])
-    net.train()
-    trained = net(rows(seed=1) * 3)
-    assert np.array_equal(before, net.layer_0.mean[...])
-    net.observing()
-    assert np.array_equal(trained, net(rows(seed=1) * 3))
-
-
 def test_evaluation_and_observing_change_only_what_they_say():
     net = model()
     layers.adapt(net, rows())

@@ -1,0 +1,73 @@
+"""Jobs for test_cluster.py, of a module that workers can import. Each adds a line to the file `log`, for how often it was done."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from hgqjax import results
+
+
+def _log(folder: str, text: str) -> int:
+    """Lines in the log with this one."""
+    with open(Path(folder) / "log", "a+") as file:
+        file.write(text + "\n")
+        file.flush()
+        file.seek(0)
+        return file.read().splitlines().count(text)
+
+
+def square(folder: str, n: int) -> dict:
+    """Done once; its process is killed in the middle of number 2, the first time."""
+
+    def work(note):
+        if _log(folder, f"began {n}") == 1 and n == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+        _log(folder, f"did {n}")
+        return {"square": n * n}
+
+    return results.once(Path(folder), f"square_{n}", work)
+
+
+def two_before(folder: str, times: int) -> int:
+    """Fails with an OSError so many times, as a shared file system might."""
+    n = _log(folder, "tried")
+    if n <= times:
+        raise OSError(116, "Stale file handle", "rows.npz")
+    return n
+
+
+def wrong(folder: str, n: int) -> int:
+    """Number 1 fails for good, at once."""
+    if n == 1:
+        _log(folder, "tried")
+        raise KeyError("k1")
+    time.sleep(0.2)
+    return n
+
+
+def fatal(folder: str) -> None:
+    """Kills whichever worker it comes to."""
+    _log(folder, "tried")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless(folder: str) -> None:
+    """Takes a minute."""
+    time.sleep(60)
+
+
+def main() -> None:
+    """A run over two workers, for a test that kills this process: cluster_jobs.py ROOT ROWS."""
+    import sys
+
+    from test_cluster import small
+
+    from hgqjax import experiment
+
+    experiment.run(small(sys.argv[2]), root=Path(sys.argv[1]), progress=False, cluster="local:2")
+
+
+if __name__ == "__main__":
+    main()

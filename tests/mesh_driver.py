@@ -1,0 +1,132 @@
+"""Sweeps on several devices and in several processes, which need a JAX of their own: for test_mesh.py.
+
+python mesh_driver.py PLACE DEVICES COORDINATOR PROCESSES ID SCENARIO...
+
+Each SCENARIO is JSON: "name", "members", "mesh" (null, or its shape: members, rows), and optionally "sizes" of the network, "batch" size,
+"group", "broken" (a member with a penalty of NaN), "checkpoints" (a folder in PLACE), "until" (checks after which it is interrupted),
+"kill" (checks after which the process kills itself), "hlo" (instead of a sweep, the communication in its program). What a scenario comes to
+is PLACE/<name>.<ID>.json. A COORDINATOR of "none" leaves jax.distributed out.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Interrupted(BaseException):
+    """Like a kill, but the process lives on."""
+
+
+def data():
+    """Rows that are quick to learn."""
+    from hgqjax import training
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(320, 4)).astype(np.float32)
+    y = np.argmax(x[:, :3] + 0.3 * x[:, 1:], axis=1).astype(np.int32)
+    return training.Data(*(jnp.asarray(v) for v in (x[:256], y[:256], x[256:], y[256:])))
+
+
+def members(n: int, broken: int | None = None):
+    """Penalties, rates and seeds that are all different."""
+    from hgqjax import training
+
+    betas = [math.nan if member == broken else beta for member, beta in enumerate(np.geomspace(1e-6, 1e-2, n))]
+    values = (betas, np.linspace(1e-2, 3e-2, n), np.zeros(n))
+    return training.Member(*(jnp.asarray(v, jnp.float32) for v in values)), list(range(n))
+
+
+def outcome(sweep) -> dict:
+    """History and front as JSON has them exactly, the parameters of each point as a checksum."""
+
+    def digest(point):
+        return hashlib.sha256(b"".join(leaf.tobytes() for leaf in point.leaves)).hexdigest()
+
+    points = [[p.member, p.check, p.score, p.ebops, digest(p)] for p in sweep.archive.points]
+    failed = {str(member): reason for member, reason in sweep.failed.items()}
+    return {"history": sweep.history, "points": points, "failed": failed}
+
+
+@functools.cache
+def train(sizes: tuple[int, ...], batch: int):
+    """The run's functions; the same for the same arguments, so that nothing is compiled twice."""
+    from hgqjax import layers, schedules, training
+
+    config = training.Config(epochs=4, batch_size=batch, penalty=schedules.Constant())
+    return training.make_train(config, lambda rngs: layers.mlp(sizes, rngs=rngs))
+
+
+def mesh_of(shape: list[int] | None):
+    """The first devices; without an axis "rows" where it would have one device."""
+    if shape is None:
+        return None
+    devices = np.asarray(jax.devices(), object)[: shape[0] * shape[1]].reshape(shape)
+    return jax.sharding.Mesh(devices if shape[1] > 1 else devices[:, 0], ("members", "rows")[: 1 + (shape[1] > 1)])
+
+
+def play(scenario: dict, place: Path):
+    """What a scenario comes to."""
+    from hgqjax import population
+
+    run, n, mesh = train(tuple(scenario.get("sizes", (4, 3))), scenario.get("batch", 32)), scenario["members"], mesh_of(scenario["mesh"])
+    if "hlo" in scenario:
+        return communication(run, n, mesh)
+    seen = []
+
+    def report(check, sweep):
+        seen.append(outcome(sweep))
+        if check == scenario.get("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if check == scenario.get("until"):
+            raise Interrupted
+
+    folder = place / scenario["checkpoints"] if "checkpoints" in scenario else None
+    varied, seeds = members(n, scenario.get("broken"))
+    with contextlib.suppress(Interrupted):
+        population.sweep(run, data(), varied, seeds, checkpoints=folder, report=report, mesh=mesh, group=scenario.get("group"))
+    return seen[-1]
+
+
+def communication(run, n: int, mesh) -> list[str]:
+    """The kinds of communication in the compiled program of a mesh."""
+    from hgqjax import devices, population
+
+    layout = devices.Layout.of(mesh, n, None, run.config.batch_size)
+    init, segment = population._compiled(run, layout.mesh, layout.group)
+    varied, rows = layout.spread(members(n)[0]), layout.share(data())
+    states = init(jax.vmap(jax.random.key)(layout.spread(jnp.arange(n, dtype=jnp.uint32))), varied, rows)
+    text = segment.lower(states, varied, rows, np.int32(0)).compile().as_text()
+    return sorted(set(re.findall(r" (all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter|send|recv)(?:-start)?\(", text)))
+
+
+def main() -> None:
+    """Plays all scenarios."""
+    place, count, coordinator, processes, identity, *scenarios = sys.argv[1:]
+    place = Path(place)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", str(place / "cache"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    from hgqjax import devices
+
+    if coordinator != "none":
+        devices.connect(coordinator, int(processes), int(identity))
+    for scenario in map(json.loads, scenarios):
+        (place / f"{scenario['name']}.{identity}.json").write_text(json.dumps(play(scenario, place)))
+    devices.leave()
+
+
+if __name__ == "__main__":
+    main()
