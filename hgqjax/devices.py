@@ -132,13 +132,14 @@ def compiled(function: Callable, mesh: Mesh | None, group: int, shared: int, **o
 
     split = PartitionSpec(MEMBERS)
     axes = (split, split, *[PartitionSpec()] * shared)
+    # "rows" is left to the partitioner; unchecked, as the check refuses a custom gradient that varies where its argument, rows, does not
     local = jax.shard_map(local, mesh=mesh, in_specs=axes, out_specs=split, axis_names={MEMBERS}, check_vma=False)
     return jax.jit(local, out_shardings=NamedSharding(mesh, split), **options)
 
 
 def split_rows(rows: jax.Array) -> jax.Array:
     """Numbers of rows, split over "rows" where `compiled` traces it for a mesh that has this axis; all that follows from them is, too."""
-    if ROWS in jax.sharding.get_abstract_mesh().axis_names:
+    if jax.sharding.get_abstract_mesh().shape.get(ROWS, 1) > 1:
         rows = jax.lax.with_sharding_constraint(rows, PartitionSpec(ROWS))
     return rows
 

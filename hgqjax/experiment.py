@@ -91,7 +91,7 @@ class Sweep:
     """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
     groups: int | None = None
     """Compiled programs that the members are divided among, each trained by itself, on a cluster at the same time. By default one, on a
-    cluster as many as it can run at once. The last bits of a member's numbers depend on how many members its program has."""
+    cluster as many as it can run at once. On a CPU a member's numbers are the same, whichever group it is in."""
     backend: str = "Vitis"
     """hls4ml back end of the projects: Vitis or Vivado."""
     strategy: str = "latency"
@@ -143,8 +143,8 @@ def run(
     Of several processes (`devices.connect`), each of which calls this alike, the first writes, and the others return after the training.
 
     Args:
-      cluster: where the jobs run, as in `cluster.connect`; "" is this process. Only how, not what: the numbers are those of the same
-        `config.groups` without one, on machines of the same kind.
+      cluster: where the jobs run, as in `cluster.connect`; "" is this process. Only how, not what: on CPUs of one kind the
+        numbers are those of a run without a cluster.
       rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
     """
     dataset = data_.load(config.data, rows=config.rows)

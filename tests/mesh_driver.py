@@ -2,10 +2,10 @@
 
 python mesh_driver.py PLACE DEVICES COORDINATOR PROCESSES ID SCENARIO...
 
-Each SCENARIO is JSON: "name", "members", "mesh" (null, or its shape: members, rows), and optionally "sizes" of the network, "batch" size,
-"group", "broken" (a member with a penalty of NaN), "checkpoints" (a folder in PLACE), "until" (checks after which it is interrupted),
-"kill" (checks after which the process kills itself), "hlo" (instead of a sweep, the communication in its program). What a scenario comes to
-is PLACE/<name>.<ID>.json. A COORDINATOR of "none" leaves jax.distributed out.
+Each SCENARIO is JSON: "name", "members", "mesh" (null, or its shape: members, or members and rows), and optionally "sizes" of the network,
+"batch" size, "group", "broken" (a member with a penalty of NaN), "checkpoints" (a folder in PLACE), "until" (checks after which it is
+interrupted), "kill" (checks after which the process kills itself), "hlo" (instead of a sweep, the communication in its program). What a
+scenario comes to is PLACE/<name>.<ID>.json. A COORDINATOR of "none" leaves jax.distributed out.
 """
 
 import contextlib
@@ -68,11 +68,10 @@ def train(sizes: tuple[int, ...], batch: int):
 
 
 def mesh_of(shape: list[int] | None):
-    """The first devices; without an axis "rows" where it would have one device."""
+    """The first devices in that shape."""
     if shape is None:
         return None
-    devices = np.asarray(jax.devices(), object)[: shape[0] * shape[1]].reshape(shape)
-    return jax.sharding.Mesh(devices if shape[1] > 1 else devices[:, 0], ("members", "rows")[: 1 + (shape[1] > 1)])
+    return jax.sharding.Mesh(np.asarray(jax.devices(), object)[: math.prod(shape)].reshape(shape), ("members", "rows")[: len(shape)])
 
 
 def play(scenario: dict, place: Path):

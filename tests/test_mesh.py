@@ -83,12 +83,12 @@ def test_copies_that_fill_the_devices_count_nowhere(eight):
 
 @pytest.mark.slow
 def test_the_same_on_any_number_of_devices(eight):
-    twelve = {"members": 12, "sizes": [4, 6, 3]}
+    twelve = {"members": 12, "sizes": [4, 6, 3], "group": 2}
     found = eight[0].play(
-        one=twelve | {"mesh": None, "group": 2},
-        three=twelve | {"mesh": [3, 1], "group": 2},
-        filled=twelve | {"mesh": [8, 1]},  # two on each of six devices, copies on two
-        side_by_side=twelve | {"mesh": None},
+        one=twelve | {"mesh": None},
+        three=twelve | {"mesh": [3]},  # two groups on each
+        filled=twelve | {"mesh": [8, 1]},  # six groups, and two of copies
+        side_by_side=twelve | {"mesh": None, "group": None},
     )
     assert found["one"] == found["three"] == found["filled"]
     first, other = (np.array([row["train_loss"] for row in found[name]["history"][:12]]) for name in ("one", "side_by_side"))
@@ -126,7 +126,7 @@ def test_rows_of_a_batch_over_devices(eight):
         for metric, tolerance in (("train_loss", 2e-6), ("ebops", 0.0), ("val_loss", 2e-3)):  # Adam's first step is a sign, even of noise
             ours, theirs = ([row[metric] for row in found[n]["history"][:4]] for n in (name, "alone"))
             np.testing.assert_allclose(ours, theirs, rtol=tolerance)
-        assert found[name]["history"][-1]["val_score"] > 0.5
+        assert len(found[name]["history"]) == 16 and not found[name]["failed"]
 
 
 FIVE = {"members": 5, "mesh": [2, 1], "group": 1}
@@ -142,20 +142,20 @@ def test_two_processes_come_to_the_same_front(eight):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_process_takes_the_others_along_and_all_go_on(eight, processes):
-    driver, before = eight
+@pytest.mark.parametrize(("processes", "members"), [(1, 5), (2, 4)], ids=["one", "two"])  # of 5 each process saves all, of 4 its own
+def test_a_killed_process_takes_the_others_along_and_all_go_on(eight, processes, members):
+    driver, found = eight
     name = f"killed{processes}"
-    scenario = {name: FIVE | {"checkpoints": name}}
-    killed = {name: FIVE | {"checkpoints": name, "kill": 2}}
-    first, second = driver.both(killed, scenario)
+    scenario = FIVE | {"members": members, "checkpoints": name}
+    first, second = driver.both({name: scenario | {"kill": 2}}, {name: scenario})
     assert first[:2] == (0, -signal.SIGKILL) and second[0] == 1 and second[1] != 0
     assert [p.name for p in (driver.place / name).glob("[0-9]")] == ["2"]
     if processes == 1:
-        driver.play(count=1, **{name: FIVE | {"mesh": None, "checkpoints": name}})
+        driver.play(count=1, **{name: scenario | {"mesh": None}})
     else:
-        assert [code for _, code, _ in driver.both(scenario, scenario)] == [0, 0]
-    assert driver.outcomes([name]) == {name: before["five"]}
+        assert [code for _, code, _ in driver.both({name: scenario}, {name: scenario})] == [0, 0]
+        found = driver.play(count=1, five=FIVE | {"members": members, "mesh": None})
+    assert driver.outcomes([name]) == {name: found["five"]}
 
 
 # the command
