@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from hgqjax import data as data_
-from hgqjax import devices, experiment, population, shuffle, training
+from hgqjax import devices, experiment, population, training
 
 ROOT = Path(__file__).resolve().parents[1]
 N_IN, N_OUT = 16, 5
