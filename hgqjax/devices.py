@@ -146,7 +146,8 @@ def split_rows(rows: jax.Array) -> jax.Array:
 
 def gather(tree: Any) -> Any:
     """Arrays with a leading member axis as numpy's, whole, in every process."""
-    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
+    here = all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree))
+    return jax.device_get(tree) if here else multihost_utils.process_allgather(tree, tiled=True)
 
 
 def connect(coordinator: str | None = None, processes: int | None = None, process_id: int | None = None) -> None:
