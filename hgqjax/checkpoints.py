@@ -17,7 +17,7 @@ from hgqjax.front import Point, Sweep, TrainingError
 from hgqjax.training import State
 
 LEAF = "leaf_{:04d}"
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 
 
 class Checkpoints:

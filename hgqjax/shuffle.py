@@ -11,11 +11,13 @@ ROUNDS = 8
 
 
 def permutation(key: Array, n: int) -> Int[Array, " n"]:
-    """The numbers 0..n-1 in a random order: as `jax.random.permutation`, without its sort, which takes XLA 16 times as long on a CPU.
+    """The numbers 0..n-1 in a random order: as `jax.random.permutation`, without its sort, which takes XLA 14 (127 000 numbers)
+    to 41 times (600 000) as long on a CPU (`bash scripts/bench --parts step`).
 
     A keyed bijection of all pairs (left, right) with left < a, right < b, a b >= n just so: `ROUNDS` Feistel rounds, each of which adds a
     hash of one half to the other; numbers that leave 0..n-1 are sent on until they come back (cycle walking). Not uniform over all n!
-    orders, as there are only 2**256 keys' worth of them, but each number's place is as good as uniform.
+    orders, as there are only 2**256 keys' worth of them, but for n of tens and more each number's place
+    is as good as uniform.
 
     Source: Mitchell et al., Bandwidth-Optimal Random Shuffling for GPUs, arXiv:2106.06161; Black and Rogaway, Ciphers with Arbitrary
     Finite Domains, 2002. The hash is the finaliser of MurmurHash3.
