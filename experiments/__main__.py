@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import float_jets, jets
+from experiments import float_jets, jets, muon, svhn
 from hgqjax import cli, devices, experiment
 
 RESULTS = Path("results")
@@ -24,7 +24,9 @@ def main() -> int:
     how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()
-    config = tyro.extras.overridable_config_cli(jets.CONFIGS, prog="python -m experiments", description=__doc__, args=arguments)
+    configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
+    about = {"prog": "python -m experiments", "description": __doc__, "config": (tyro.conf.AvoidSubcommands,)}
+    config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()
     return cli.guarded(lambda: cli.print_report(experiment.run(config, name=name, root=RESULTS, cluster=where.cluster)))

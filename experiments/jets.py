@@ -1,6 +1,7 @@
 """Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of our README."""
 
-from hgqjax.experiment import Mlp, Sweep
+from hgqjax.experiment import Sweep
+from hgqjax.networks import Mlp
 from hgqjax.objective import Objective
 from hgqjax.resources import Ebops
 from hgqjax.schedules import Constant, LogRamp

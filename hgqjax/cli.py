@@ -20,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
         app.command(function)
     return guarded(
         lambda: app.cli(
-            prog="hgqjax", args=argv, description="Fixed-point networks with learned bit-widths: train a front, export it, verify it."
+            prog="hgqjax",
+            args=argv,
+            description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.",
+            config=(tyro.conf.AvoidSubcommands,),  # the networks' classes are no commands
         )
     )
 
@@ -119,17 +122,18 @@ def _commands(tyro):
             strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
             part: FPGA part, by default the one of the HGQ papers.
             clock_ns: target clock period, ns, by default 5.
-            data: further rows for the check: a data set or file of the same features.
+            data: further rows for the check: a data set or file of the same features, as sweep takes it.
             verify: --no-verify leaves the check out, which the project then records.
         """
         _export(model, config, output, backend, strategy, part, clock_ns, data, verify)
 
     def summary(model: Positional[Path], *, data: str | None = None) -> None:
-        """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy there.
+        """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
 
         Args:
             model: folder of a model description, or a .keras file of HGQ2.
-            data: a data set ("jets", "openml") or a file with rows of the same features: the accuracy on all its rows. A .keras file
+            data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the accuracy on all its
+                rows, or of a regression the resolution (root mean square of the residuals) and the share of outliers. A .keras file
                 holds neither scaler nor classes: those of the data set are taken, of jets for the rows of a file.
         """
         _summary(model, data)
@@ -194,14 +198,21 @@ def _rows(description, data: str):
 
 
 def _summary(model: Path, data: str | None) -> None:
-    from hgqjax.jobs import accuracy
+    from hgqjax.jobs import measure
+    from hgqjax.objective import Objective
 
     description = _description(model)
     print(description.summary())
     if data is not None:
         x, y = _rows(description, data)
-        score = accuracy(description, x, y)
-        print(f"accuracy on {data}: {score:.4f} +- {(score * (1 - score) / len(x)) ** 0.5:.4f} ({len(x)} rows)")
+        about = description.metadata
+        objective = Objective(task=about.get("task", "classification"), window=about.get("window"))
+        found = measure(description, x, y, objective)
+        score = found["score"]
+        if objective.task == "classification":
+            print(f"accuracy on {data}: {score:.4f} +- {(score * (1 - score) / len(x)) ** 0.5:.4f} ({len(x)} rows)")
+        else:
+            print(f"on {data}: {objective.in_words(score, about.get('unit', ''), found.get('outliers'))} ({len(x)} rows)")
 
 
 if __name__ == "__main__":

@@ -59,9 +59,10 @@ def _from_union(kinds: tuple, data: Any, where: str):
     kinds = tuple(k for k in kinds if k is not type(None))
     if isinstance(data, dict):
         named = {k.__name__: k for k in kinds}
-        if data.get("type") not in named:
-            raise ConfigError(f"{where} has type {data.get('type')!r}; legal are {', '.join(named)}")
-        return from_json(named[data["type"]], data, where)
+        name = data.get("type", kinds[0].__name__)
+        if name not in named:
+            raise ConfigError(f"{where} has type {name!r}; legal are {', '.join(named)}")
+        return from_json(named[name], data, where)
     return from_json(kinds[0], data, where)
 
 

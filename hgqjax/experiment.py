@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +16,12 @@ import numpy as np
 
 from hgqjax import cluster as cluster_
 from hgqjax import data as data_
-from hgqjax import devices, fixed_point, jobs, layers, population, results, schedules, training
+from hgqjax import devices, jobs, population, results, schedules, training
 from hgqjax.config import ConfigError, from_json
 from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
 from hgqjax.export.storage import new_folder
-from hgqjax.granularity import Granularity
-from hgqjax.quantizers import Kif
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mlp:
-    """A multilayer perceptron with relu and learned bit-widths."""
-
-    hidden: tuple[int, ...] = (64, 32, 32)
-    """Neurons of each hidden layer."""
-    batch_norm: bool = True
-    """Fold a batch norm into every layer."""
-    weight_bits: float = 3.0
-    """Magnitude bits that each weight starts with."""
-    activation_fraction_bits: float = 3.0
-    """Fractional bits that each activation starts with."""
-    weight_overflow: fixed_point.Overflow = "WRAP"
-    """WRAP: integer bits follow each weight's magnitude; SAT, SAT_SYM: they are trained."""
-    activation_overflow: fixed_point.Overflow = "WRAP"
-    """WRAP: integer bits follow the observed range; SAT, SAT_SYM: they are trained, and the hardware clips."""
-    weight_granularity: Granularity = "element"
-    """Which weights share a width: element (none), channel (those of a neuron), tensor (all of a layer)."""
-    activation_granularity: Granularity = "element"
-    """Which activations share a width."""
-
-    def __post_init__(self):
-        if any(n < 1 for n in self.hidden):
-            raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
-
-    def build(self, n_in: int, n_out: int) -> Callable[..., layers.Module]:
-        """The function that makes the model from flax random streams."""
-        weight = Kif(b0=self.weight_bits, overflow=self.weight_overflow)
-        return lambda rngs: layers.mlp(
-            (n_in, *self.hidden, n_out),
-            rngs=rngs,
-            batch_norm=self.batch_norm,
-            input_quantizer=Kif(f0=self.activation_fraction_bits, overflow=self.activation_overflow),
-            kernel_quantizer=weight,
-            bias_quantizer=weight,
-            input_granularity=self.activation_granularity,
-            kernel_granularity=self.weight_granularity,
-        )
+from hgqjax.networks import Cnn, Mlp, Tracker
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,10 +29,11 @@ class Sweep:
     """One sweep: which data, which network, which penalties; everything that its numbers depend on."""
 
     data: str = "jets"
-    """"jets" (embedded, re-simulated), "openml" (OpenML 42468, downloaded), or the path of an arff, parquet, csv or npz file."""
+    """"jets" (embedded, re-simulated), "openml" (OpenML 42468, downloaded), "svhn" or "svhn_extra" (downloaded), "svhn:PATH" (a folder or
+    file of SVHN), "muon" (simulated, a regression), or the path of an arff, parquet, csv, npz, mat or h5 file."""
     rows: int | None = None
     """Use the first so many rows only."""
-    model: Mlp = Mlp()
+    model: Mlp | Cnn | Tracker = Mlp()
     train: training.Config = training.Config()
     betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
     """Penalty weights, loss per EBOP: one member of the sweep for each."""
@@ -86,7 +46,8 @@ class Sweep:
     points: int = 12
     """Points of the front that are frozen, calibrated, measured and saved, at most."""
     within: float = 0.1
-    """Points whose validation accuracy is further below the best are left out: a collapsed network is no choice."""
+    """Points whose validation score is further below the best are left out: a collapsed network is no choice. In units of the score: of an
+    accuracy, 0 .. 1, or of y."""
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
     groups: int | None = None
@@ -96,6 +57,10 @@ class Sweep:
     """hls4ml back end of the projects: Vitis or Vivado."""
     strategy: str = "latency"
     """latency (multipliers) or distributed_arithmetic (adder graphs)."""
+    io_type: str = "io_parallel"
+    """io_parallel (all values at once) or io_stream (convolutional networks: one position after the other)."""
+    gate_rows: int = 10_000
+    """Rows that the check of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
 
     def __post_init__(self):
         if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
@@ -108,10 +73,9 @@ class Sweep:
             raise ValueError("budgets and the penalty schedule Budget go together; give both or none")
         if not 0 < self.learning_rate < math.inf or self.points < 1 or not 0 <= self.projects <= self.points or not self.within >= 0:
             raise ValueError("a finite learning_rate > 0, points >= 1, 0 <= projects <= points and within >= 0 are needed")
-        if self.groups is not None and self.groups < 1:
-            raise ValueError(f"groups is {self.groups}; at least 1 is needed")
-        if self.train.objective.task != "classification":
-            raise ValueError("sweeps on labelled rows are classifications; use hgqjax.population.sweep for other tasks")
+        for name in ("groups", "gate_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
 
     def members(self) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies, and the seed of each member."""
@@ -149,11 +113,12 @@ def run(
     """
     dataset = data_.load(config.data, rows=config.rows)
     _check(config, dataset, cluster, rows_devices)
-    if config.data not in data_.NAMES:
-        config = dataclasses.replace(config, data=str(Path(config.data).absolute()))  # so that a resume finds it from anywhere
+    config = dataclasses.replace(config, data=data_.absolute(config.data))  # so that a resume finds it from anywhere
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
+    if dataset.unit:
+        about["unit"] = dataset.unit
     with cluster_.connect(cluster) as workers:
         config = _divided(config, workers)
         folder = devices.first(lambda: str(results.Run.create(root, name, config, about).folder))
@@ -211,8 +176,11 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
-    if len(dataset.input_shape) != 1:
-        raise ConfigError(f"rows of {dataset.name} have shape {dataset.input_shape}; a perceptron takes rows of one axis")
+    task = config.train.objective.task
+    if task != dataset.task:
+        what = "labels" if dataset.classes else "numbers"
+        raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {dataset.task!r}")
+    config.model.build(dataset.input_shape, dataset.n_outputs)
     if config.projects:
         check_settings(config.backend, config.strategy)
 
@@ -290,7 +258,7 @@ def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
     work = {jobs.group_name(n): (str(bench.folder), bench.config, n) for n in numbers}
 
     def report(number: int, check: int, sweep: population.Sweep) -> None:
-        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1])))
+        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1]), bench.dataset.task))
         folder.save(seconds=folder.seconds)
 
     def tick() -> None:
@@ -325,7 +293,8 @@ def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluste
         if not path.exists():
             with new_folder(path) as temporary:
                 shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
-        say(f"{name}: {row['ebops']:7.0f} EBOPs, test accuracy {row['test_score']:.4f} ({bench.dataset.name})")
+        result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
+        say(f"{name}: {row['ebops']:7.0f} EBOPs, test {result} ({bench.dataset.name})")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
     return summary
 
@@ -340,7 +309,9 @@ def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.
         settings = bench.folder / "models" / f"{point}.yml"
         if not settings.exists():
             relative = Path("..") / "projects" / point
-            write_config(settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy)
+            write_config(
+                settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
+            )
         work[point] = (str(bench.folder), config, point)
     projects = workers.map(jobs.write_project, work, done=lambda point, project: say(f"{point}: {project['text']}"))
     for row in summary:
@@ -349,13 +320,16 @@ def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.
             row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}
 
 
-def _cells(sweep: population.Sweep, members: int) -> str:
-    """Loss, accuracy and EBOPs of every member at the last check."""
+def _cells(sweep: population.Sweep, members: int, task: str) -> str:
+    """Loss, accuracy or resolution, and EBOPs of every member at the last check."""
+    name, form, sign = ("accuracy", ".1%", 1) if task == "classification" else ("resolution", ".3g", -1)
     cells = [
-        f"{row['train_loss']:.3f} {row['val_score']:.1%} {row['ebops'] / 1000:.1f}k" if row["member"] not in sweep.failed else "failed"
+        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['ebops'] / 1000:.1f}k"
+        if row["member"] not in sweep.failed
+        else "failed"
         for row in sweep.history[-members:]
     ]
-    return "loss, accuracy, EBOPs: " + " | ".join(cells) if cells else "compiling"
+    return f"loss, {name}, EBOPs: " + " | ".join(cells) if cells else "compiling"
 
 
 class _Progress:

@@ -45,6 +45,8 @@ STYLE = {
 WIDTH = 7.0
 DEPTH = 0.15
 """The axis of the front ends this far (accuracy) below its best point at the latest; what lies lower is counted in a note."""
+TIMES = 3.0
+"""The axis of the front of a regression ends at so many times the best resolution at the latest; what lies higher is counted in a note."""
 LINE_POINTS, CLOUD_POINTS, PANELS = 1000, 20_000, 5
 
 
@@ -128,14 +130,13 @@ def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
     axes.set_xscale("log")
     _front_limits(axes, series, run)
     axes.set_xlabel("effective bit operations per inference (EBOPs)")
-    axes.set_ylabel("accuracy (%)" if run.is_accuracy else "score (minus root mean square error)")
+    axes.set_ylabel(run.score_label)
     axes.grid(True, which="major")
     _front_legends(figure, axes, series)
     return figure
 
 
 def _ours(run: RunTables) -> Iterable[_Series]:
-    scale = _scale(run)
     cloud = _cloud(run)
     if len(cloud):
         style = {
@@ -151,13 +152,20 @@ def _ours(run: RunTables) -> Iterable[_Series]:
             "Measured by us",
             f"this run, {run.dataset}, in training:\nvalidation rows, estimated EBOPs",
             cloud[:, 0],
-            scale * cloud[:, 1],
+            run.shown(cloud[:, 1]),
             style,
         )
     if run.points:
-        x, y = np.array([(p.ebops, scale * p.test_score) for p in run.points]).T
+        x, y = np.array([(p.ebops, run.shown(p.test_score)) for p in run.points]).T
         style = {"color": BLUE, "marker": "o", "markersize": 5.5, "linewidth": 1.2, "zorder": 5}
-        yield _Series("Measured by us", f"this run, {run.dataset}: test rows, exact EBOPs", x, y, style)
+        yield _Series("Measured by us", f"this run, {run.dataset}: test rows, exact EBOPs{_outliers(run)}", x, y, style)
+
+
+def _outliers(run: RunTables) -> str:
+    """A line of the legend: the share of outliers of our points, which the resolution leaves out."""
+    shares = [100 * p.test_outliers for p in run.points if p.test_outliers is not None]
+    unit = run.manifest["data"].get("unit", "")
+    return f"\noutliers ({run.window:g} {unit} and more): {min(shares):.2f} to {max(shares):.2f} %" if shares and run.window else ""
 
 
 def _cloud(run: RunTables) -> np.ndarray:
@@ -193,7 +201,7 @@ def _published_series(others: Sequence[published_.Published]) -> Iterable[_Serie
 def _error_bars(axes: Any, run: RunTables) -> None:
     errors = [run.error(p.test_score) for p in run.points]
     if errors and None not in errors:
-        x, y = [p.ebops for p in run.points], [_scale(run) * p.test_score for p in run.points]
+        x, y = [p.ebops for p in run.points], [run.shown(p.test_score) for p in run.points]
         axes.errorbar(x, y, 100 * np.array(errors), fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
 
 
@@ -201,18 +209,23 @@ def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
     """Limits that hold the points, not the whole cloud (of a run without points: its front); says how many of ours fall outside."""
     held = [np.stack([s.x, s.y]) for s in series if "rasterized" not in s.style]
     if not run.points:
-        held += [np.stack([s.x, s.y])[:, pareto(s.y.tolist(), s.x.tolist())] for s in series if "rasterized" in s.style]
+        better = 1 if run.is_accuracy else -1
+        held += [np.stack([s.x, s.y])[:, pareto((better * s.y).tolist(), s.x.tolist())] for s in series if "rasterized" in s.style]
     x, y = np.concatenate(held, axis=1) if held else np.ones((2, 1))
     x, y = x[(x > 0) & np.isfinite(y)], y[(x > 0) & np.isfinite(y)]
     if not len(x):
         return
     axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
-    bottom = max(y.min(), y.max() - 100 * DEPTH) if run.is_accuracy else y.min()
-    margin = 0.06 * (y.max() - bottom) or 0.5
-    axes.set_ylim(bottom - margin, y.max() + margin)
-    out = sum(not (p.ebops > 0 and _scale(run) * p.test_score >= bottom) for p in run.points)
+    if run.is_accuracy:
+        low, high, side, place = max(y.min(), y.max() - 100 * DEPTH), y.max(), "below", {"y": 0.02, "va": "baseline"}
+    else:
+        low, high, side, place = y.min(), min(y.max(), y.min() * TIMES), "above", {"y": 0.98, "va": "top"}
+    margin = 0.06 * (high - low) or (0.5 if run.is_accuracy else 0.06 * abs(high) or 0.5)
+    axes.set_ylim(low - margin, high + margin)
+    out = sum(not (p.ebops > 0 and low <= run.shown(p.test_score) <= high) for p in run.points)
     if out:
-        axes.text(0.99, 0.02, f"{out} of our points below the axes", transform=axes.transAxes, ha="right", color=BLUE, fontsize=7.5)
+        text = f"{out} of our points {side} the axes"
+        axes.text(0.99, s=text, transform=axes.transAxes, ha="right", color=BLUE, fontsize=7.5, **place)
     ticker = require("matplotlib.ticker")
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
     if x.max() / x.min() < 300:
@@ -267,7 +280,7 @@ def _widths(run: RunTables, chosen: Sequence[Point]) -> Any:
     figure = _figure(0.6 + 3.0 * bands)
     panels = figure.subplots(2 * bands, columns, squeeze=False, sharey="row")
     colors = [SKY, BLUE, "#08306B"] if len(chosen) <= 3 else require("matplotlib").colormaps["cividis"](np.linspace(0, 0.9, len(chosen)))
-    labels = [f"{p.point}: {_number(p.ebops)} EBOPs, test {_percent(run, p.test_score)}" for p in chosen]
+    labels = [f"{p.point}: {_number(p.ebops)} EBOPs, test {run.in_words(p.test_score)}" for p in chosen]
     for n in range(bands * columns):
         pair = panels[2 * (n // columns), n % columns], panels[2 * (n // columns) + 1, n % columns]
         for which, axes in enumerate(pair):
@@ -325,12 +338,12 @@ def _training(run: RunTables) -> Any:
             color = (mappable.to_rgba(beta) if beta > 0 else GREY) if varied else BLUE
             for split, style in (("train", ":"), ("val", "-")):
                 x, y = _curve(run, member, split, metric)
-                y = y * _scale(run) if metric == "score" else y
+                y = run.shown(y) if metric == "score" else y
                 keep = np.isfinite(y) & ((y > 0) | (not log))
                 axes.plot(x[keep], y[keep], linestyle=style, color=color, linewidth=1.1, alpha=0.9 if style == "-" else 0.7)
         positive = any(len(line.get_ydata()) for line in axes.lines)
         axes.set_yscale("log" if log and positive else "linear")
-        axes.set_ylabel(label or ("accuracy (%)" if run.is_accuracy else "score"))
+        axes.set_ylabel(label or run.score_label)
         axes.grid(True)
     for axes in panels[1]:
         axes.set_xlabel("epoch")
@@ -352,14 +365,6 @@ def _curve(run: RunTables, member: int, split: str, metric: str) -> tuple[np.nda
     rows = run.metrics.filter(same).sort("step").select("epoch", "value").to_numpy()
     kept = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(len(rows), LINE_POINTS)).astype(np.int64))
     return rows[kept, 0], rows[kept, 1]
-
-
-def _scale(run: RunTables) -> float:
-    return 100.0 if run.is_accuracy else 1.0
-
-
-def _percent(run: RunTables, score: float) -> str:
-    return f"{100 * score:.2f} %" if run.is_accuracy else f"{score:.4g}"
 
 
 def _number(number: int | float) -> str:

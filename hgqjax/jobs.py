@@ -4,6 +4,7 @@ A job's arguments are the run folder, the configuration (`experiment.Sweep`) and
 """
 
 import dataclasses
+import math
 import shutil
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 from hgqjax import data as data_
 from hgqjax import devices, export, population, resources, results, training
 from hgqjax.config import ConfigError
+from hgqjax.objective import Objective
 
 STOP = "jobs/stop"
 _lock = threading.Lock()  # workers of other people's clusters may have several threads
@@ -71,7 +73,7 @@ def bench(folder: str, config: Any, dataset: data_.Dataset | None = None, rows_d
         if not _bench or _bench[0].folder != Path(folder):
             clear_bench()
             dataset = dataset or _load(folder, config)
-            train = training.make_train(config.train, config.model.build(dataset.input_shape[0], dataset.n_classes))
+            train = training.make_train(config.train, config.model.build(dataset.input_shape, dataset.n_outputs))
             _bench.append(Bench(Path(folder), config, dataset, train, training.Data.of(dataset), rows_devices))
         return _bench[0]
 
@@ -156,18 +158,22 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
             "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
             "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},
         }
+        objective = config.train.objective
+        if objective.task == "regression":
+            about |= {"task": objective.task, "unit": dataset.unit, "window": objective.window}
         model = here.train.model(sweep.state(point))
         description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
         path = frozen_path(here.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
-        return row | {
+        row |= {
             "ebops": float(resources.ebops(description).total),
             "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
             "ebops_estimate": point.ebops,
-            "val_score": accuracy(description, dataset.x_val, dataset.y_val),
-            "test_score": accuracy(description, dataset.x_test, dataset.y_test),
         }
+        val = measure(description, dataset.x_val, dataset.y_val, objective)
+        test = measure(description, dataset.x_test, dataset.y_test, objective)
+        return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
     return results.once(Path(folder), name, work)
 
@@ -185,16 +191,24 @@ def write_project(folder: str, config: Any, point: str) -> dict[str, Any]:
         path = here.folder / "projects" / point
         shutil.rmtree(path, ignore_errors=True)  # as above
         description = export.ModelDescription.load(here.folder / "models" / point)
-        arguments = {"backend": config.backend, "strategy": config.strategy, "rows": here.dataset.x_test[:2000]}
+        arguments = {name: getattr(config, name) for name in ("backend", "strategy", "io_type")}
+        arguments |= {"min_rows": config.gate_rows, "rows": here.dataset.x_test[: config.gate_rows // 5]}
         project = export.to_hls4ml(description, path, **arguments)
         return {"rows_checked": project.gate.rows, "differing_words": project.gate.differing_words, "text": str(project)}
 
     return results.once(Path(folder), f"project_{point}", work)
 
 
-def accuracy(description: export.ModelDescription, x: np.ndarray, y: np.ndarray, batch: int = 20_000) -> float:
-    """Share of rows whose largest output (the first of equal ones) is the label, by the exact evaluator."""
-    hits = 0
-    for start in range(0, len(x), batch):
-        hits += int(np.sum(np.argmax(description.evaluate(x[start : start + batch]), axis=-1) == y[start : start + batch]))
-    return hits / len(x)
+def measure(description: export.ModelDescription, x: np.ndarray, y: np.ndarray, objective: Objective) -> dict[str, float]:
+    """``score`` of the frozen model on rows `x`, as `Objective.score` says, by the exact evaluator; with a window ``outliers``, too."""
+    words = sum(math.prod(op.shape) for op in description.operations)
+    batch = min(20_000, max(1, 2**25 // words))  # so many rows of a large network that their words take 256 MiB
+    outputs = np.concatenate([description.evaluate(x[start : start + batch]) for start in range(0, len(x), batch)])
+    if objective.task == "classification":
+        return {"score": int(np.sum(np.argmax(outputs, axis=-1) == y)) / len(x)}
+    residual = outputs.reshape(len(x), -1) - y.reshape(len(x), -1)
+    if objective.window is None:
+        return {"score": -float(np.sqrt(np.mean(residual**2)))}
+    inside = np.abs(residual) < objective.window
+    score = -float(np.sqrt(np.mean(residual[inside] ** 2))) if inside.any() else -objective.window
+    return {"score": score, "outliers": float(np.mean(~inside))}

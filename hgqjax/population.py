@@ -129,7 +129,7 @@ def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarr
     """Appends a row for each member to the history and names the members that diverged; returns the rows."""
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
-        row["dead"] = [name for name in train.layer_names if metrics[f"dead/{name}"][member]]
+        row["dead"] = [name for name in train.layer_names if f"dead/{name}" in metrics and metrics[f"dead/{name}"][member]]
         who = {"member": member, "check": check, "beta_member": float(members.beta[member]), "seed": int(seeds[member])}
         result.history.append(who | row)
         if metrics["broken"][member] and member not in result.failed:

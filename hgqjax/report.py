@@ -23,6 +23,10 @@ CAPTIONS = {
     "widths": "Bits of weights (magnitude) and of activations (total), layer by layer.",
     "training": "Loss, score, EBOPs and beta by epoch, a line a member.",
 }
+REGRESSION_CAPTIONS = {
+    "front": "Test resolution of the frozen models, of which less is better, and their exact EBOPs; grey: validation rows while training.",
+    "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
+}
 
 
 def report(
@@ -46,7 +50,7 @@ def report(
     name = published_.name_for(run.dataset) if published == "auto" else published
     others = published_.read(name) if name is not None else []
     drawn = figures.draw(run.folder, published, formats=formats) if run.points or not run.metrics.is_empty() else []
-    parts = [_head(run), _points(run), _figures(drawn), _layers(run), _published(others), _origin(run)]
+    parts = [_head(run), _points(run), _figures(run, drawn), _layers(run), _published(others), _origin(run)]
     path = run.folder / "report.md"
     write_atomically(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
@@ -67,12 +71,12 @@ def _head(run: RunTables) -> str:
 def _points(run: RunTables) -> str:
     if not run.points:
         return "## Selected models\n\nNone yet."
-    what = "accuracy (%)" if run.is_accuracy else "score"
+    what = run.score_label
     heads = ["point", "beta", "seed", "epoch", "EBOPs", "EBOPs (paper_v1)", f"validation {what}", f"test {what}"]
     heads += ["rows checked", "differing words", "project"]
     rows = []
     for p in run.points:
-        scores = [_score(run, p.val_score, "val"), _score(run, p.test_score, "test")]
+        scores = [_score(run, p.val_score, "val", p.val_outliers), _score(run, p.test_score, "test", p.test_outliers)]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         project = f"[{p.project}]({p.project})" if p.project else "not exported"
         numbers = [f"{p.beta:.3g}", p.seed, p.epoch, _number(p.ebops), _number(p.ebops_paper_v1)]
@@ -80,16 +84,28 @@ def _points(run: RunTables) -> str:
     note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1). "
     if run.is_accuracy:
         note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). "
+    else:
+        note += _resolution(run)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
     return f"## Selected models\n\n{_table(heads, rows, left=('point', 'project'))}\n\n{note}"
 
 
-def _figures(drawn: Sequence[Path]) -> str:
+def _resolution(run: RunTables) -> str:
+    """What the resolution of a regression is."""
+    unit = run.manifest["data"].get("unit", "")
+    if run.window is None:
+        return "The resolution is the root mean square of the residuals; less is better. "
+    edge = f"{run.window:g} {unit}".rstrip()
+    return f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
+
+
+def _figures(run: RunTables, drawn: Sequence[Path]) -> str:
+    captions = CAPTIONS if run.is_accuracy else CAPTIONS | REGRESSION_CAPTIONS
     parts = []
     for stem in dict.fromkeys(path.stem for path in drawn):
         first, *others = (f"figures/{path.name}" for path in drawn if path.stem == stem)
         links = ", ".join(f"[{path.rpartition('.')[2].upper()}]({path})" for path in others)
-        parts.append(f"![{stem}]({first})\n\n{CAPTIONS[stem]}" + (f" ({links})" if links else ""))
+        parts.append(f"![{stem}]({first})\n\n{captions[stem]}" + (f" ({links})" if links else ""))
     return "\n\n".join(["## Figures", *parts]) if parts else ""
 
 
@@ -166,9 +182,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[s
     return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rules, *lines])
 
 
-def _score(run: RunTables, score: float, split: str) -> str:
+def _score(run: RunTables, score: float, split: str, outliers: float | None) -> str:
     if not run.is_accuracy:
-        return f"{score:.4g}"
+        return f"{run.shown(score):.4g}" + (f" (outliers {100 * outliers:.2f} %)" if outliers is not None else "")
     error = run.error(score, split)
     return f"{100 * score:.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
 

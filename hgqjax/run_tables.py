@@ -19,7 +19,7 @@ class ReportError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A selected model, frozen and calibrated: a row of summary.csv; None or "" where it was not exported."""
+    """A selected model, frozen and calibrated: a row of summary.csv; None or "" where it was not exported, or outliers do not count."""
 
     point: str
     member: int
@@ -35,6 +35,8 @@ class Point:
     project: str
     rows_checked: int | None
     differing_words: int | None
+    val_outliers: float | None = None
+    test_outliers: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,26 @@ class RunTables:
     def is_accuracy(self) -> bool:
         """Whether scores are accuracies, 0 .. 1 (else minus a root mean square error)."""
         return _find(self.manifest.get("config"), "task") != "regression"
+
+    @property
+    def window(self) -> float | None:
+        """Residuals of this size and more are outliers; None where none is."""
+        return _find(_find(self.manifest.get("config"), "objective"), "window")
+
+    @property
+    def score_label(self) -> str:
+        """What `shown` gives, with its unit."""
+        unit = self.manifest["data"].get("unit")
+        return "accuracy (%)" if self.is_accuracy else f"resolution ({unit})" if unit else "resolution"
+
+    def shown(self, score: Any) -> Any:
+        """A score, or an array of them, as tables and figures have it: accuracy in percent, or resolution, of which less is better."""
+        return 100 * score if self.is_accuracy else -score
+
+    def in_words(self, score: float) -> str:
+        """`shown`, with its unit."""
+        unit = "%" if self.is_accuracy else self.manifest["data"].get("unit", "")
+        return (f"{self.shown(score):.2f}" if self.is_accuracy else f"{self.shown(score):.4g}") + f" {unit}".rstrip()
 
     def error(self, score: float, split: str = "test") -> float | None:
         """Statistical error sqrt(a (1 - a) / n) of the accuracy `score` on the n rows of `split`; None where it has no meaning."""
@@ -110,14 +132,17 @@ def _points(path: Path, needed: bool) -> list[Point]:
     pl = require("polars")
     if not needed and (not path.exists() or not path.read_bytes().strip()):
         return []
-    kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64}
+    kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64, float | None: pl.Float64}
     schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point)}
     try:
         frame = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+    for field in dataclasses.fields(Point):
+        if field.default is None and field.name not in frame.columns:
+            del schema[field.name]
     frame = _cast(frame, schema, path).with_columns(pl.col("model", "project").fill_null(""))
-    optional = {field.name for field in dataclasses.fields(Point) if field.type == int | None}
+    optional = {field.name for field in dataclasses.fields(Point) if field.type in (int | None, float | None)}
     empty = [name for name in schema if name not in optional and frame[name].null_count()]
     if empty:
         raise ReportError(f"{path} has an empty cell in column {empty[0]}")

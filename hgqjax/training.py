@@ -16,6 +16,9 @@ from jaxtyping import Array, Float
 from hgqjax import devices, layers, resources, schedules, shuffle
 from hgqjax.objective import Objective
 
+AT_ONCE = 2**22
+"""Input values of the validation rows that are held in one piece."""
+
 
 class Member(NamedTuple):
     """What varies within a sweep, always an argument and never compiled in: scalars, or arrays with a leading member axis."""
@@ -29,7 +32,7 @@ class Member(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Rows on the device: training and validation."""
+    """Rows on the device: training and validation. Those of type float16, which takes half the memory, are used as float32."""
 
     x_train: Float[Array, "rows ..."]
     y_train: Array
@@ -124,7 +127,7 @@ class Train:
     def init(self, key: Array, member: Member, data: Data) -> State:
         """Fresh parameters; widths of activations start from the first training rows."""
         model = self.build(nnx.Rngs(params=key))
-        layers.adapt(model, data.x_train[: self.config.batch_size])
+        layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
         model.train()
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
@@ -149,16 +152,34 @@ class Train:
     def validate(self, state: State, data: Data) -> dict[str, Array]:
         """Score, loss and cost (the objective's, named ebops; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
-        Also `State.broken`, and for each layer whether it is dead: without a product that is not 0.
+        Where the objective has a window also the share of outliers; `State.broken`; for each layer with a kernel whether it is dead, that
+        is without a product that is not 0.
         """
         objective, now = self.config.objective, self._merge(self._training, state)
-        outputs = self._merge(self._frozen, state)(data.x_val)
+        outputs = self._outputs(state, data.x_val)
         cost = objective.costs(now)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
+        if objective.window is not None:
+            metrics["val_outliers"] = objective.outliers(outputs, data.y_val)
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
-        return metrics | {f"dead/{name}": value == 0 for name, value in products.items()}
+        kernels = [name for name, operation in now.operations_cost().items() if hasattr(operation, "kernel")]
+        return metrics | {f"dead/{name}": products[name] == 0 for name in kernels}
+
+    def _outputs(self, state: State, x: Array) -> Array:
+        """Results for rows `x`, statistics frozen, unwrapped; of many large rows one part after the other."""
+
+        def of(rows):
+            return self._merge(self._frozen, state)(_as_float32(rows))
+
+        part = max(AT_ONCE // math.prod(x.shape[1:]), 1)
+        if len(x) <= part:
+            return of(x)
+        whole = len(x) // part * part
+        y = lax.map(of, x[:whole].reshape(-1, part, *x.shape[1:]))
+        y = y.reshape(whole, *y.shape[2:])
+        return y if whole == len(x) else jnp.concatenate([y, of(x[whole:])])
 
     def model(self, state: State) -> layers.Module:
         """The model of a single (not batched) state."""
@@ -214,7 +235,7 @@ class Train:
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
             beta, carry = self.config.penalty.step(state.penalty, count / total, state.ebops, member.beta, member.budget)
-            inputs = (state.params, state.observed, data.x_train[rows], data.y_train[rows], beta)
+            inputs = (state.params, state.observed, _as_float32(data.x_train[rows]), data.y_train[rows], beta)
             keeps = (count - 1) / total >= self.config.batch_statistics
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
@@ -243,6 +264,10 @@ def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module]) -> Tr
 
 def _split(model: layers.Module):
     return nnx.split(model, nnx.Param, layers.BitWidth, ...)
+
+
+def _as_float32(rows: Array) -> Array:
+    return rows if rows.dtype == jnp.float32 else rows.astype(jnp.float32)
 
 
 def _all_finite(tree) -> Array:

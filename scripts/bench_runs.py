@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from hgqjax import data as data_
-from hgqjax import devices, experiment, population, training
+from hgqjax import devices, networks, population, training
 
 ROOT = Path(__file__).resolve().parents[1]
 N_IN, N_OUT = 16, 5
@@ -43,7 +43,7 @@ def jets(rows, rows_val=512):
 
 def hgq(batch, hidden, kind=training.Train, **config):
     """The experiments' network and training."""
-    return kind(training.Config(batch_size=batch, **config), experiment.Mlp(hidden=hidden).build(N_IN, N_OUT))
+    return kind(training.Config(batch_size=batch, **config), networks.Mlp(hidden=hidden).build((N_IN,), N_OUT))
 
 
 def single():

@@ -48,11 +48,11 @@ class Faults:
 
 def config(rows: str):
     """The run's configuration: everything small but the number of checkpoints."""
-    from hgqjax import experiment, schedules, training
+    from hgqjax import experiment, networks, schedules, training
 
     penalty = schedules.LogRamp(start_ratio=0.1, hold=0.3)
     train = training.Config(epochs=20, batch_size=50, penalty=penalty)
-    model = experiment.Mlp(hidden=())
+    model = networks.Mlp(hidden=())
     return experiment.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-2), points=3, within=1.0, projects=1)
 
 

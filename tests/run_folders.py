@@ -42,25 +42,40 @@ def make_model(bits: float, widths: tuple[int, ...] = (16, 5), seed: int = 0) ->
 
 
 def make_run(
-    folder: Path, *, status="done", betas=(1e-6, 1e-5, 1e-4), checks=12, points=3, widths=(16, 5), task="classification", **data
+    folder: Path,
+    *,
+    status="done",
+    betas=(1e-6, 1e-5, 1e-4),
+    checks=12,
+    points=3,
+    widths=(16, 5),
+    task="classification",
+    window=None,
+    **data,
 ) -> Path:
-    """Writes a run; `points` models from dear to cheap, the first with a project."""
+    """Writes a run; `points` models from dear to cheap, the first with a project. Residuals of a regression are a third or so of a unit."""
     folder.mkdir(parents=True)
-    config = {"type": "Sweep", "objective": {"type": "Objective", "task": task}, "betas": list(betas)}
+    config = {
+        "type": "Sweep",
+        "objective": {"type": "Objective", "task": task} | ({"window": window} if window else {}),
+        "betas": list(betas),
+    }
     manifest = {"schema": 1, "status": status, "experiment": "made-up", "config": config, "argv": ["hgqjax", "sweep", "a | b"]}
     manifest |= {"commit": "c0ffee" * 6, "dirty": True, "versions": {"python": "3.11", "jax": "0.9"}, "device": "cpu", "seconds": 1234.5}
     run = Run(folder, manifest | {"data": DATA | data})
     run.save()
     if checks:
-        run.write_metrics(_metrics(betas, checks))
+        sign = 0 if task == "classification" else 1
+        run.write_metrics(row | {"value": row["value"] - sign * (row["metric"] == "score")} for row in _metrics(betas, checks))
     rows = []
     for n in range(points):
         model = make_model(5.5 - 4.0 * n / max(points - 1, 1), widths, seed=n)
         model.save(folder / f"models/p{n:02d}")
         cost, v1 = float(ebops(model).total), float(ebops(model, "paper_v1").total)
-        score = _accuracy(cost)
+        score = _accuracy(cost) - (task == "regression")
         row = {"point": f"p{n:02d}", "member": n % len(betas), "beta": betas[n % len(betas)], "seed": 0, "epoch": 100 * (n + 1)}
         row |= {"ebops": cost, "ebops_paper_v1": v1, "ebops_estimate": 1.02 * cost, "val_score": score + 0.001, "test_score": score}
+        row |= {"val_outliers": 0.001 * n, "test_outliers": 0.002 * (n + 1)} if window else {}
         exported = {"project": "projects/p00", "rows_checked": 12_345, "differing_words": 0} if n == 0 else {}
         rows.append(row | {"model": f"models/p{n:02d}", "project": "", "rows_checked": None, "differing_words": None} | exported)
     if points:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from hgqjax import cli, cluster, experiment, jobs, population, results, schedules, training
+from hgqjax import cli, cluster, experiment, jobs, networks, population, results, schedules, training
 from hgqjax.population import Archive, Point, Sweep
 
 HERE = Path(__file__).parent
@@ -229,7 +229,7 @@ def test_a_missing_dask_is_named(rows, tmp_path, capsys, monkeypatch):
 
 def small(rows):
     train = training.Config(epochs=30, batch_size=50, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
-    model = experiment.Mlp(hidden=())
+    model = networks.Mlp(hidden=())
     return experiment.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-4, 1e-2), points=3, within=1.0, projects=2, groups=2)
 
 

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from hgqjax import experiment, schedules, training
+from hgqjax import experiment, networks, schedules, training
 from hgqjax.config import ConfigError, from_json, to_json
 
 
 def test_a_sweep_survives_json():
     train = training.Config(epochs=4, penalty=schedules.LogRamp(hold=0.25))
-    config = experiment.Sweep(rows=1000, betas=(1e-6, 2e-5), seeds=(3, 4), train=train, model=experiment.Mlp(hidden=(8,)))
+    config = experiment.Sweep(rows=1000, betas=(1e-6, 2e-5), seeds=(3, 4), train=train, model=networks.Mlp(hidden=(8,)))
     assert from_json(experiment.Sweep, json.loads(json.dumps(to_json(config)))) == config
 
 

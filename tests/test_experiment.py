@@ -1,14 +1,17 @@
 """Whole runs, small: folder, exact numbers, resume, the command and its errors."""
 
 import csv
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
-from hgqjax import cli, experiment, resources, results, schedules, training
+from hgqjax import cli, experiment, jobs, networks, resources, results, schedules, training
 from hgqjax import data as data_
 from hgqjax.export import ModelDescription
+from hgqjax.objective import Objective
 
 TRAIN = training.Config(epochs=4, epochs_per_check=2, batch_size=100, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
 
@@ -22,7 +25,7 @@ def write_rows(path, n=800, seed=0):
 
 
 def small(path, **changes):
-    arguments = {"data": path, "model": experiment.Mlp(hidden=(6,)), "train": TRAIN, "betas": (1e-6, 1e-3), "points": 3, "projects": 1}
+    arguments = {"data": path, "model": networks.Mlp(hidden=(6,)), "train": TRAIN, "betas": (1e-6, 1e-3), "points": 3, "projects": 1}
     return experiment.Sweep(**arguments | changes)
 
 
@@ -117,9 +120,63 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
     assert not json.loads((tmp_path / "unverified" / "hgqjax_gate.json").read_text())["verified"]
 
 
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """A run on numbers instead of labels, with a window that some residuals are outside of."""
+    folder = tmp_path_factory.mktemp("regression")
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(800, 4)).astype(np.float32)
+    np.savez(folder / "angles.npz", x=x, y=x @ np.array([1.0, -0.5, 0.0, 0.25]), unit="mrad")
+    train = dataclasses.replace(TRAIN, objective=Objective(task="regression", window=0.5))
+    changes = {"train": train, "betas": (1e-6,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
+    config = small(str(folder / "angles.npz"), **changes)
+    return experiment.run(config, name="angles", root=folder / "results", progress=False)
+
+
+def test_a_regression_from_rows_to_the_summary(regression):
+    import polars as pl
+
+    dataset = data_.load(str(regression.parents[2] / "angles.npz"))
+    manifest = json.loads((regression / "manifest.json").read_text())
+    assert manifest["data"]["unit"] == "mrad" and manifest["config"]["train"]["objective"]["window"] == 0.5
+    metrics = pl.read_parquet(regression / "metrics.parquet")
+    outliers = metrics.filter((pl.col("metric") == "outliers") & (pl.col("split") == "val"))["value"]
+    assert len(outliers) == 2 and outliers.is_between(0, 1).all()
+    for row in summary(regression):
+        model = ModelDescription.load(regression / row["model"])
+        assert model.metadata["classes"] == [] and model.metadata["unit"] == "mrad" and model.metadata["window"] == 0.5
+        residual = model.evaluate(dataset.x_test)[:, 0] - dataset.y_test
+        inside = np.abs(residual) < 0.5
+        assert float(row["test_outliers"]) == np.mean(~inside) and np.mean(inside) > 0
+        assert float(row["test_score"]) == pytest.approx(-(np.mean(residual[inside] ** 2) ** 0.5), rel=1e-12)
+
+
+def test_summary_and_report_of_a_regression(regression, capsys):
+    point = summary(regression)[-1]
+    code, out, _ = hgqjax(capsys, "summary", regression / point["model"], "--data", regression.parents[2] / "angles.npz")
+    assert (
+        code == 0 and re.search(r"angles.npz: resolution 0\.\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n", out) and "accuracy" not in out
+    )
+    code, _, _ = hgqjax(capsys, "report", regression)
+    text = (regression / "report.md").read_text()
+    assert code == 0 and "test resolution (mrad)" in text and f"{-float(point['test_score']):.4g} (outliers " in text
+    assert "root mean square of the residuals below 0.5 mrad" in text and "accuracy" not in text
+
+
+def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression):
+    model = ModelDescription.load(regression / summary(regression)[-1]["model"])
+    x, far = np.zeros((3, 4), np.float32), np.full(3, 1e6, np.float32)
+    assert jobs.measure(model, x, far, Objective(task="regression", window=0.5)) == {"score": -0.5, "outliers": 1.0}
+    whole = jobs.measure(model, x, far, Objective(task="regression"))
+    assert set(whole) == {"score"} and whole["score"] == pytest.approx(-1e6, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["sweep", "--data", "muon", "--rows", "1000"], "'classification', but y of muon (simulated) are numbers; make it 'regression'"),
+        (["sweep", "--data", "{rows}", "--train.objective.task", "regression"], "are labels; make it 'classification'"),
+        (["sweep", "--data", "svhn:{tmp}"], "has no file train_32x32.mat"),
         (["sweep", "--data", "tops"], "unknown data set 'tops'"),
         (["sweep", "--data", "{broken}"], "broken.npz"),
         (["sweep", "--data", "{flat}"], "flat.npz"),
@@ -137,7 +194,7 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
             ["sweep", "--data", "{rows}", "--train.batch-size", "64", "--projects", "1", "--strategy", "resource"],
             "strategy 'resource' is not one of",
         ),
-        (["sweep", "--data", "{images}", "--train.batch-size", "64"], "rows of arrays images.npz have shape (4, 2)"),
+        (["sweep", "--data", "{images}", "--train.batch-size", "64"], "rows have shape (4, 2); a perceptron takes rows of one axis"),
         (["export", "--config", "{yaml}"], "is not YAML"),
         (["export", "--config", "{yaml}", "--clock-ns", "2"], "says all about the project; leave out clock_ns"),
         (["export", "{model}", "--clock-ns", "-3"], "clock_ns is -3.0"),

@@ -101,7 +101,37 @@ def test_regression_has_no_percent_and_no_published_points(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", checks=3, points=1)
     figures.draw(folder, "jets", formats=SVG)
     front = (folder / "figures/front.svg").read_text()
-    assert "root mean square" in front and "Published" not in front and "accuracy" not in front
+    assert "resolution" in front and "Published" not in front and "accuracy" not in front and "outliers" not in front
+
+
+def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=3, unit="mrad")
+    figures.draw(folder, formats=SVG)
+    front, widths, training = ((folder / f"figures/{stem}.svg").read_text() for stem in ("front", "widths", "training"))
+    assert "resolution (mrad)" in front and "outliers (30 mrad and more): 0.20 to 0.60 %" in front and "resolution (mrad)" in training
+    run = run_tables.read(folder)
+    assert f"test {-run.points[0].test_score:.4g} mrad" in widths
+    axes = figures._front(run, ()).axes[0]
+    (ours,) = [line for line in axes.lines if "test rows" in str(line.get_label())]
+    np.testing.assert_allclose(ours.get_ydata(), [-p.test_score for p in run.points])
+    low, high = axes.get_ylim()
+    assert 0 < low < min(ours.get_ydata()) and max(ours.get_ydata()) < high
+
+
+def test_collapsed_networks_of_a_regression_are_above_the_axes(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=2)
+    path = folder / "summary.csv"
+    lines = path.read_text().splitlines()
+    cells = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) | {"test_score": "-20.0"}
+    path.write_text("\n".join([*lines[:-1], ",".join(cells.values())]) + "\n")
+    figures.draw(folder, formats=SVG)
+    assert "1 of our points above the axes" in (folder / "figures/front.svg").read_text()
+
+
+def test_without_points_the_best_of_a_regressions_cloud_is_in_sight(tmp_path):
+    run = run_tables.read(run_folders.make_run(tmp_path / "a", task="regression", points=0, status="running"))
+    bottom, top = figures._front(run, ()).axes[0].get_ylim()
+    assert bottom < min(-figures._cloud(run)[:, 1]) < top
 
 
 def test_chosen_points(tmp_path):

@@ -87,7 +87,20 @@ def test_an_unfinished_run(tmp_path, status, words):
 def test_a_regression_has_no_percent(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", checks=0, points=1, status="running", name="muons")
     text = report(folder, formats=("svg",)).read_text()
-    assert "test score" in text and "±" not in text
+    assert "test resolution |" in text and "±" not in text and "outliers" not in text
+    assert "The resolution is the root mean square of the residuals; less is better." in text
+
+
+def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=1, name="muons", unit="mrad")
+    text = report(folder, formats=("svg",)).read_text()
+    (row,) = re.findall(r"^\| p01 \|.*$", text, re.M)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    value, _, share = cells[7].partition(" ")
+    assert 0.2 < float(value) < 1 and share == "(outliers 0.40 %)"
+    assert "| validation resolution (mrad) | test resolution (mrad) |" in text and "score" not in text.split("## How it was made")[0]
+    assert "the residuals below 30 mrad; less is better. Outliers are the other residuals." in text
+    assert "Test resolution of the frozen models, of which less is better" in text
 
 
 def test_no_run(tmp_path):

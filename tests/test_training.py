@@ -208,6 +208,29 @@ def test_regression_and_the_paper_definition():
     assert -2 < history(sweep, 0, "val_score")[-1] < 0 and history(sweep, 0, "val_score")[-1] > history(sweep, 0, "val_score")[0]
 
 
+def test_residuals_outside_the_window_are_counted_apart():
+    objective = Objective(task="regression", window=2.0)
+    outputs = jnp.array([[1.0], [-1.0], [2.0], [jnp.nan], [5.0]])
+    y = jnp.zeros(5)
+    assert float(objective.score(outputs, y)) == -1.0 and float(objective.outliers(outputs, y)) == pytest.approx(0.6)
+    assert float(objective.score(outputs[2:], y[2:])) == -2.0 and float(objective.outliers(outputs[2:], y[2:])) == 1.0
+    whole = Objective(task="regression")
+    assert float(whole.score(outputs[:3], y[:3])) == pytest.approx(-(2.0**0.5)) and float(whole.outliers(outputs, y)) == 0.0
+    np.testing.assert_array_equal(objective.task_loss(outputs[:3], y[:3]), whole.task_loss(outputs[:3], y[:3]))  # the loss has them all
+
+
+def test_half_precision_rows_train_as_single_precision_ones_and_outliers_are_recorded():
+    config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(task="regression", window=0.5))
+    rows = data()
+    x_train, x_val = (jnp.round(x * 8) / 8 for x in (rows.x_train, rows.x_val))
+    rows = training.Data(x_train, x_train[:, 0] * 2, x_val, x_val[:, 0] * 2)
+    halves = rows._replace(x_train=x_train.astype(jnp.float16), x_val=x_val.astype(jnp.float16))
+    train = training.make_train(config, lambda rngs: layers.mlp((4, 1), rngs=rngs, batch_norm=False))
+    single, half = (population.sweep(train, part, members(1e-6), [0]) for part in (rows, halves))
+    assert single.history == half.history
+    assert 0 < history(single, 0, "val_outliers")[-1] < 1 and -0.5 <= history(single, 0, "val_score")[-1] < 0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights(resources.AbstractCost):
     """A Python number, without a gradient."""
@@ -227,6 +250,8 @@ def test_any_cost_model_can_be_the_penalty():
     [
         (lambda: training.Config(epochs=0), "epochs is 0; at least 1"),
         (lambda: Objective(gamma=-1.0), "gamma -1.0"),
+        (lambda: Objective(window=30.0), "window is 30.0; a finite number above 0 is needed, and for a classification none"),
+        (lambda: Objective(task="regression", window=0.0), "window is 0.0"),
     ],
 )
 def test_bad_configurations_are_named(make, message):

@@ -2,8 +2,12 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import numpy as np
+
+Task = Literal["classification", "regression"]
+_BLOCK_VALUES = 1 << 22
 
 
 class DataError(ValueError):
@@ -42,11 +46,32 @@ class Scaler:
         constant = np.all(x == x[:1], axis=0)  # rounding leaves such a deviation near zero, not always at zero
         return cls(np.where(constant, x[0].astype(np.float64), mean), np.where(constant | (scale == 0), 1.0, scale))
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Rows ``x`` (rows, *shape) in scaled units, float32."""
+    def __call__(self, x: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+        """Rows ``x`` (rows, *shape) in scaled units, of type ``dtype``; block by block, so that float64 takes little memory."""
         if x.shape[1:] != self.mean.shape:
             raise DataError(f"rows of shape {x.shape[1:]} do not fit this scaler, which takes {self.mean.shape}")
-        return ((x - self.mean) / self.scale).astype(np.float32)
+        scaled, step = np.empty(x.shape, dtype), max(1, _BLOCK_VALUES // max(1, self.mean.size))
+        for start in range(0, len(x), step):
+            scaled[start : start + step] = (x[start : start + step] - self.mean) / self.scale
+        return scaled
+
+    def dtype_for(self, x: np.ndarray) -> type:
+        """float16 where it holds the scaled ``x`` exactly and is half the size: bytes over a power of two (images, hits); else float32.
+
+        >>> Scaler(np.zeros(1), np.full(1, 256.0)).dtype_for(np.zeros((2, 1), np.uint8)).__name__
+        'float16'
+        """
+        plain = not self.mean.any() and bool(np.all(np.frexp(self.scale)[0] == 0.5) and np.all((self.scale >= 1) & (self.scale <= 2**10)))
+        return np.float16 if plain and x.dtype in (np.uint8, np.bool_) else np.float32
+
+
+def pixel_scaler(shape: tuple[int, ...]) -> Scaler:
+    """Divides 8-bit pixels by 256, which neither float16 nor a fixed-point word with 8 fractional bits rounds.
+
+    >>> pixel_scaler((1,))(np.array([[255]], np.uint8)).tolist()
+    [[0.99609375]]
+    """
+    return Scaler(np.zeros(shape), np.full(shape, 256.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,10 +82,11 @@ class Dataset:
       name: how results on it are labelled everywhere.
       source: one sentence, where the rows come from.
       sha256: of the file that was read, hexadecimal.
-      x_train, x_val, x_test: float32, (rows, *shape), scaled by ``scaler``.
-      y_train, y_val, y_test: int32, (rows,), index into ``classes``.
-      classes, feature_names: names of the labels, and of the last axis of ``x``.
+      x_train, x_val, x_test: (rows, *shape), scaled by ``scaler``; float32, or float16 where that holds them exactly.
+      y_train, y_val, y_test: (rows,); int32, index into ``classes``, or float32, the numbers that a regression is after.
+      classes, feature_names: names of the labels, none for a regression, and of the last axis of ``x``.
       scaler: takes rows from the file's units to those of ``x``.
+      unit: of ``y``, for a regression.
 
     >>> from hgqjax import data
     >>> jets = data.load("jets", rows=1000)
@@ -82,10 +108,21 @@ class Dataset:
     classes: tuple[str, ...]
     feature_names: tuple[str, ...]
     scaler: Scaler
+    unit: str = ""
 
     @property
     def n_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def task(self) -> Task:
+        """What a network is to do with a row: name its class, or a number."""
+        return "classification" if self.classes else "regression"
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs that a network for the task has: one for each class, or one."""
+        return self.n_classes or 1
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -93,8 +130,8 @@ class Dataset:
         return self.x_train.shape[1:]
 
     def calibration(self) -> np.ndarray:
-        """Rows that fix the integer bits at export: training and validation, never test."""
-        return np.concatenate([self.x_train, self.x_val])
+        """Rows that fix the integer bits at export, float32: training and validation, never test."""
+        return np.concatenate([self.x_train, self.x_val], dtype=np.float32)
 
 
 def split(
@@ -133,3 +170,36 @@ def split(
     order = np.random.RandomState(seed).permutation(n)
     rest = order[n_test:]
     return rest[:n_train], rest[n_train:], order[:n_test]
+
+
+def split_blocks(
+    parts: tuple[int, int, int], rows: int | None = None, *, validation_fraction: float | None = None
+) -> tuple[slice, slice, slice]:
+    """Training, validation and test rows that lie one behind the other: a split that the data set itself makes.
+
+    Args:
+      parts: rows of each.
+      rows: how many to take, the first of each part in proportion; None takes all.
+      validation_fraction: of the rows that are not test, the last of them; None leaves the parts as they are.
+
+    Raises: DataError where an argument is out of range or a part would be empty.
+
+    >>> split_blocks((700, 100, 200), 100)
+    (slice(0, 70, None), slice(700, 710, None), slice(800, 820, None))
+    """
+    train, val, test = parts
+    if validation_fraction is not None:
+        if not 0 < validation_fraction < 1:
+            raise DataError(f"validation_fraction={validation_fraction} is out of range: it lies between 0 and 1, both excluded")
+        val = round((train + val) * validation_fraction)
+        train = sum(parts) - test - val
+    total = sum(parts)
+    rows = total if rows is None else rows
+    n_val, n_test = round(val * rows / total), round(test * rows / total)
+    n_train = rows - n_val - n_test
+    if min(n_train, n_val, n_test) < 1:
+        raise DataError(
+            f"{rows} rows are too few: they would leave {n_train} training, {n_val} validation and {n_test} test rows, "
+            "and each needs one or more"
+        )
+    return slice(0, n_train), slice(train, train + n_val), slice(train + val, train + val + n_test)

@@ -32,9 +32,10 @@ JET_FEATURES = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Unscaled rows ``x`` (rows, *shape) of one file and their labels ``y``, int32; see :func:`make_rows`.
+    """Unscaled rows ``x`` (rows, *shape) of one file and their labels ``y``, int32, or numbers, float32; see :func:`make_rows`.
 
-    ``where`` is what errors call the file; ``classes`` is None where the file does not name them.
+    ``where`` is what errors call the file; ``classes`` is None where the file does not name them, and for a regression; ``unit`` is None
+    for a classification; ``parts`` are the rows of training, validation and test, one behind the other, where the split is the file's.
     """
 
     where: str
@@ -46,6 +47,8 @@ class Rows:
     classes: tuple[str, ...] | None
     feature_names: tuple[str, ...]
     scaler: Scaler | None
+    unit: str | None = None
+    parts: tuple[int, int, int] | None = None
 
 
 def make_rows(
@@ -59,16 +62,20 @@ def make_rows(
     classes: tuple[str, ...] | None,
     feature_names: tuple[str, ...] | None,
     scaler: Scaler | None = None,
+    unit: str | None = None,
+    parts: tuple[int, int, int] | None = None,
 ) -> Rows:
     """Check what a reader found, and put jets into the order of :data:`JET_CLASSES` and :data:`JET_FEATURES`.
 
     Args:
       where: what to call the file in an error.
       x: numbers, (rows, *shape).
-      y: whole numbers that index ``classes``, or names of classes; (rows,).
+      y: whole numbers that index ``classes``, or names of classes; with ``unit`` any numbers; (rows,).
       classes: None where the file does not name them: then they are the sorted names in ``y``, or stay unnamed.
       feature_names: of the last axis of ``x``; None gives x0, x1, ...
       scaler: the one that these rows must be scaled with, or None to fit one.
+      unit: of ``y``, which is then a number to be found and no label; None for labels.
+      parts: rows of training, validation and test, in that order, or None to split at random.
 
     Raises: DataError.
 
@@ -86,14 +93,16 @@ def make_rows(
         raise DataError(f"{where}: {len(names)} feature names for {x.shape[-1]} features; they must be as many")
     if x.ndim == 2 and names != JET_FEATURES and set(names) == set(JET_FEATURES):
         x, names = x[:, [names.index(feature) for feature in JET_FEATURES]], JET_FEATURES
+    if unit is not None:
+        return Rows(where, name, source, sha256, x, _numbers(y, where), None, names, scaler, unit, parts)
     labels, known = _encode(y, classes, where)
     if known is not None and known != JET_CLASSES and set(known) == set(JET_CLASSES):
         labels, known = np.array([JET_CLASSES.index(c) for c in known], np.int32)[labels], JET_CLASSES
-    return Rows(where, name, source, sha256, x, labels, known, names, scaler)
+    return Rows(where, name, source, sha256, x, labels, known, names, scaler, None, parts)
 
 
 def class_names(rows: Rows) -> tuple[str, ...]:
-    """Classes to train on, two or more; unnamed ones are called 0, 1, 2, ...
+    """Classes to train on, two or more; unnamed ones are called 0, 1, 2, ...; none for a regression.
 
     Raises: DataError where there is one class only, or unnamed labels leave a number out.
 
@@ -102,6 +111,8 @@ def class_names(rows: Rows) -> tuple[str, ...]:
     >>> class_names(rows)
     ('0', '1')
     """
+    if rows.unit is not None:
+        return ()
     present = np.unique(rows.y)
     n = int(present[-1]) + 1 if rows.classes is None else len(rows.classes)
     if n < 2:
@@ -138,6 +149,16 @@ def _check_x(x: np.ndarray, where: str) -> None:
             )
 
 
+def _numbers(y: np.ndarray, where: str) -> np.ndarray:
+    """Numbers to be found, float32."""
+    if y.dtype.kind not in "iuf":
+        raise DataError(f"{where}: y has type {y.dtype}, but a regression needs numbers")
+    bad = ~(np.abs(y) <= np.finfo(np.float32).max)
+    if bad.any():
+        raise DataError(f"{where}: y is {y[bad.argmax()]} at index {bad.argmax()}, but every value must be a finite float32")
+    return y.astype(np.float32)
+
+
 def _encode(y: np.ndarray, classes: tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Labels as int32 indices, and the classes that they index, None where nothing names them."""
     if classes is not None and (len(classes) < 2 or len(set(classes)) != len(classes)):
@@ -149,7 +170,9 @@ def _encode(y: np.ndarray, classes: tuple[str, ...] | None, where: str) -> tuple
     broken = ~(np.isfinite(y) & (y == np.floor(y)))
     if broken.any():
         first = broken.argmax()
-        raise DataError(f"{where}: label {y[first]} at index {first} is not a whole number (0, 1, 2, ...)")
+        raise DataError(
+            f"{where}: label {y[first]} at index {first} is not a whole number (0, 1, 2, ...); only an .npz with unit holds numbers"
+        )
     n = 2**31 if classes is None else len(classes)
     outside = (y < 0) | (y >= n)
     if outside.any():

@@ -26,7 +26,7 @@ MERGES = {
 
 
 def _counted(op: o.Operation) -> bool:
-    return isinstance(op, o.Linear | o.Sum) or op.kind in MERGES or (isinstance(op, o.Pool) and op.counted)
+    return isinstance(op, o.Linear | o.Sum | o.Table) or op.kind in MERGES or (isinstance(op, o.Pool) and op.counted)
 
 
 def _cost(op: o.Operation, inputs: list[Signal]):
@@ -41,6 +41,9 @@ def _cost(op: o.Operation, inputs: list[Signal]):
         return resources.Pool(inputs[0], int(np.prod(op.shape[:-1])), op.parallelization)
     if isinstance(op, o.Sum):
         return resources.Sum(inputs[0], op.axes)
+    if isinstance(op, o.Table):
+        fmt = Format(*(np.float64(v) for v in (0, op.bits - op.f, op.f)))
+        return resources.Table(inputs[0], Signal(fmt, "WRAP", op.shape))
     return MERGES[op.kind](tuple(inputs))
 
 

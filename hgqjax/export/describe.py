@@ -1,5 +1,6 @@
 """A trained model becomes a model description: frozen, calibrated, and compared with the JAX model word by word."""
 
+import itertools
 import re
 from typing import Any
 
@@ -29,16 +30,16 @@ class _Graph:
     def name_of(self, module: nnx.Module) -> str:
         return self.names[id(module)]
 
-    def _add(self, op_class: type[m.Operation], name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
+    def _add(self, kind: str, name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
         name = re.sub(r"\W", "_", name)
         if name in {op.name for op in self.operations}:
             raise m.DescriptionError(f"layer {name!r} is used twice; in hardware it stands once, make two layers")
-        op = op_class(name=name, inputs=tuple(x.name for x in inputs), shape=tuple(shape), **fields)
+        op = m.KINDS[kind](name=name, inputs=tuple(x.name for x in inputs), shape=tuple(shape), **fields)
         self.operations.append(op)
         return layers.Symbol(self, name, op.shape)
 
     def input(self, shape) -> layers.Symbol:
-        return self._add(m.Input, "x", (), shape)
+        return self._add("input", "x", (), shape)
 
     def quantize(self, x: layers.Symbol, name: str, fmt: Format, layer: Any) -> layers.Symbol:
         k, i, f = (np.asarray(v).astype(np.int64) for v in fmt)
@@ -50,20 +51,24 @@ class _Graph:
         k, i, f = (np.where(alive, v, 0) for v in (k, i, f))
         self.quantizers[re.sub(r"\W", "_", name)] = layer
         modes = {"rounding": layer.quantizer.rounding, "overflow": layer.quantizer.overflow}
-        return self._add(m.Quantize, name, (x,), x.shape, k=k, i=i, f=f, **modes)
+        return self._add("quantize", name, (x,), x.shape, k=k, i=i, f=f, **modes)
 
-    def dense(self, x, name, kernel, bias) -> layers.Symbol:
-        if x.shape[-1] != kernel.values.shape[0]:
+    def linear(self, kind, x, name, kernel, bias, shape, **settings) -> layers.Symbol:
+        if kind == "dense" and x.shape[-1] != kernel.values.shape[0]:
             raise m.DescriptionError(f"layer {name!r} takes {kernel.values.shape[0]} features, but is given shape {x.shape}")
         try:
             kernel = _constant(kernel)
             bias = None if bias is None else _constant(bias)
         except m.DescriptionError as error:
             raise m.DescriptionError(f"layer {name!r}: {error}") from error
-        return self._add(m.Dense, name, (x,), (*x.shape[:-1], kernel.integers.shape[1]), kernel=kernel, bias=bias)
+        return self._add(kind, name, (x,), shape, kernel=kernel, bias=bias, **settings)
 
-    def relu(self, x: layers.Symbol, name: str) -> layers.Symbol:
-        return self._add(m.Relu, name, (x,), x.shape)
+    def apply(self, kind, xs, shape, name=None, **settings) -> layers.Symbol:
+        if name is None:
+            taken = {op.name for op in self.operations}
+            plain = re.sub(r"\W", "_", f"{xs[0].name}_{kind}")
+            name = next(n for n in itertools.chain([plain], (f"{plain}_{number}" for number in itertools.count(2))) if n not in taken)
+        return self._add(kind, name, xs, shape, **settings)
 
 
 def _constant(weight: layers.FrozenWeight) -> m.Constant:

@@ -29,13 +29,19 @@ class FrozenWeight(NamedTuple):
 
 @runtime_checkable
 class SymbolicGraph(Protocol):
-    """What `hgqjax.export.describe` passes through the model; each method adds an operation and returns its result."""
+    """What `hgqjax.export.describe` passes through the model; all but `name_of` add an operation and return its result.
+
+    `kind` and the settings are those of the classes of `hgqjax.export.operations`; `linear` is for those with weights, `apply` for all
+    others, which make a name of their own where none is given.
+    """
 
     def quantize(self, x: "Symbol", name: str, fmt: Format, layer: Any) -> "Symbol": ...
 
-    def dense(self, x: "Symbol", name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> "Symbol": ...
+    def linear(
+        self, kind: str, x: "Symbol", name: str, kernel: FrozenWeight, bias: FrozenWeight | None, shape: tuple[int, ...], **settings: Any
+    ) -> "Symbol": ...
 
-    def relu(self, x: "Symbol", name: str) -> "Symbol": ...
+    def apply(self, kind: str, xs: tuple["Symbol", ...], shape: tuple[int, ...], name: str | None = None, **settings: Any) -> "Symbol": ...
 
     def name_of(self, module: nnx.Module) -> str: ...
 

@@ -12,7 +12,7 @@ def relu(x: jax.Array | Symbol) -> jax.Array | Symbol:
     >>> relu(jnp.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
-    return x.graph.relu(x, f"{x.name}_relu") if isinstance(x, Symbol) else jax.nn.relu(x)
+    return x.graph.apply("relu", (x,), x.shape) if isinstance(x, Symbol) else jax.nn.relu(x)
 
 
 ACTIVATIONS = {None: lambda x: x, "relu": relu}

@@ -1,6 +1,7 @@
 """Whole-model functions on the quantizers: start widths from data, observe ranges, limit and sum widths."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module, Observed
-from hgqjax.layers.dense import BatchNormDense
+from hgqjax.layers.linear import BatchNorm
 from hgqjax.layers.quantize import Quantize, _Quantizer
+from hgqjax.layers.table import Table
 
 
 def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
@@ -32,14 +34,15 @@ def _called(graphdef, state, rows):
     return nnx.state(model)
 
 
-def calibrate(model: Module, x, batch: int = 65536) -> Module:
+def calibrate(model: Module, x, batch: int | None = None) -> Module:
     """A frozen copy of `model` whose ranges are exactly those of the rows `x`: what a WRAP format is then sure to hold.
 
-    Batch norms are folded into the weights. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
+    Batch norms are folded into the weights, tables are made. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
     """
+    batch = max(min(65536, 2**22 // math.prod(x.shape[1:])), 1) if batch is None else batch  # rows of images are large
     model = nnx.clone(model)
     model.observing()
-    for _, layer in model.named(BatchNormDense):
+    for _, layer in model.named(BatchNorm):
         layer.fold()
     for _, quantizer in model.named(_Quantizer):
         quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
@@ -53,6 +56,8 @@ def calibrate(model: Module, x, batch: int = 65536) -> Module:
     nnx.update(model, seen)
     for q, decay in decays:
         q.decay_bits = decay
+    for _, table in model.named(Table):
+        table.tabulate()
     model.eval()
     return model
 

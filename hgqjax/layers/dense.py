@@ -1,27 +1,42 @@
-"""Dense layers: input quantizer, quantized kernel and bias, activation; plain, and with batch norm folded into the kernel."""
+"""Dense layers: over the last axis, with a fixed pattern of zeros, or along any axes of an einsum; plain and with batch norm."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from hgqjax import fixed_point, resources
-from hgqjax.layers._base import Layer, Symbol
-from hgqjax.layers.activation import activation as activation_
-from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize, QuantizeWeight
-from hgqjax.quantizers import AbstractQuantizer
+from hgqjax import resources
+from hgqjax.layers._base import Symbol
+from hgqjax.layers.linear import BatchNorm, Linear
 
 
-class Dense(Layer):
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """A fixed pattern of zeros; hashable, as it is part of a layer's structure and not of its state."""
+
+    shape: tuple[int, ...]
+    bits: bytes
+
+    @classmethod
+    def of(cls, mask) -> "_Mask":
+        mask = np.asarray(mask)
+        return cls(mask.shape, np.packbits(mask.astype(bool)).tobytes())
+
+    @property
+    def array(self) -> np.ndarray:
+        size = int(np.prod(self.shape))
+        return np.unpackbits(np.frombuffer(self.bits, np.uint8), count=size).astype(bool).reshape(self.shape)
+
+
+class Dense(Linear):
     r"""``activation(q(x) @ q(kernel) + q(bias))``: every input, weight and bias has its own width.
 
     Args:
       n_in, n_out: features; x is (rows, ..., n_in), the widths of the input are those of `input_shape`, by default (n_in,).
-      rngs: flax random streams; `rngs.params` draws the kernel, He-normal. The bias starts at 0.
-      activation: None or "relu".
-      use_bias: whether there is a bias.
-      input_quantizer, kernel_quantizer, bias_quantizer: static choices. By default `Kif` with WRAP; each weight starts with 4 magnitude
-        bits of its own, so that none starts dead.
-      input_granularity, kernel_granularity: which values share a width.
+      mask: (n_in, n_out) of 0 and 1: weights where it is 0 are not there, and cost nothing.
+      linear: see `Linear`.
 
     Cost: `hgqjax.resources.Dense`. Source: Sun et al. (HGQ), arXiv:2405.00645.
 
@@ -31,113 +46,124 @@ class Dense(Layer):
     """
 
     def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        *,
-        rngs: nnx.Rngs,
-        activation: str | None = None,
-        use_bias: bool = True,
-        input_shape: tuple[int, ...] | None = None,
-        input_quantizer: AbstractQuantizer = ACTIVATION,
-        kernel_quantizer: AbstractQuantizer = WEIGHT,
-        bias_quantizer: AbstractQuantizer = WEIGHT,
-        input_granularity: str = "element",
-        kernel_granularity: str = "element",
+        self, n_in: int, n_out: int, *, rngs: nnx.Rngs, input_shape: tuple[int, ...] | None = None, mask: np.ndarray | None = None, **linear
     ):
         input_shape = (n_in,) if input_shape is None else tuple(input_shape)
         if n_in < 1 or n_out < 1 or input_shape[-1] != n_in:
             raise ValueError(
                 f"n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in"
             )
-        activation_(activation)
-        self.activation = activation
-        self.input_quantizer = Quantize(input_shape, input_quantizer, input_granularity)
+        if mask is not None and (np.shape(mask) != (n_in, n_out) or not np.all(np.isin(mask, (0, 1)))):
+            raise ValueError(f"mask has shape {np.shape(mask)}; 0 and 1 for each of the {n_in} x {n_out} weights is needed")
+        self.mask = None if mask is None else _Mask.of(mask)
         kernel = nnx.initializers.he_normal()(rngs.params(), (n_in, n_out), jnp.float32)
-        self.kernel = nnx.Param(kernel)
-        self.bias = nnx.Param(jnp.zeros((n_out,))) if use_bias else None
-        self.kernel_quantizer = QuantizeWeight(kernel.shape, kernel_quantizer, kernel_granularity, sample=kernel)
-        # a bias starts at 0 and has no magnitude yet: it starts on the grid of a value of 1
-        self.bias_quantizer = QuantizeWeight((n_out,), bias_quantizer, sample=jnp.ones((n_out,))) if use_bias else None
+        self._setup(input_shape, kernel, (n_out,), **linear)
 
-    def _weights(self, x: jax.Array | None):
-        """(kernel, bias) to be quantized; `x` are the quantized rows while training, None when frozen."""
-        return self.kernel[...], None if self.bias is None else self.bias[...]
+    def _kernel(self):
+        return self.kernel[...] if self.mask is None else jnp.where(self.mask.array, self.kernel[...], 0.0)
 
-    def forward(self, x):
-        x = self.input_quantizer(x)
-        kernel, bias = self._weights(x)
-        y = x @ self.kernel_quantizer(kernel).astype(x.dtype)
-        if bias is not None:
-            bias = fixed_point.once(self.bias_quantizer(bias)).astype(x.dtype)
-            y = y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
-        return activation_(self.activation)(y)
+    def product(self, x, kernel):
+        return x @ kernel
 
-    def cost(self):
-        bias = None if self.bias_quantizer is None else self.bias_quantizer.signal()
-        return resources.Dense(self.input_quantizer.signal(), self.kernel_quantizer.signal(), bias)
+    def operation(self, x, kernel, bias):
+        return resources.Dense(x, self._masked(kernel, kernel.shape), bias)
 
-    def describe(self, x: Symbol) -> Symbol:
-        name = x.graph.name_of(self)
-        x = self.input_quantizer.describe(x, f"{name}_input")
-        kernel, bias = self._weights(None)
-        bias = None if bias is None else self.bias_quantizer.frozen(bias)
-        return activation_(self.activation)(x.graph.dense(x, name, self.kernel_quantizer.frozen(kernel), bias))
+    def symbol(self, x: Symbol, name, kernel, bias):
+        kernel = self._masked(kernel, kernel.values.shape)
+        return x.graph.linear("dense", x, name, kernel, bias, (*x.shape[:-1], kernel.values.shape[1]))
+
+    def _masked(self, kernel, shape):
+        """A signal or frozen weight, without bits where the mask is 0."""
+        if self.mask is None:
+            return kernel
+        k, i, f = (jnp.broadcast_to(v, shape) for v in kernel.format)
+        return kernel._replace(format=type(kernel.format)(jnp.where(self.mask.array, k, 0.0), jnp.where(self.mask.array, i, -f), f))
 
 
-class BatchNormDense(Dense):
-    r"""`Dense` followed by batch norm, folded into the kernel and bias *before* these are quantized.
-
-    .. math:: s = \gamma / \sqrt{\sigma^2 + \epsilon}, \quad y = q(x)\, q(W s) + q(\beta - \mu s)
-
-    with the mean and variance of ``q(x) @ W`` over the batch while training (gradients flow through them: a true batch norm) and their
-    running averages when frozen; so hardware sees a plain dense layer. The running averages move by ``1 - momentum`` a call, and by all
-    at the first one. `freeze_statistics` keeps them, and uses them, while training goes on: a weight of few bits that sits near a
-    rounding threshold is flipped by the noise of batch statistics, and would not be what the frozen network has.
-
-    Args: as `Dense` (the bias is always there), and
-      momentum: of the running averages, in [0, 1). epsilon: added to the variance, > 0.
+class BatchNormDense(BatchNorm, Dense):
+    """`Dense` with a batch norm folded into it; see `BatchNorm` and `Dense` for the arguments.
 
     >>> layer = BatchNormDense(3, 2, rngs=nnx.Rngs(0), activation="relu")
     >>> layer(jax.random.normal(jax.random.key(0), (8, 3))).shape
     (8, 2)
     """
 
-    def __init__(self, n_in: int, n_out: int, *, rngs: nnx.Rngs, momentum: float = 0.97, epsilon: float = 1e-5, **dense):
-        if not (0 <= momentum < 1 and epsilon > 0):
-            raise ValueError(f"momentum is {momentum}, epsilon {epsilon}; 0 <= momentum < 1 and epsilon > 0 are needed")
-        super().__init__(n_in, n_out, rngs=rngs, **dense)
-        self.momentum, self.epsilon = momentum, epsilon
-        self.scale = nnx.Param(jnp.ones((n_out,)))
-        self.mean = nnx.BatchStat(jnp.zeros((n_out,)))
-        self.variance = nnx.BatchStat(jnp.zeros((n_out,)))
-        self.calls = nnx.BatchStat(jnp.zeros(()))
-        self.use_running_average = False
 
-    def _weights(self, x):
-        if x is None or self.use_running_average:
-            mean, variance = self.mean[...], self.variance[...]
-        else:
-            z = x @ self.kernel[...]
-            axes = tuple(range(z.ndim - 1))
-            mean, variance = jnp.mean(z, axes), jnp.var(z, axes)
-            self._track(jax.lax.stop_gradient(mean), jax.lax.stop_gradient(variance))
-        scale = self.scale[...] / jnp.sqrt(variance + self.epsilon)
-        return self.kernel[...] * scale[None, :], self.bias[...] - mean * scale
+class EinsumDense(Linear):
+    """``activation(einsum(equation, q(x), q(kernel)) + q(bias))``.
 
-    def fold(self) -> None:
-        """Puts the batch norm, by its running averages, into kernel and bias, once and for all: what is left of it is an exact identity.
+    Args:
+      equation: like "tc,cd->td", labels of x, kernel and result without the batch axis; each in two or all three, none twice in one.
+      input_shape, output_shape: of a row.
+      bias_axes: labels of the result that have biases of their own; by default the last.
+      parallelization: positions (labels of x that the kernel has not) that hardware computes at a time; all by default.
+      linear: see `Linear`.
 
-        So eager and compiled calls, which may differ by an ulp in the folding, quantize the very same weights.
-        """
-        kernel, bias = self._weights(None)
-        self.kernel[...], self.bias[...] = kernel, bias
-        self.scale[...] = jnp.ones_like(self.scale[...])
-        self.mean[...], self.variance[...] = jnp.zeros_like(self.mean[...]), jnp.zeros_like(self.variance[...])
-        self.epsilon = 1.0
+    Cost: `hgqjax.resources.Einsum`.
 
-    def _track(self, mean, variance):
-        step = jnp.where(self.calls[...] == 0, 1.0, 1.0 - self.momentum)
-        self.mean[...] = self.mean[...] + step * (mean - self.mean[...])
-        self.variance[...] = self.variance[...] + step * (variance - self.variance[...])
-        self.calls[...] = self.calls[...] + 1.0
+    >>> layer = EinsumDense("tc,cd->td", (4, 3), (4, 2), rngs=nnx.Rngs(0))
+    >>> layer(jnp.ones((5, 4, 3))).shape
+    (5, 4, 2)
+    """
+
+    def __init__(
+        self,
+        equation: str,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        *,
+        rngs: nnx.Rngs,
+        bias_axes: str | None = None,
+        parallelization: int | None = None,
+        **linear,
+    ):
+        x, kernel, y = _labels(equation, tuple(input_shape), tuple(output_shape))
+        if (bias_axes is not None and not set(bias_axes) <= set(y)) or (parallelization is not None and parallelization < 1):
+            raise ValueError(f"bias_axes is {bias_axes!r}, parallelization {parallelization}; labels of {y!r} and at least 1 are needed")
+        self.equation, self.output_shape, self.parallelization = f"{x},{kernel}->{y}", tuple(output_shape), parallelization
+        self.neuron_axis = kernel.index(y[-1]) if y[-1] in kernel else None
+        sizes = dict(zip(x + y, (*input_shape, *output_shape), strict=True))
+        terms, neurons = (tuple(n for n, label in enumerate(kernel) if label not in part) for part in (y, x))
+        batch = tuple(n for n, label in enumerate(kernel) if label in x and label in y)
+        start = jax.nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", terms, neurons, batch_axis=batch)
+        kernel = start(rngs.params(), tuple(sizes[n] for n in kernel), jnp.float32)
+        bias_axes = y[-1] if bias_axes is None else bias_axes
+        bias_shape = tuple(sizes[n] if n in bias_axes else 1 for n in y)
+        self._setup(tuple(input_shape), kernel, bias_shape, **linear)
+
+    def product(self, x, kernel):
+        sources, y = self.equation.split("->")
+        return jnp.einsum(f"...{sources}->...{y}", x, kernel)
+
+    def operation(self, x, kernel, bias):
+        return resources.Einsum(x, kernel, bias, self.equation, self.parallelization)
+
+    def symbol(self, x: Symbol, name, kernel, bias):
+        settings = {"equation": self.equation, "parallelization": self.parallelization}
+        return x.graph.linear("einsum", x, name, kernel, bias, self.output_shape, **settings)
+
+
+def _labels(equation: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> tuple[str, str, str]:
+    """Labels of x, kernel and result; raises ValueError where they are not one for each axis, or sizes disagree."""
+    parts = equation.replace(" ", "").replace("->", ",").split(",")
+    fits = len(parts) == 3 and equation.count("->") == 1 and all(len(set(part)) == len(part) and part.isalpha() for part in parts)
+    if fits:
+        x, kernel, y = parts
+        sizes = dict(zip(x, input_shape, strict=False)) | dict(zip(y, output_shape, strict=False))
+        fits = all(sum(label in part for part in parts) >= 2 for label in set("".join(parts)))
+        fits = fits and len(y) == len(output_shape) and tuple(sizes.get(label) for label in x) == input_shape
+    if not fits:
+        raise ValueError(
+            f"equation is {equation!r} for {input_shape} -> {output_shape}; one like 'tc,cd->td' is needed, with a label for each axis, "
+            "each label in two of its three parts or in all, and sizes that agree"
+        )
+    return x, kernel, y
+
+
+class BatchNormEinsumDense(BatchNorm, EinsumDense):
+    """`EinsumDense` with a batch norm over the last axis of its result folded into it; see `BatchNorm` and `EinsumDense`.
+
+    >>> layer = BatchNormEinsumDense("tc,cd->td", (4, 3), (4, 2), rngs=nnx.Rngs(0))
+    >>> layer(jax.random.normal(jax.random.key(0), (8, 4, 3))).shape
+    (8, 4, 2)
+    """

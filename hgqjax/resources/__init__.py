@@ -2,7 +2,7 @@
 
 from hgqjax.resources._base import AbstractCost, Costs
 from hgqjax.resources.ebops import Definition, Ebops, ebops
-from hgqjax.resources.operations import Add, Conv, Dense, Einsum, Extreme, Multiply, Pool, Signal, Subtract, Sum
+from hgqjax.resources.operations import Add, Conv, Dense, Einsum, Extreme, Multiply, Pool, Signal, Subtract, Sum, Table
 
 __all__ = ["AbstractCost", "Add", "Conv", "Costs", "Definition", "Dense", "Ebops", "Einsum", "Extreme", "Multiply", "Pool", "Signal"]
-__all__ += ["Subtract", "Sum", "ebops"]
+__all__ += ["Subtract", "Sum", "Table", "ebops"]

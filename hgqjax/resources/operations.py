@@ -16,6 +16,8 @@ from hgqjax.quantizers import Format
 
 ACCUMULATOR = 0.65
 """Bit operations that HGQ2 counts for a bit that is added."""
+TABLE_BIT = 1e-4
+"""Bit operations that HGQ2 counts for a bit of a table."""
 
 
 class Signal(NamedTuple):
@@ -164,6 +166,20 @@ class Multiply(NamedTuple):
 
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         return math.prod(s.bits(definition, normalize_gradient) for s in self.inputs).sum()
+
+
+class Table(NamedTuple):
+    """A function of single values, looked up: 1e-4 for each bit of the table, 2**bits of the `input` times those of the `output`."""
+
+    input: Signal
+    output: Signal
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        words, width = (s.bits(definition, normalize_gradient) for s in (self.input, self.output))
+        xp = words.__array_namespace__()
+        return TABLE_BIT * (xp.where(words > 0, xp.exp2(words), 0.0 * words) * width).sum()
 
 
 class Pool(NamedTuple):

@@ -57,8 +57,71 @@ def test_few_rows(path):
 
 @pytest.mark.parametrize("name", ["tops", "data.txt", ""])
 def test_unknown_name_lists_the_known(name):
-    with pytest.raises(DataError, match=rf"unknown data set '{name}': give jets, openml, or the path of a .arff, .csv, .npz or .parquet"):
+    with pytest.raises(DataError, match=rf"unknown data set '{name}': give jets, openml, svhn, svhn_extra, muon, svhn:PATH, or the path"):
         data.load(name)
+
+
+def test_images_are_divided_by_256_and_take_two_bytes_a_value(tmp_path):
+    x = RNG.integers(0, 256, (60, 4, 4, 3), np.uint8)
+    loaded = data.load(save(tmp_path, x=x, y=Y))
+    train = data.split(60)[0]
+    assert loaded.name == "arrays other.npz" and loaded.x_train.dtype == loaded.x_test.dtype == np.float16
+    np.testing.assert_array_equal(loaded.x_train.astype(np.float64) * 256, x[train])
+    assert loaded.calibration().dtype == np.float32 and loaded.scaler(x).dtype == np.float32
+
+
+def test_half_precision_only_where_it_is_exact():
+    byte, one = np.zeros((2, 1), np.uint8), np.ones(1)
+    assert Scaler(np.zeros(1), one).dtype_for(byte) is np.float16
+    for scaler, x in ((Scaler(one, one), byte), (Scaler(np.zeros(1), 3 * one), byte), (Scaler(np.zeros(1), one), byte.astype(np.int16))):
+        assert scaler.dtype_for(x) is np.float32
+
+
+def test_scaling_in_blocks_changes_no_bit(monkeypatch):
+    x = RNG.normal(size=(50, 7)).astype(np.float32)
+    scaler = Scaler.fit(x)
+    monkeypatch.setattr("hgqjax.data.dataset._BLOCK_VALUES", 21)
+    np.testing.assert_array_equal(scaler(x), ((x - scaler.mean) / scaler.scale).astype(np.float32))
+
+
+def test_numbers_with_a_unit_are_a_regression(tmp_path):
+    y = np.linspace(-1.0, 1.0, 60)
+    loaded = data.load(save(tmp_path, x=X, y=y, unit="mrad"))
+    assert loaded.task == "regression" and loaded.classes == () and loaded.unit == "mrad" and loaded.n_outputs == 1
+    assert loaded.y_train.dtype == np.float32
+    np.testing.assert_array_equal(loaded.y_test, y[data.split(60)[2]].astype(np.float32))
+    x, again = data.load_rows(str(tmp_path / "other.npz"), scaler=loaded.scaler, classes=())
+    np.testing.assert_array_equal(again, y.astype(np.float32))
+    assert x.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"y": Y, "unit": ["mrad"]}, r"unit has type <U4 and shape \(1,\), but must be one text"),
+        ({"y": Y, "unit": "mrad", "classes": ["a", "b", "c"]}, "holds both unit, for a regression, and classes"),
+        ({"y": np.where(Y == 1, np.inf, Y), "unit": "mrad"}, "y is inf at index 1, but every value must be a finite float32"),
+        ({"y": Y.astype(str), "unit": "mrad"}, "y has type <U21, but a regression needs numbers"),
+    ],
+)
+def test_bad_regressions(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=f"other.npz: {message}"):
+        data.load(save(tmp_path, x=X, **arrays))
+
+
+def test_labels_and_numbers_do_not_mix(path, tmp_path):
+    numbers = save(tmp_path, x=X, y=Y / 2, unit="mrad")
+    scaler = data.load(path).scaler
+    with pytest.raises(DataError, match="other.npz: holds numbers of a regression, but the model was trained on labels"):
+        data.load_rows(numbers, scaler=scaler, classes=("0", "1", "2"))
+    with pytest.raises(DataError, match="mydata.npz: holds labels, but the model was trained on numbers of a regression"):
+        data.load_rows(path, scaler=scaler, classes=())
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert data.absolute("svhn_extra") == "svhn_extra" and data.absolute("a.npz") == str(tmp_path / "a.npz")
+    assert data.absolute("svhn:digits") == f"svhn:{tmp_path / 'digits'}"
 
 
 def test_errors_are_value_errors():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hgqjax.data import DataError, split
+from hgqjax.data import DataError, split, split_blocks
 
 
 def test_small_split_is_that_of_scikit_learn():
@@ -50,3 +50,16 @@ def test_seed_changes_the_split():
 def test_bad_arguments(n, options, message):
     with pytest.raises(DataError, match=message):
         split(n, **options)
+
+
+def test_blocks_lie_one_behind_the_other():
+    assert split_blocks((70, 10, 20)) == (slice(0, 70), slice(70, 80), slice(80, 100))
+    assert split_blocks((70, 10, 20), 10) == (slice(0, 7), slice(70, 71), slice(80, 82))
+    assert split_blocks((70, 10, 20), validation_fraction=0.5) == (slice(0, 40), slice(40, 80), slice(80, 100))
+
+
+def test_blocks_out_of_range():
+    with pytest.raises(DataError, match="3 rows are too few: they would leave 2 training, 0 validation and 1 test rows"):
+        split_blocks((70, 10, 20), 3)
+    with pytest.raises(DataError, match="validation_fraction=1.0 is out of range"):
+        split_blocks((70, 10, 20), validation_fraction=1.0)

@@ -11,6 +11,18 @@ from flax import nnx
 from hgqjax import export, layers, resources
 from hgqjax.quantizers import Kbi, Kif
 
+
+class Parts(layers.Module):
+    """The first axis of a row as the inputs of a layer."""
+
+    def __init__(self, layer, shape):
+        self.layer, self.first = layer, layers.Quantize(shape, Kif(f0=8.0))
+
+    def __call__(self, x):
+        x = self.first(x)
+        return self.layer(*(layers.select(x, n) for n in range(self.layer.inputs)))
+
+
 CASES = {
     "dense": (lambda rngs: layers.Dense(3, 4, rngs=rngs, activation="relu"), (3,)),
     "dense of rows of rows": (lambda rngs: layers.Dense(3, 2, rngs=rngs, use_bias=False, input_shape=(2, 3)), (2, 3)),
@@ -18,7 +30,45 @@ CASES = {
         lambda rngs: layers.Dense(3, 2, rngs=rngs, input_quantizer=Kif(overflow="SAT"), kernel_quantizer=Kbi(b0=3.0)),
         (3,),
     ),
+    "dense with a mask": (lambda rngs: layers.Dense(3, 4, rngs=rngs, mask=np.eye(3, 4), kernel_quantizer=Kbi(b0=3.0)), (3,)),
     "batch norm dense": (lambda rngs: layers.BatchNormDense(3, 4, rngs=rngs), (3,)),
+    "einsum dense": (
+        lambda rngs: layers.EinsumDense("tc,cd->dt", (2, 3), (4, 2), rngs=rngs, bias_axes="dt", parallelization=1),
+        (2, 3),
+    ),
+    "batch norm einsum dense": (
+        lambda rngs: layers.BatchNormEinsumDense("tc,tcd->td", (2, 3), (2, 4), rngs=rngs, activation="relu"),
+        (2, 3),
+    ),
+    "conv 1d": (lambda rngs: layers.Conv1D((5, 2), 3, 3, rngs=rngs, padding="SAME", strides=2, parallelization=1), (5, 2)),
+    "conv 1d grouped": (lambda rngs: layers.Conv1D((5, 4), 2, 2, rngs=rngs, groups=2, dilation=2, padding=(1, 0), use_bias=False), (5, 4)),
+    "conv 2d": (
+        lambda rngs: layers.Conv2D((4, 5, 2), 3, (2, 3), rngs=rngs, activation="relu", input_granularity="tensor"),
+        (4, 5, 2),
+    ),
+    "depthwise conv 1d": (lambda rngs: layers.DepthwiseConv1D((5, 2), 3, rngs=rngs, multiplier=2), (5, 2)),
+    "depthwise conv 2d": (lambda rngs: layers.DepthwiseConv2D((3, 4, 2), 2, rngs=rngs, strides=(1, 2), padding="SAME"), (3, 4, 2)),
+    "batch norm conv 1d": (lambda rngs: layers.BatchNormConv1D((5, 2), 3, 3, rngs=rngs), (5, 2)),
+    "batch norm conv 2d": (lambda rngs: layers.BatchNormConv2D((4, 4, 2), 3, 3, rngs=rngs, input_granularity="channel"), (4, 4, 2)),
+    "batch norm depthwise conv 1d": (lambda rngs: layers.BatchNormDepthwiseConv1D((5, 2), 3, rngs=rngs, multiplier=2), (5, 2)),
+    "batch norm depthwise conv 2d": (lambda rngs: layers.BatchNormDepthwiseConv2D((3, 4, 2), 2, rngs=rngs), (3, 4, 2)),
+    "add": (lambda rngs: Parts(layers.Add((3,), 3), (3, 3)), (3, 3)),
+    "subtract": (
+        lambda rngs: Parts(layers.Subtract((2, 2), input_granularity="channel", input_quantizer=Kif(overflow="SAT")), (2, 2, 2)),
+        (2, 2, 2),
+    ),
+    "multiply": (lambda rngs: Parts(layers.Multiply((3,)), (2, 3)), (2, 3)),
+    "tanh": (lambda rngs: layers.Table("tanh", (3,)), (3,)),
+    "square, inputs of different widths": (
+        lambda rngs: layers.Table(
+            lambda x: x * x / 8,
+            (2, 2),
+            input_quantizer=Kif(f0=2.0, overflow="SAT"),
+            input_granularity="channel",
+            output_quantizer=Kbi(b0=5.0),
+        ),
+        (2, 2),
+    ),
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32
@@ -35,8 +85,11 @@ def case(request):
         layer, jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), nnx.state(layer, nnx.Param))
     )
     layer.train()
-    layer(rows)
+    call(layer, rows)
     return layer, rows
+
+
+call = nnx.jit(lambda layer, rows: layer(rows))  # at once: one operation after the other compiles for long
 
 
 def state(layer, kind=...):
@@ -49,19 +102,21 @@ def same(a, b):
 
 def test_every_public_layer_is_a_case():
     public = {c for _, c in inspect.getmembers(layers, inspect.isclass) if issubclass(c, layers.Layer)}
-    assert public - {layers.Layer, layers.QuantizeWeight} == {type(make(nnx.Rngs(0))) for make, _ in CASES.values()}
+    assert public - {layers.Layer, layers.Linear, layers.BatchNorm, layers.QuantizeWeight} == {
+        type(getattr(made, "layer", made)) for made in (make(nnx.Rngs(0)) for make, _ in CASES.values())
+    }
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
     layer, rows = case
     layer.eval()
     before = state(layer)
-    y = layer(rows)
+    y = call(layer, rows)
     assert same(state(layer), before) and np.all(np.isfinite(y))
-    np.testing.assert_array_equal(layer(rows[5:6])[0], y[5])  # a row by itself
+    np.testing.assert_array_equal(call(layer, rows[5:6])[0], y[5])  # a row by itself
     before, ranges = (state(layer, kind) for kind in (OTHERS, layers.Observed))
     layer.observing()
-    layer(rows * 4)
+    call(layer, rows * 4)
     assert same(state(layer, OTHERS), before) and not same(state(layer, layers.Observed), ranges)
 
 
@@ -73,7 +128,7 @@ def test_every_parameter_and_width_is_trained(case):
         model = nnx.merge(graphdef, weights, widths, rest, copy=True)
         return jnp.sum(jnp.sin(model(rows))) + 1e-3 * resources.ebops(model).total
 
-    for tree in jax.grad(loss, (0, 1))(weights, widths):
+    for tree in jax.jit(jax.grad(loss, (0, 1)))(weights, widths):
         for path, g in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(tree)):
             observed = path[-1] == jax.tree_util.DictKey("i")  # with WRAP the range decides
             assert np.all(np.isfinite(g)) and (np.any(g != 0) or observed), path

@@ -29,6 +29,7 @@ OPERATIONS = {
     "Multiply": lambda x, w: resources.Multiply((operand(x), operand(x[::-1]))),
     "Extreme": lambda x, w: resources.Extreme((operand(x), operand(x[::-1]))),
     "Sum": lambda x, w: resources.Sum(operand(x), (0,)),
+    "Table": lambda x, w: resources.Table(operand(x), operand(x[::-1])),
     "Pool": lambda x, w: resources.Pool(operand(x), 2, 1),
 }
 

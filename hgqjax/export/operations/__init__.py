@@ -5,14 +5,14 @@ numbers, so that the evaluator knows before it starts which integer type cannot 
 """
 
 from hgqjax.export.operations._base import Constant, DescriptionError, Grid, Operation, broadcasts
-from hgqjax.export.operations.elementwise import Input, Quantize, Relu
+from hgqjax.export.operations.elementwise import Input, Quantize, Relu, Table
 from hgqjax.export.operations.linear import Conv, Dense, Einsum, Linear
 from hgqjax.export.operations.merge import Add, Concatenate, Maximum, Minimum, Multiply, Subtract
 from hgqjax.export.operations.pool import AveragePool, MaxPool, Pool, Sum
 from hgqjax.export.operations.shapes import Reshape, Slice, Transpose
 from hgqjax.export.operations.windows import Windows
 
-_ALL = [Input, Quantize, Relu, Dense, Einsum, Conv, Add, Subtract, Multiply, Maximum, Minimum, Concatenate]
+_ALL = [Input, Quantize, Relu, Table, Dense, Einsum, Conv, Add, Subtract, Multiply, Maximum, Minimum, Concatenate]
 _ALL += [Reshape, Transpose, Slice, MaxPool, AveragePool, Sum]
 KINDS: dict[str, type[Operation]] = {cls.kind: cls for cls in _ALL}
 
@@ -41,6 +41,7 @@ __all__ = [
     "Slice",
     "Subtract",
     "Sum",
+    "Table",
     "Transpose",
     "Windows",
     "broadcasts",

@@ -1,4 +1,4 @@
-"""Operations on single elements: the input rows, quantizers, relu."""
+"""Operations on single elements: the input rows, quantizers, relu, tables."""
 
 import dataclasses
 from typing import ClassVar
@@ -86,3 +86,43 @@ class Relu(Operation):
 
     def evaluate(self, values, grids, grid):
         return np.maximum(values[0], 0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Table(Operation):
+    """A function of single values, looked up: the value ``(low + n) * 2**-f_in`` becomes ``table[n] * 2**-f``.
+
+    One `table` (int64, one axis) for all elements; it must hold every value that its input can take. `bits`: what EBOPs count of a result.
+    """
+
+    kind: ClassVar[str] = "table"
+    table: np.ndarray
+    f: int
+    bits: int
+    f_in: int
+    low: int
+
+    def __post_init__(self):
+        if self.table.ndim != 1 or not self.table.size or self.table.dtype != np.int64:
+            raise DescriptionError(f"layer {self.name!r} has a table {self.table.dtype}{self.table.shape}; int64 and one axis are needed")
+
+    def _index(self, x: np.ndarray, source: Grid) -> np.ndarray:
+        return exact.shift_left(x, np.where(x == 0, 0, self.f_in - source.f)) - self.low
+
+    def grid(self, *inputs: Grid) -> Grid:
+        (source,) = inputs
+        on_grid = not np.any((source.f > self.f_in) & ((source.low != 0) | (source.high != 0)))
+        first, last = (self._index(v, source) for v in (source.low, source.high)) if on_grid else (np.array(-1), np.array(-1))
+        if first.min() < 0 or last.max() >= self.table.size:
+            raise DescriptionError(
+                f"layer {self.name!r} has a table of {self.table.size} words from {self.low} * 2**-{self.f_in}; its input has others"
+            )
+        low, high = (np.empty(self.shape, object) for _ in range(2))
+        for n in np.ndindex(self.shape):
+            step = 1 << int(self.f_in - source.f[n]) if source.low[n] < source.high[n] else 1
+            reached = self.table[int(first[n]) : int(last[n]) + 1 : step]
+            low[n], high[n] = int(reached.min()), int(reached.max())
+        return Grid(np.full(self.shape, self.f), low, high)
+
+    def evaluate(self, values, grids, grid):
+        return self.table[self._index(values[0], grids[0]).astype(np.int64)]

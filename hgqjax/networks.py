@@ -1,0 +1,234 @@
+"""The networks of the experiments as configurations: a perceptron, a convolutional network, the muon tracker."""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+from flax import nnx
+
+from hgqjax import fixed_point, layers
+from hgqjax.config import ConfigError
+from hgqjax.data import muon
+from hgqjax.granularity import Granularity
+from hgqjax.quantizers import AbstractQuantizer, Fixed, Kbi, Kif
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(abc.ABC):
+    """How weights and activations of a network are quantized. A new network adds its fields and writes `build`."""
+
+    batch_norm: bool = True
+    """Fold a batch norm into every layer with weights and relu, and into a perceptron's last one."""
+    weight_bits: float = 3.0
+    """Magnitude bits that each weight starts with."""
+    activation_fraction_bits: float = 3.0
+    """Fractional bits that each activation starts with."""
+    weight_overflow: fixed_point.Overflow = "WRAP"
+    """WRAP: integer bits follow each weight's magnitude; SAT, SAT_SYM: they are trained."""
+    activation_overflow: fixed_point.Overflow = "WRAP"
+    """WRAP: integer bits follow the observed range; SAT, SAT_SYM: they are trained, and the hardware clips."""
+    weight_granularity: Granularity = "element"
+    """Which weights share a width: element (none), channel (those of a neuron), tensor (all of a layer)."""
+    activation_granularity: Granularity = "element"
+    """Which activations share a width."""
+    bits: int | None = None
+    """The uniform baseline: one width for each layer, this many bits for weights (their sign included) and magnitudes of activations, none
+    of it learned. Integer bits follow the range."""
+
+    def __post_init__(self):
+        if self.bits is not None and not 2 <= self.bits <= 24:
+            raise ValueError(f"bits is {self.bits}; 2 .. 24, or None for learned widths, are legal")
+
+    @abc.abstractmethod
+    def build(self, input_shape: tuple[int, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
+        """The function that makes the model, of rows of `input_shape`, from flax random streams."""
+
+    def quantization(self) -> dict[str, Any]:
+        """What every layer with weights is given."""
+        weight, granularity = Kif(b0=self.weight_bits, overflow=self.weight_overflow), self.weight_granularity
+        if self.bits is not None:
+            weight, granularity = uniform(self.bits - 1), "tensor"
+        return self.activations() | {"kernel_quantizer": weight, "bias_quantizer": weight, "kernel_granularity": granularity}
+
+    def activations(self) -> dict[str, Any]:
+        """What every layer is given for its inputs."""
+        if self.bits is not None:
+            return {"input_quantizer": uniform(self.bits), "input_granularity": "tensor"}
+        quantizer = Kif(f0=self.activation_fraction_bits, overflow=self.activation_overflow)
+        return {"input_quantizer": quantizer, "input_granularity": self.activation_granularity}
+
+
+def uniform(bits: int) -> AbstractQuantizer:
+    """A quantizer of `bits` magnitude bits, which are not trained; integer bits follow the range."""
+    return Kbi(b0=float(bits), b_limits=(float(bits), float(bits)), overflow="WRAP")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mlp(Network):
+    """A multilayer perceptron with relu and learned bit-widths; rows of several axes are flattened."""
+
+    hidden: tuple[int, ...] = (64, 32, 32)
+    """Neurons of each hidden layer."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if any(n < 1 for n in self.hidden):
+            raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
+
+    def build(self, input_shape, n_out):
+        if len(input_shape) != 1:
+            return lambda rngs: _Flat(input_shape, self._perceptron(input_shape, n_out)(rngs), **self.activations())
+        return self._perceptron(input_shape, n_out)
+
+    def _perceptron(self, input_shape, n_out):
+        sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
+        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.batch_norm, **self.quantization())
+
+
+class _Flat(layers.Module):
+    """A perceptron of flattened rows."""
+
+    def __init__(self, input_shape, perceptron, input_quantizer, input_granularity):
+        self.quantize = layers.Quantize(input_shape, input_quantizer, input_granularity)
+        self.perceptron = perceptron
+
+    def __call__(self, x):
+        return self.perceptron(layers.flatten(self.quantize(x)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cnn(Network):
+    """Convolutions, each with relu and max pooling, then dense layers: the SVHN network of the HGQ paper.
+
+    In io_stream hardware computes one position of a convolution at a time, for which all values of a layer need one width.
+    """
+
+    filters: tuple[int, ...] = (16, 16, 24)
+    """Filters of each convolution."""
+    size: int = 3
+    """Height and width of the windows."""
+    pool: int = 2
+    """Height and width of the pooling windows."""
+    hidden: tuple[int, ...] = (42, 64)
+    """Neurons of each hidden dense layer."""
+    parallelization: int | None = 1
+    """Positions of a convolution that hardware computes at a time; None: all."""
+    activation_granularity: Granularity = "tensor"
+    """Which activations share a width."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.filters or min((*self.filters, *self.hidden, self.size, self.pool)) < 1:
+            sizes = f"filters is {self.filters}, size {self.size}, pool {self.pool}, hidden {self.hidden}"
+            raise ValueError(f"{sizes}; positive numbers are needed")
+        if self.parallelization is not None and self.parallelization < 1:
+            raise ValueError(f"parallelization is {self.parallelization}; at least 1, or None for all positions, is needed")
+
+    def build(self, input_shape, n_out):
+        if len(input_shape) != 3:
+            raise ConfigError(f"rows have shape {input_shape}; a Cnn takes images (height, width, channels)")
+        left = input_shape[:2]
+        for _ in self.filters:
+            left = tuple((n - self.size + 1) // self.pool for n in left)
+            if min(left) < 1:
+                raise ConfigError(f"images of {input_shape} are too small for {len(self.filters)} convolutions with pooling")
+        return lambda rngs: _Convolutional(self, input_shape, n_out, rngs)
+
+
+class _Convolutional(layers.Module):
+    def __init__(self, config: Cnn, shape, n_out, rngs):
+        conv = layers.BatchNormConv2D if config.batch_norm else layers.Conv2D
+        self.pool, self.depth = config.pool, len(config.filters)
+        for n, filters in enumerate(config.filters):
+            settings = {"activation": "relu", "parallelization": config.parallelization} | config.quantization()
+            layer = conv(shape, filters, config.size, rngs=rngs, **settings)
+            setattr(self, f"conv_{n}", layer)
+            height, width, _ = layer.output_shape
+            shape = (height // config.pool, width // config.pool, filters)
+        sizes = (shape[0] * shape[1] * shape[2], *config.hidden, n_out)
+        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.batch_norm, **config.quantization())
+
+    def __call__(self, x):
+        for n in range(self.depth):
+            x = layers.max_pool(getattr(self, f"conv_{n}")(x), self.pool)
+        return self.head(layers.flatten(x))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracker(Network):
+    """The muon network of the HGQ paper: the hits of each station become segments, these are mapped from station to station, then an angle.
+
+    Segments: a convolution over the channels of a station. Maps: dense layers that see only pairs of channels which tracks connect
+    (`hgqjax.data.muon.station_masks`). Hits have one bit.
+    """
+
+    hidden: tuple[int, ...] = (28, 14, 8)
+    """Neurons of each dense layer behind the maps."""
+    squash: Literal["hard_tanh", "tanh"] = "hard_tanh"
+    """After each map: "tanh" by tables, as in the paper's first version, or "hard_tanh" by quantizers that clip, as in its third."""
+    start: float = 229.0
+    """Angle that training starts from, mrad: the bias of the output."""
+    spread: float = 32.0
+    """How far outputs spread around it at the start, mrad."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.hidden or min(self.hidden) < 1 or not self.spread > 0:
+            raise ValueError(f"hidden is {self.hidden}, spread {self.spread}; one layer or more, sizes and a spread above 0 are needed")
+
+    def build(self, input_shape, n_out):
+        if tuple(input_shape) != (muon.CHANNELS, len(muon.GAPS)) or n_out != 1:
+            raise ConfigError(f"rows have shape {tuple(input_shape)} and {n_out} targets; the tracker takes hits (50, 7) and one angle")
+        return lambda rngs: _Tracker(self, rngs)
+
+
+@functools.lru_cache(maxsize=1)
+def _station_masks():
+    return muon.station_masks()
+
+
+class _Tracker(layers.Module):
+    def __init__(self, config: Tracker, rngs):
+        shape, (mask12, mask13, mask23) = (50,), _station_masks()
+        settings, inputs = config.quantization(), config.activations()
+        squashed, self.tanh = dict(settings), config.squash == "tanh"
+        if config.squash == "hard_tanh":
+            f0 = config.activation_fraction_bits if config.bits is None else config.bits
+            limits = (-24.0, 24.0) if config.bits is None else (float(f0), float(f0))
+            squashed["input_quantizer"] = Kif(i0=0.0, i_limits=(0.0, 0.0), f0=float(f0), f_limits=limits, overflow="SAT")
+        self.hits = layers.Quantize((50, 7), Fixed(keep_negative=False, i=1, f=0), "tensor")
+        for n, gaps in enumerate((3, 2, 2), start=1):
+            conv = layers.Conv1D((50, gaps), 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings)
+            setattr(self, f"segments{n}", conv)
+        self.map12 = layers.Dense(50, 50, rngs=rngs, mask=mask12, use_bias=False, **squashed)
+        self.map13 = layers.Dense(50, 50, rngs=rngs, mask=mask13, use_bias=False, **squashed)
+        self.map23 = layers.Dense(50, 50, rngs=rngs, mask=mask23, use_bias=False, **squashed)
+        self.add2, self.add3 = layers.Add(shape, **inputs), layers.Add(shape, 3, **inputs)
+        if self.tanh:
+            table = {"input_quantizer": Kif(f0=4.0) if config.bits is None else uniform(config.bits)}
+            self.tanh1, self.tanh2, self.tanh3 = (layers.Table("tanh", shape, **table) for _ in range(3))
+        dense = layers.BatchNormDense if config.batch_norm else layers.Dense
+        sizes = (50, *config.hidden)
+        self.depth = len(config.hidden)
+        for n in range(self.depth):
+            layer = dense(sizes[n], sizes[n + 1], rngs=rngs, activation="relu", **(settings if n else squashed))
+            setattr(self, f"dense{n}", layer)
+        self.angle = layers.Dense(sizes[-1], 1, rngs=rngs, bias_start=config.start, kernel_factor=config.spread, **settings)
+
+    def _squash(self, name, x):
+        return getattr(self, name)(x) if self.tanh else x
+
+    def __call__(self, x):
+        x = self.hits(x)
+        stations = (slice(0, 3), slice(3, 5), slice(5, 7))
+        one, two, three = (
+            layers.flatten(getattr(self, f"segments{n}")(layers.select(x, slice(None), gaps))) for n, gaps in enumerate(stations, start=1)
+        )
+        one = self._squash("tanh1", one)
+        two = self._squash("tanh2", self.add2(self.map12(one), two))
+        x = self._squash("tanh3", self.add3(self.map23(two), self.map13(one), three))
+        for n in range(self.depth):
+            x = getattr(self, f"dense{n}")(x)
+        return self.angle(x)
