@@ -106,7 +106,9 @@ def _commands(tyro):
         strategy: str | None = None,
         part: str | None = None,
         clock_ns: float | None = None,
+        io_type: str | None = None,
         data: str | None = None,
+        rows: int | None = None,
         verify: bool = True,
     ) -> None:
         """Turn a model description or a network of HGQ2 into an hls4ml project whose compiled C++ gives exactly the same words.
@@ -122,10 +124,13 @@ def _commands(tyro):
             strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
             part: FPGA part, by default the one of the HGQ papers.
             clock_ns: target clock period, ns, by default 5.
+            io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
             data: further rows for the check: a data set or file of the same features, as sweep takes it.
+            rows: how many rows the check runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
             verify: --no-verify leaves the check out, which the project then records.
         """
-        _export(model, config, output, backend, strategy, part, clock_ns, data, verify)
+        settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
+        _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 
     def summary(model: Positional[Path], *, data: str | None = None) -> None:
         """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
@@ -149,23 +154,22 @@ def _commands(tyro):
     return sweep, resume, export, summary, report
 
 
-def _export(model, config, output, backend, strategy, part, clock_ns, data, verify) -> None:
+def _export(model, config, settings, data, verify) -> None:
     from hgqjax import results
     from hgqjax.export import to_hls4ml
     from hgqjax.export.hls4ml_config import read_config
 
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
-    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "output": output}
     given = {name: value for name, value in settings.items() if value is not None}
-    if config is not None and given:
-        raise ValueError(f"--config {config} says all about the project; leave out {', '.join(given)}")
+    if config is not None and set(given) - {"min_rows"}:
+        raise ValueError(f"--config {config} says all about the project; leave out {', '.join(set(given) - {'min_rows'})}")
     if config is not None:
-        model, given = read_config(config)
-        output = given.pop("output_dir")
-    elif output is None:
+        model, found = read_config(config)
+        given |= found
+    output = given.pop("output_dir", given.pop("output", None))
+    if output is None:
         output = model.resolve().with_name(f"{model.stem if model.suffix.lower() == '.keras' else model.resolve().name}_hls4ml")
-    given.pop("output", None)
     description = _description(model)
     rows = None if data is None else _rows(description, data)[0]
     with results.hold(output):

@@ -182,7 +182,7 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {dataset.task!r}")
     config.model.build(dataset.input_shape, dataset.n_outputs)
     if config.projects:
-        check_settings(config.backend, config.strategy)
+        check_settings(config.backend, config.strategy, config.io_type)
 
 
 def _finish(folder: results.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:

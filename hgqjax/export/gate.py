@@ -4,6 +4,7 @@ A back end brings its output words for the rows of `gate_rows`; `check_words` do
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -14,6 +15,8 @@ EXTRA_BITS = 3
 """Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""
 MAX_DIRECTED_WORDS = 4_000_000
 """Input words in the rows that visit limits one element at a time; wide inputs visit a random choice of them."""
+CHUNK = 2**24
+"""Words of all operations together that are computed at a time."""
 
 
 class ExportError(RuntimeError):
@@ -39,24 +42,26 @@ def gate_rows(description: ModelDescription, *, rows: np.ndarray | None = None, 
     """Rows to compare on: real data, words at and beyond every input limit, and uniformly random words.
 
     Args:
-      description: the model; `description.sample` is part of the rows.
-      rows: more data, (n, *input shape).
+      description: the model; `description.sample`, or its first rows up to half of `min_rows`, is part of the rows.
+      rows: more data, (n, *input shape), all of it.
       min_rows: at least this many rows in all, of which at least half are random words.
       seed: of the random words.
     Returns:
       float64 (n, *input shape), finite. The formats are those of the quantizers that read the input; every element visits its least and
-      greatest word, one step and half a step beyond, ties, zero, all at once and each alone among random neighbours.
+      greatest word, one step and half a step beyond, ties, zero, all at once and each alone among random neighbours. Where these would be
+      more than half of `min_rows`, or more than memory has room for, each element alone visits a random choice of them.
     """
     if len(description.inputs) != 1:
         raise ExportError(f"the gate feeds models with one input, this one has {len(description.inputs)}")
     (source,) = description.inputs
     rng = np.random.default_rng(seed)
-    data = [np.asarray(r, np.float64) for r in (description.sample, rows) if r is not None]
+    sample = None if description.sample is None else description.sample[: max(min_rows // 2, 1)]
+    data = [np.asarray(r, np.float64) for r in (sample, rows) if r is not None]
     for r in data:
         if r.shape[1:] != source.shape:
             raise ExportError(f"rows of shape {r.shape} were given for the gate; (rows, {', '.join(map(str, source.shape))}) is needed")
     readers = [op for op in description.operations if isinstance(op, Quantize) and source.name in op.inputs]
-    directed = [_directed_rows(reader, rng) for reader in readers]
+    directed = [_directed_rows(reader, rng, min_rows // (2 * len(readers)) + 1) for reader in readers]
     count = max(min_rows // 2, min_rows - sum(len(r) for r in data + directed))
     random = [_random_rows(reader, rng, -(-count // len(readers))) for reader in readers]
     return np.concatenate([*data, *directed, *random])
@@ -70,14 +75,16 @@ def _limits(reader: Quantize) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.where(dead, -4.0, low), np.where(dead, 3.0, high), 1.0 / step
 
 
-def _directed_rows(reader: Quantize, rng: np.random.Generator) -> np.ndarray:
+def _directed_rows(reader: Quantize, rng: np.random.Generator, count: int) -> np.ndarray:
+    """All at their limits; a mixture of limits; each alone at one of its limits, `count` rows at most, the mixture half as many."""
     low, high, step = (v.ravel() for v in _limits(reader))
     steps = {0: (-1, -0.5, 0, 0.5), 1: (-1, -0.5, -0.125, 0, 0.125, 0.5, 1, 1.5), 2: (0, 0.5, 1)}
     special = np.stack([start + d for n, start in enumerate((low, np.zeros_like(low), high)) for d in steps[n]])
-    corners = special[rng.integers(len(special), size=(512, len(low))), np.arange(len(low))]
+    corners = special[rng.integers(len(special), size=(min(512, count // 2 + 1), len(low))), np.arange(len(low))]
     which, element = np.divmod(np.arange(special.size), len(low))
-    if special.size * len(low) > MAX_DIRECTED_WORDS:
-        chosen = rng.choice(special.size, MAX_DIRECTED_WORDS // len(low), replace=False)
+    count = min(count, MAX_DIRECTED_WORDS // len(low) + 1)
+    if special.size > count:
+        chosen = rng.choice(special.size, count, replace=False)
         which, element = which[chosen], element[chosen]
     alone = _random_words(low, high, 0, rng, len(which))
     alone[np.arange(len(which)), element] = special[which, element]
@@ -106,6 +113,17 @@ def to_words(values: np.ndarray, grid: Grid) -> np.ndarray:
     return np.ldexp(np.asarray(values, np.float64).reshape(-1, *grid.f.shape), grid.f.astype(np.int64))
 
 
+def _expected(description: ModelDescription, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Words of the outputs, computed in parts: those of all operations do not fit into memory for a large network."""
+    step = max(CHUNK // sum(math.prod(op.shape) for op in description.operations), 1)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in description.outputs}
+    for n in range(0, max(len(x), 1), step):
+        values = description.integers(x[n : n + step])
+        for name, found in parts.items():
+            found.append(values[name])
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
 def check_words(description: ModelDescription, x: np.ndarray, words: tuple[np.ndarray, ...], *, tool: str) -> int:
     """Compare the output words of a back end with the description's own.
 
@@ -117,14 +135,13 @@ def check_words(description: ModelDescription, x: np.ndarray, words: tuple[np.nd
     Returns: number of words compared.
     Raises: GateError with the first difference: output, index, row, both words and values, and the number of differing words.
     """
-    expected = description.integers(x)
-    wrong, total = [], 0
+    shapes = {name: description[name].shape for name in description.outputs}
     for name, got in zip(description.outputs, words, strict=True):
-        want = expected[name]
-        if got.shape != want.shape:
-            raise GateError(f"{tool} gave output {name!r} the shape {got.shape}, the model description has {want.shape}")
-        wrong.append(np.argwhere(got != want))
-        total += want.size
+        if got.shape != (len(x), *shapes[name]):
+            raise GateError(f"{tool} gave output {name!r} the shape {got.shape}, the model description has {(len(x), *shapes[name])}")
+    expected = _expected(description, x)
+    wrong = [np.argwhere(got != expected[name]) for name, got in zip(description.outputs, words, strict=True)]
+    total = sum(got.size for got in words)
     count = sum(map(len, wrong))
     if count:
         first = next(n for n, where in enumerate(wrong) if len(where))

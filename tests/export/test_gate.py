@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateError, check_words, gate_rows, to_words
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import Constant, Dense, Input, Quantize
@@ -57,3 +58,28 @@ def test_a_wrong_shape_is_named(model):
     x = gate_rows(model, min_rows=100)
     with pytest.raises(GateError, match=r"tool gave output 'd' the shape \(3,\)"):
         check_words(model, x, (np.zeros(3), np.zeros(3)), tool="tool")
+
+
+def test_wide_inputs_get_few_rows_where_few_are_asked_for():
+    """3072 elements: neither data nor limits crowd out the random words, and more rows than asked for stay a few."""
+    shape = (32, 32, 3)
+    formats = {name: np.full(shape, v) for name, v in zip("kif", (1, 2, 3), strict=True)}
+    q = Quantize(name="q", inputs=("x",), shape=shape, rounding="RND", overflow="SAT", **formats)
+    operations, sample = (Input(name="x", inputs=(), shape=shape), q), np.full((900, *shape), 0.25, np.float32)
+    wide = ModelDescription(name="wide", operations=operations, outputs=("q",), sample=sample)
+    x = gate_rows(wide, min_rows=200)
+    assert 200 <= len(x) < 400 and np.all(x[:100] == 0.25) and np.all(x[100] == -4.125)
+    random = x[-100:].reshape(100, -1)
+    assert np.all(random.std(0) > 1) and np.any(x == -4.125 + 0.0625) and np.any(x == 3.875 + 0.125)
+    assert len(gate_rows(wide, min_rows=200, rows=np.zeros((50, *shape)))) == len(x) + 50
+
+
+def test_large_networks_are_compared_in_parts(model, monkeypatch):
+    x = gate_rows(model, min_rows=50)
+    words = tuple(to_words(v, model.grids[name]) for v, name in zip(model.evaluate(x), model.outputs, strict=True))
+    lengths = []
+    monkeypatch.setattr(gate, "CHUNK", 7 * 12)
+    integers = ModelDescription.integers
+    monkeypatch.setattr(ModelDescription, "integers", lambda self, x: lengths.append(len(x)) or integers(self, x))
+    assert check_words(model, x, words, tool="tool") == 2 * 4 * len(x)
+    assert max(lengths) == 7 and sum(lengths) == len(x)

@@ -208,7 +208,26 @@ def test_other_kinds(kind, f):
 
 
 def test_every_kind_is_tested_here():
-    assert set(o.KINDS) == {*KINDS, "input", "quantize", "dense", "einsum", "conv"}
+    assert set(o.KINDS) == {*KINDS, "input", "quantize", "dense", "einsum", "conv", "table"}
+
+
+def table(size=256, f=45):
+    entries = np.random.default_rng(3).integers(-(2 ** (f - 5)), 2 ** (f - 5), size)
+    return functools.partial(o.Table, table=entries, f=f, bits=f - 4, f_in=4, low=-128)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_table(seed):
+    make = functools.partial(table(), shape=(2, 3))
+    model = network([(2, 3)], make, 3, seed)
+    entries = {Fraction(n - 128, 16): Fraction(int(v), 2**45) for n, v in enumerate(model["y"].table)}
+    check(model, np.vectorize(entries.__getitem__, otypes=[object]))
+    with pytest.raises(DescriptionError, match="layer 'y' has a table of 20 words .* its input has others"):
+        network([(2, 3)], functools.partial(table(20), shape=(2, 3)), 3, seed)
+    with pytest.raises(DescriptionError, match="its input has others"):
+        network([(2, 3)], functools.partial(table(), shape=(2, 3)), 9, seed)  # finer than the table
+    with pytest.raises(DescriptionError, match="int64 and one axis are needed"):
+        o.Table(name="y", inputs=("x",), shape=(2,), table=np.ones((2, 2), np.int64), f=0, bits=1, f_in=0, low=0)
 
 
 def test_values_wider_than_int64_stay_exact():
@@ -239,7 +258,8 @@ def everything():
     add(o.Transpose, "turned", "add", (2, 2, 2), axes=(2, 0, 1))
     add(o.Slice, "part", "turned", (2, 2), index=((None, None, None), 0, (0, 2, 1)))
     add(o.Reshape, "flat", "part", (4,))
-    add(o.Subtract, "less", "flat qb", (4,))
+    ops.append(table(f=8)(name="table", inputs=("qb",), shape=(4,)))
+    add(o.Subtract, "less", "flat table", (4,))
     add(o.Multiply, "times", "less qb", (4,))
     add(o.Maximum, "top", "times qb", (4,))
     add(o.Minimum, "low", "top flat", (4,))
@@ -261,7 +281,7 @@ def test_all_kinds_in_a_folder_and_in_the_summary(tmp_path):
     for ours, theirs in zip(model.evaluate(x), again.evaluate(x), strict=True):
         assert np.array_equal(ours, theirs)
     assert again.summary() == model.summary() and all(op.kind in model.summary() for op in model.operations)
-    counted = {"conv", "most", "add", "less", "times", "top", "low", "einsum", "sum", "dense"}
+    counted = {"conv", "most", "table", "add", "less", "times", "top", "low", "einsum", "sum", "dense"}
     assert set(resources.ebops(model)) == counted and resources.ebops(model).total > resources.ebops(model, "paper_v1").total > 0
 
 
