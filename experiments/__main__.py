@@ -25,7 +25,7 @@ def main() -> int:
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()
     configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
-    about = {"prog": "python -m experiments", "description": __doc__, "config": (tyro.conf.AvoidSubcommands,)}
+    about = {"prog": "python -m experiments", "description": __doc__}
     config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()

@@ -23,7 +23,6 @@ def main(argv: list[str] | None = None) -> int:
             prog="hgqjax",
             args=argv,
             description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.",
-            config=(tyro.conf.AvoidSubcommands,),  # the networks' classes are no commands
         )
     )
 

@@ -1,6 +1,7 @@
 """Frozen dataclasses to JSON and back: one way for quantizers, configurations and manifests."""
 
 import dataclasses
+import inspect
 import types
 import typing
 from typing import Any
@@ -59,17 +60,16 @@ def _from_union(kinds: tuple, data: Any, where: str):
     kinds = tuple(k for k in kinds if k is not type(None))
     if isinstance(data, dict):
         named = {k.__name__: k for k in kinds}
-        name = data.get("type", kinds[0].__name__)
-        if name not in named:
-            raise ConfigError(f"{where} has type {name!r}; legal are {', '.join(named)}")
-        return from_json(named[name], data, where)
+        if data.get("type") not in named:
+            raise ConfigError(f"{where} has type {data.get('type')!r}; legal are {', '.join(named)}")
+        return from_json(named[data["type"]], data, where)
     return from_json(kinds[0], data, where)
 
 
 def _from_dict(kind: type, data: Any, where: str):
     if not isinstance(data, dict):
         raise ConfigError(f"{where} is {data!r}; an object with the fields of {kind.__name__} is needed")
-    leaves = {cls.__name__: cls for cls in [kind, *_subclasses(kind)]}
+    leaves = {cls.__name__: cls for cls in [kind, *_subclasses(kind)] if not inspect.isabstract(cls)}
     name = data.get("type", kind.__name__)
     if name not in leaves:
         raise ConfigError(f"{where} has type {name!r}; legal are {', '.join(leaves)}")

@@ -21,7 +21,7 @@ from hgqjax.config import ConfigError, from_json
 from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
 from hgqjax.export.storage import new_folder
-from hgqjax.networks import Cnn, Mlp, Tracker
+from hgqjax.networks import Mlp, Network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Sweep:
     file of SVHN), "muon" (simulated, a regression), or the path of an arff, parquet, csv, npz, mat or h5 file."""
     rows: int | None = None
     """Use the first so many rows only."""
-    model: Mlp | Cnn | Tracker = Mlp()
+    model: Network = Mlp()
     train: training.Config = training.Config()
     betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
     """Penalty weights, loss per EBOP: one member of the sweep for each."""

@@ -24,14 +24,15 @@ def test_a_sweep_survives_json():
         ({"betas": 1e-5}, "config.betas is 1e-05; a list is needed"),
         ({"betas": ["a"]}, r"config.betas\[0\] is 'a'; a value of type float"),
         ({"seeds": [True]}, r"config.seeds\[0\] is True; a value of type int"),
-        ({"model": {"weight_overflow": "CLIP"}}, "config.model.weight_overflow is 'CLIP'; legal are 'WRAP'"),
+        ({"model": {"type": "Mlp", "weight_overflow": "CLIP"}}, "config.model.weight_overflow is 'CLIP'; legal are 'WRAP'"),
+        ({"model": {"hidden": [3]}}, "config.model has type .Network.; legal are Mlp, Cnn, Tracker"),
         ({"betas": []}, r"config: betas is \(\)"),
         ({"budgets": [100.0]}, "budgets and the penalty schedule Budget go together"),
         ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
         ({"train": {"batch_statistics": -5.0}}, "batch_statistics is -5.0; a number within 0..1"),
         ({"learning_rate": float("nan")}, "a finite learning_rate > 0"),
         ({"train": {"penalty": {"type": "Budget", "descent": 0.0}}, "budgets": [5.0]}, "Budget has .*descent 0.0"),
-        ({"model": 3}, "config.model is 3; an object with the fields of Mlp"),
+        ({"model": 3}, "config.model is 3; an object with the fields of Network"),
     ],
 )
 def test_mistakes_are_named(change, message):
