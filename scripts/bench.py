@@ -26,9 +26,13 @@ from bench_runs import (
     Skip,
     alternate,
     clock,
+    cnn,
+    epochs_of,
+    float_cnn_epochs,
     float_epochs,
     hgq,
     hgq_epochs,
+    images,
     in_fresh_process,
     jets,
     many,
@@ -40,7 +44,6 @@ from bench_runs import (
     whole,
 )
 
-import hgqjax.layers
 from hgqjax import devices, shuffle, training
 
 Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn"]
@@ -80,6 +83,7 @@ class Sizes:
     validation_rows: tuple[int, ...] = (15_000, 60_000, 240_000, 600_000)
     growth_width: tuple[int, int] = (2_048, 65_536)
     widths: tuple[int, ...] = (1, 2, 4)
+    cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
 
 
 QUICK = Sizes(
@@ -96,6 +100,7 @@ QUICK = Sizes(
     validation_rows=(1_024, 4_096),
     growth_width=(256, 2_048),
     widths=(1,),
+    cnn=(32, 64, (2,), ()),
 )
 
 
@@ -312,10 +317,19 @@ def part_growth(options, sizes, report):
 
 
 def part_cnn(options, sizes, report):
-    """Nothing, until there is something to measure."""
-    if not hasattr(hgqjax.layers, "Conv2D"):
-        raise Skip("the SVHN network at batch 2 048 needs convolution layers, which are not there yet")
-    raise Skip("the SVHN network at batch 2 048 is not measured by this script yet")
+    """Steps of the SVHN network against the same float network; images are random."""
+    batch, rows, filters, hidden = sizes.cnn
+    train = cnn(batch, filters=filters, hidden=hidden)
+    data, steps = images(rows), rows // batch
+    spent = alternate(float_cnn_epochs(data, batch, filters, hidden) | epochs_of(train, data), max(1, options.rounds // 2))
+    spent["run"] = whole(spent)
+    where = f"SVHN network, batch {batch:,}"
+    names = {"xla": "float, XLA's convolutions", "float": "float, convolutions as products", "float_kept": "the same, kept statistics"}
+    names |= {"batch": "HGQ, batch statistics", "kept": "HGQ, kept statistics", "run": "HGQ, mean of a run"}
+    for name, what in names.items():
+        report.add("cnn", f"{where}: {what}", 1e3 * spent[name][:, 0] / steps, "ms/step")
+    for name in ("float", "xla"):
+        report.add("cnn", f"{where}: HGQ, mean of a run / {names[name]}", (spent["run"] / spent[name])[:, 0], "x")
 
 
 def machine():

@@ -67,8 +67,13 @@ def timed(function, *arguments):
 
 
 def hgq_epochs(data, batch, hidden):
+    """As `epochs_of`, of the jets network."""
+    return epochs_of(hgq(batch, hidden, epochs=RUN), data)
+
+
+def epochs_of(train, data):
     """{phase: function that trains one more epoch of that phase and gives its clocks}: one program, a state for each phase."""
-    train, member = hgq(batch, hidden, epochs=RUN), single()
+    member = single()
     init, segment = jax.jit(train.init), jax.jit(train.segment, donate_argnums=0)
 
     def epochs(first):
@@ -95,21 +100,37 @@ def _float_epoch(data, batch, hidden, kept):
 
     The order is drawn on the host, within the time: sorting, as jax.random.permutation does on a CPU, would be half of the epoch.
     """
-    rows, steps, adam = len(data.x_train), len(data.x_train) // batch, optax.adam(RATE)
     sizes = (N_IN, *hidden, N_OUT)
     keys = jax.random.split(jax.random.key(0), len(sizes))
     shapes = list(zip(keys, sizes[:-1], sizes[1:], strict=False))
     params = [(jax.random.normal(k, (n, m)) * (2 / n) ** 0.5, jnp.zeros(m), jnp.ones(m)) for k, n, m in shapes]
-    averages = [(jnp.zeros(m), jnp.ones(m)) for _, _, m in shapes]
+
+    def outputs(params, averages, x):
+        moved = []
+        for n, (layer, average) in enumerate(zip(params, averages, strict=True)):
+            x, now = normalized(x @ layer[0], *layer[1:], average, kept)
+            moved.append(now)
+            x = x if n == len(params) - 1 else jax.nn.relu(x)
+        return x, moved
+
+    return scanned(params, outputs, data, batch)
+
+
+def normalized(z, bias, scale, average, kept):
+    """Batch norm over all axes but the last, and its running averages moved on."""
+    axes = tuple(range(z.ndim - 1))
+    now = average if kept else (jnp.mean(z, axes), jnp.var(z, axes))
+    moved = jax.tree.map(lambda old, new: old + 0.03 * (jax.lax.stop_gradient(new) - old), average, now)
+    return (z - now[0]) * (scale / jnp.sqrt(now[1] + 1e-5)) + bias, moved
+
+
+def scanned(params, outputs, data, batch):
+    """A function that trains one more epoch with Adam, a scan over shuffled batches, and gives its clocks; `outputs` are those of rows."""
+    rows, steps, adam = len(data.x_train), len(data.x_train) // batch, optax.adam(RATE)
+    averages = [(jnp.zeros_like(bias), jnp.ones_like(bias)) for _, bias, _ in params]
 
     def loss(params, averages, x, y):
-        moved = []
-        for n, ((kernel, bias, scale), average) in enumerate(zip(params, averages, strict=True)):
-            z = x @ kernel
-            now = average if kept else (jnp.mean(z, 0), jnp.var(z, 0))
-            moved.append(jax.tree.map(lambda old, new: old + 0.03 * (jax.lax.stop_gradient(new) - old), average, now))
-            x = (z - now[0]) * (scale / jnp.sqrt(now[1] + 1e-5)) + bias
-            x = x if n == len(params) - 1 else jax.nn.relu(x)
+        x, moved = outputs(params, averages, x)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(x, y)), moved
 
     def train(carry, x, y, order):
@@ -131,6 +152,58 @@ def _float_epoch(data, batch, hidden, kept):
         return clock() - start
 
     return epoch
+
+
+def images(rows, rows_val=64):
+    """So many random images of SVHN's shape."""
+    rng = np.random.default_rng(0)
+    x, y = (lambda n: rng.integers(0, 256, (n, 32, 32, 3)) / 256), (lambda n: rng.integers(0, 10, n))
+    parts = (x(rows).astype(np.float32), y(rows).astype(np.int32), x(rows_val).astype(np.float32), y(rows_val).astype(np.int32))
+    return training.Data(*map(jnp.asarray, parts))
+
+
+def cnn(batch, **network):
+    """The SVHN experiment's network and training."""
+    return training.Train(training.Config(batch_size=batch, epochs=RUN), networks.Cnn(**network).build((32, 32, 3), 10))
+
+
+def float_cnn_epochs(data, batch, filters, hidden):
+    """As `float_epochs`, of the SVHN network; `xla` has XLA's own convolutions, the others one product of matrices for each, as ours."""
+    ways = {"float": (False, False), "float_kept": (True, False), "xla": (False, True)}
+    return {name: _float_cnn_epoch(data, batch, filters, hidden, *way) for name, way in ways.items()}
+
+
+def _float_cnn_epoch(data, batch, filters, hidden, kept, xla):
+    keys, shapes, side, channels = iter(jax.random.split(jax.random.key(0), 16)), [], 32, 3
+    for n in filters:
+        shapes, side, channels = [*shapes, (3, 3, channels, n)], (side - 2) // 2, n
+    sizes = (side * side * channels, *hidden, 10)
+    shapes += list(zip(sizes[:-1], sizes[1:], strict=True))
+    params = [
+        (jax.random.normal(next(keys), shape) * (2 / np.prod(shape[:-1])) ** 0.5, jnp.zeros(shape[-1]), jnp.ones(shape[-1]))
+        for shape in shapes
+    ]
+
+    def convolution(x, kernel):
+        if xla:
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        left = x.shape[1] - 2
+        windows = [x[:, i : i + left, j : j + left] for i in range(3) for j in range(3)]
+        return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+    def outputs(params, averages, x):
+        moved = []
+        for n, (layer, average) in enumerate(zip(params, averages, strict=True)):
+            flat = x.reshape(len(x), -1) if n == len(filters) else x
+            x, now = normalized(convolution(x, layer[0]) if n < len(filters) else flat @ layer[0], *layer[1:], average, kept)
+            moved.append(now)
+            x = x if n == len(params) - 1 else jax.nn.relu(x)
+            if n < len(filters):
+                half = x.shape[1] // 2
+                x = x[:, : 2 * half, : 2 * half].reshape(len(x), half, 2, half, 2, -1).max((2, 4))
+        return x, moved
+
+    return scanned(params, outputs, data, batch)
 
 
 def source():
