@@ -177,6 +177,8 @@ class Tracker(Network):
         super().__post_init__()
         if not self.hidden or min(self.hidden) < 1 or not self.spread > 0:
             raise ValueError(f"hidden is {self.hidden}, spread {self.spread}; one layer or more, sizes and a spread above 0 are needed")
+        if self.squash == "tanh" and self.bits is not None and self.bits > 15:
+            raise ValueError(f"bits is {self.bits} and squash 'tanh'; tables take at most 15 bits and a sign, or squash 'hard_tanh' none")
 
     def build(self, input_shape, n_out):
         if tuple(input_shape) != (muon.CHANNELS, len(muon.GAPS)) or n_out != 1:

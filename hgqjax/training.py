@@ -115,7 +115,8 @@ class Train:
         model = build(nnx.Rngs(0))  # for its structure alone
         self.layer_names = tuple(model.operations_cost())
         model.train()
-        self._training, *_ = _split(model)
+        self._training, *parts = _split(model)
+        self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
         model.observing()
         self._frozen, *_ = _split(model)
 
@@ -206,7 +207,8 @@ class Train:
         labels = {"weights": "weights", "widths": "widths"}
         factors = {"weights": 1.0, "widths": self.config.width_rate}
         adams = {name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(count)) for name, factor in factors.items()}
-        return optax.multi_transform({name: optax.flatten(adam) for name, adam in adams.items()}, labels)  # flat: fewer, longer loops
+        flat = {name: optax.flatten(adam) if self._trained[name] else adam for name, adam in adams.items()}  # flat: fewer, longer loops
+        return optax.multi_transform(flat, labels)
 
     def _gradients(self, keeps: Array, inputs: tuple):
         """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""

@@ -56,6 +56,7 @@ REFUSED = [
     (lambda: networks.Tracker().build((50, 6), 1), r"the tracker takes hits \(50, 7\)"),
     (lambda: networks.Tracker(spread=0.0), "a spread above 0"),
     (lambda: networks.Mlp(bits=1), "bits is 1"),
+    (lambda: networks.Tracker(bits=18, squash="tanh"), "tables take at most 15 bits"),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hgqjax import layers, population, resources, schedules, training
 from hgqjax.objective import Objective
 from hgqjax.population import Archive, Point, pareto
-from hgqjax.quantizers import Kif
+from hgqjax.quantizers import Fixed, Kif
 
 CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, penalty=schedules.Constant())
 
@@ -264,3 +264,10 @@ def test_shapes_and_sizes_are_checked(train):
         population.sweep(train, data(), members(0.0), [0, 1])
     with pytest.raises(ValueError, match="batch_size is 64, but there are only 32 training rows"):
         train.init(jax.random.key(0), _single()[0], data(32))
+
+
+def test_a_model_without_widths_is_trained():
+    fixed = {name: Fixed(i=2, f=5) for name in ("input_quantizer", "kernel_quantizer", "bias_quantizer")}
+    train = training.make_train(training.Config(epochs=1, batch_size=32), lambda rngs: layers.Dense(4, 3, rngs=rngs, **fixed))
+    state, metrics = jax.jit(train)(jax.random.key(0), *_single())
+    assert jnp.all(jnp.isfinite(metrics["val_loss"])) and state.params["widths"] is not None

@@ -33,7 +33,9 @@ class _Graph:
     def _add(self, kind: str, name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
         name = re.sub(r"\W", "_", name)
         if name in {op.name for op in self.operations}:
-            raise m.DescriptionError(f"layer {name!r} is used twice; in hardware it stands once, make two layers")
+            raise m.DescriptionError(
+                f"layer {name!r} is used twice, or another has this name; in hardware each stands once, make two or rename one"
+            )
         op = m.KINDS[kind](name=name, inputs=tuple(x.name for x in inputs), shape=tuple(shape), **fields)
         self.operations.append(op)
         return layers.Symbol(self, name, op.shape)
@@ -94,10 +96,12 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     rows = np.asarray(calibration, np.float32)
     if rows.ndim < 2 or not len(rows) or not np.all(np.isfinite(rows)):
         raise m.DescriptionError(f"calibration has shape {rows.shape}; at least one row of finite numbers is needed")
-    frozen = layers.calibrate(model, rows)
-    for layer_name, layer in frozen.named(layers.Layer):
-        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(nnx.state(layer))):
-            raise m.DescriptionError(f"layer {layer_name!r} has a NaN or infinity; the model has diverged")
+    _check_finite(model)
+    try:
+        frozen = layers.calibrate(model, rows)
+    except ValueError as error:
+        raise m.DescriptionError(str(error)) from error
+    _check_finite(frozen)
     about = {"name": name, "sample": rows[:SAMPLE_ROWS], "metadata": metadata or {}}
     for _ in range(3):
         graph, description = _trace(frozen, rows.shape[1:], about)
@@ -113,6 +117,12 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
         f"layer {op_name!r} meets values from {low.min():g} to {high.max():g} on the calibration rows, which its format cannot hold; "
         "with keep_negative=False its input must not be negative"
     )
+
+
+def _check_finite(model: layers.Module) -> None:
+    for layer_name, layer in model.named(layers.Layer):
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(nnx.state(layer))):
+            raise m.DescriptionError(f"layer {layer_name!r} has a NaN or infinity; the model has diverged")
 
 
 def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any]) -> tuple[_Graph, ModelDescription]:
@@ -159,12 +169,14 @@ def _outside(description: ModelDescription, rows: np.ndarray) -> dict[str, tuple
 
 
 def _check_sums(description: ModelDescription) -> int:
-    """Bits of the widest sum; raises DescriptionError where float64 could not hold one."""
-    bits = {
-        op.name: int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0))
-        for op in description.operations
-        if isinstance(op, m.Linear)
-    }
+    """Bits of the widest value or partial sum; raises DescriptionError where float64 could not hold one."""
+    bits = {}
+    for op in description.operations:
+        if not isinstance(op, m.Input):
+            grid = description.grids[op.name]
+            bits[op.name] = max((int(v).bit_length() for v in [*abs(grid.low).ravel(), *abs(grid.high).ravel()]), default=0)
+        if isinstance(op, m.Linear):
+            bits[op.name] = int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0))
     widest = max(bits, key=bits.get, default=None)
     if widest is not None and bits[widest] > 53:
         raise m.DescriptionError(

@@ -67,7 +67,7 @@ class Symbol:
 
 
 class Module(nnx.Module):
-    """Base of quantized models, free-form ones too: subclass it, hold layers as attributes, call them in `__call__`.
+    """Base of quantized models, free-form ones too: subclass it, hold layers as attributes (lists as `nnx.List`), call them in `__call__`.
 
     Three ways to run, set for the whole model: `train()` (batch statistics, ranges are observed, WRAP does not wrap), `observing()`
     (frozen statistics, ranges are observed: for calibration) and `eval()` (all frozen, bit-exact). A call changes ranges and statistics
@@ -77,6 +77,8 @@ class Module(nnx.Module):
     def train(self, **attributes) -> None:
         """Sets training: batch statistics, ranges observed."""
         super().train(observe=True, **attributes)
+        for _, layer in self.named(Layer):
+            layer.thaw()
 
     def eval(self, **attributes) -> None:
         """Sets evaluation: bit-exact, nothing changes."""
@@ -97,6 +99,8 @@ class Module(nnx.Module):
         costs = {}
         for name, layer in self.named(Layer):
             cost = layer.cost()
+            if name in costs:
+                raise ValueError(f"two layers come to the name {name!r}; rename an attribute")
             if cost is not None:
                 costs[name] = cost
         return costs
@@ -121,6 +125,9 @@ class Layer(Module):
     @abc.abstractmethod
     def describe(self, x: Symbol) -> Symbol:
         """Adds this layer's operations, with frozen constants and formats, to ``x.graph``."""
+
+    def thaw(self) -> None:
+        """Forgets what calibration made of the widths, as training goes on; most layers keep nothing."""
 
     def cost(self) -> Any | None:
         """The multiplying operation for the cost models, None when there is none."""

@@ -56,8 +56,8 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     nnx.update(model, seen)
     for q, decay in decays:
         q.decay_bits = decay
-    for _, table in model.named(Table):
-        table.tabulate()
+    for name, table in model.named(Table):
+        table.tabulate(name)
     model.eval()
     return model
 

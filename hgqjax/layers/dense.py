@@ -34,7 +34,7 @@ class Dense(Linear):
     r"""``activation(q(x) @ q(kernel) + q(bias))``: every input, weight and bias has its own width.
 
     Args:
-      n_in, n_out: features; x is (rows, ..., n_in), the widths of the input are those of `input_shape`, by default (n_in,).
+      n_in, n_out: features; x is (rows, *input_shape), whose last axis is n_in; by default (rows, n_in).
       mask: (n_in, n_out) of 0 and 1: weights where it is 0 are not there, and cost nothing.
       linear: see `Linear`.
 
@@ -54,13 +54,16 @@ class Dense(Linear):
                 f"n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in"
             )
         if mask is not None and (np.shape(mask) != (n_in, n_out) or not np.all(np.isin(mask, (0, 1)))):
-            raise ValueError(f"mask has shape {np.shape(mask)}; 0 and 1 for each of the {n_in} x {n_out} weights is needed")
+            raise ValueError(f"mask has shape {np.shape(mask)}; {n_in} x {n_out} values, each 0 or 1, are needed")
         self.mask = None if mask is None else _Mask.of(mask)
         kernel = nnx.initializers.he_normal()(rngs.params(), (n_in, n_out), jnp.float32)
         self._setup(input_shape, kernel, (n_out,), **linear)
 
     def _kernel(self):
-        return self.kernel[...] if self.mask is None else jnp.where(self.mask.array, self.kernel[...], 0.0)
+        return self._present(self.kernel[...])
+
+    def _present(self, kernel):
+        return kernel if self.mask is None else jnp.where(self.mask.array, kernel, 0.0)
 
     def product(self, x, kernel):
         return x @ kernel
@@ -69,7 +72,7 @@ class Dense(Linear):
         return resources.Dense(x, self._masked(kernel, kernel.shape), bias)
 
     def symbol(self, x: Symbol, name, kernel, bias):
-        kernel = self._masked(kernel, kernel.values.shape)
+        kernel = self._masked(kernel._replace(values=self._present(kernel.values)), kernel.values.shape)
         return x.graph.linear("dense", x, name, kernel, bias, (*x.shape[:-1], kernel.values.shape[1]))
 
     def _masked(self, kernel, shape):

@@ -79,10 +79,14 @@ class Linear(Layer):
     def _kernel(self) -> jax.Array:
         return self.kernel[...]
 
+    def _present(self, kernel: jax.Array) -> jax.Array:
+        """Quantized weights, 0 where there is none."""
+        return kernel
+
     def forward(self, x):
         x = self.input_quantizer(x)
         kernel, bias = self._weights(x)
-        y = self.product(x, self.kernel_quantizer(kernel).astype(x.dtype))
+        y = self.product(x, self._present(self.kernel_quantizer(kernel)).astype(x.dtype))
         if bias is not None:
             bias = fixed_point.once(self.bias_quantizer(bias)).astype(x.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
@@ -112,7 +116,7 @@ class BatchNorm(Linear):
 
     Derive a layer from this class and a linear one, in this order. Further arguments:
       momentum: of the running averages, in [0, 1). epsilon: added to the variance, > 0.
-    There always is a bias.
+    There always is a bias. A layer that was never called in training has variance 0, and kernels 300 times too large.
     """
 
     def __init__(self, *args, momentum: float = 0.97, epsilon: float = 1e-5, **linear):

@@ -31,7 +31,7 @@ def max_pool(x: jax.Array | Symbol, size, strides=None, padding: Padding = "VALI
 
 
 def average_pool(x: jax.Array | Symbol, size, strides=None) -> jax.Array | Symbol:
-    """Mean of each window, exact: windows have a power of two of elements, so that hardware only shifts. Arguments as `max_pool`.
+    """Mean of each window, exact: windows have a power of two of elements, so that hardware only shifts. `size`, `strides`: as `max_pool`.
 
     >>> average_pool(jax.numpy.arange(8.0).reshape(1, 4, 2), 2).tolist()
     [[[1.0, 2.0], [5.0, 6.0]]]

@@ -13,7 +13,7 @@ from hgqjax.layers.quantize import Quantize
 from hgqjax.quantizers import AbstractQuantizer, Kif
 
 FUNCTIONS = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
-MOST_BITS = 16
+MOST_BITS, RESULT_BITS = 16, 24
 IN, OUT = Kif(i0=2.0, f0=4.0), Kif(i0=0.0, f0=6.0)
 HARD_TANH = Kif(i0=0.0, f0=6.0, i_limits=(0.0, 0.0), overflow="SAT")
 """A quantizer that clips to [-1, 1): give it as the input quantizer of the layer that follows a hard tanh, which then costs nothing."""
@@ -26,14 +26,16 @@ class Table(Layer):
     `function` in float64 and rounded once: from then on that table is the layer, in JAX too.
 
     Args:
-      function: "tanh", "sigmoid", or a function of jax.numpy that takes and gives an array, element by element.
+      function: "tanh", "sigmoid", or a function of jax.numpy that takes and gives an array, element by element: rows while training, all
+        words of the input in one axis when the table is made.
       shape: of a row.
       input_quantizer: of at most 16 bits; its width is what the size of the table hangs on. output_quantizer: of the entries; one width for
         all. With WRAP both follow the range: the output's that of the whole table.
       input_granularity: which inputs share a width; the table has the words of the widest and finest.
 
     Cost: `hgqjax.resources.Table`.
-    Raises: ValueError, when the table is made, where the input has more than 16 bits or `function` gives something not finite.
+    Raises: ValueError, when the table is made, where a width is too large, where `function` gives something that is not finite for any word
+      of the input, seen or not, or depends on more than single values, or where an unsigned output would have negative entries.
 
     >>> layer = Table("tanh", (2,))
     >>> layer(jnp.array([[0.25, -8.0]])).tolist()
@@ -64,27 +66,44 @@ class Table(Layer):
         index = jnp.rint(x * fixed_point.pow2(jnp.full((1,) * x.ndim, self.f_in, x.dtype))).astype(jnp.int32) - self.first
         return self.entries[...][index].astype(x.dtype)
 
-    def tabulate(self) -> None:
-        """Makes the table for the formats in force, and widens the range of the output to hold it."""
+    def thaw(self) -> None:
+        self.entries = None
+
+    def tabulate(self, name: str = "table") -> None:
+        """Makes the table for the formats in force, and widens the range of the output to hold it; `name` is for errors."""
         k, i, f = (np.asarray(v) for v in self.input_quantizer.format())
         alive = k + i + f > 0
         k, i, f = (int(np.max(v, where=alive, initial=-60)) if alive.any() else 0 for v in (k, i, f))
-        k = max(k, 0)
-        if not 0 <= k + i + f <= MOST_BITS:
-            raise ValueError(
-                f"the table has an input of {k + i + f} bits; at most {MOST_BITS} are legal; give it a coarser input_quantizer"
-            )
-        words = np.arange(-k * 2 ** (i + f), 2 ** (i + f), dtype=np.int64)
+        if k + i + f > MOST_BITS:
+            raise ValueError(f"layer {name!r} has an input of {k + i + f} bits; at most {MOST_BITS} are legal for a table")
+        symmetric = self.input_quantizer.quantizer.overflow == "SAT_SYM"
+        words = np.arange(-k * (2 ** (i + f) - symmetric), 2 ** (i + f), dtype=np.int64)
         with jax.enable_x64(True):
-            values = jnp.asarray(np.ldexp(words.astype(np.float64), -f))
-            y = self.function(values).reshape((-1,) + (1,) * len(self.output_quantizer.shape))
-            if not bool(jnp.all(jnp.isfinite(y))):
-                raise ValueError("the table's function gives a NaN or an infinity for a word of its input")
+            y = self._computed(np.ldexp(words.astype(np.float64), -f), name).reshape((-1,) + (1,) * len(self.output_quantizer.shape))
             ends = (jnp.broadcast_to(v.astype(jnp.float32), self.output_quantizer.shape) for v in (y.min(), y.max()))
             self.output_quantizer.widen(*ends)
-            quantizer = self.output_quantizer
-            entries = quantizer.quantizer.quantize(y, quantizer.params, ranges=quantizer.range).ravel()
+            arguments = (y, self.output_quantizer.params), {"ranges": self.output_quantizer.range}
+            quantizer = self.output_quantizer.quantizer
+            entries = quantizer.quantize(*arguments[0], **arguments[1]).ravel()
+            trained = quantizer.quantize_unwrapped(*arguments[0], **arguments[1]).ravel()
+        width = int(sum(np.asarray(v).ravel()[0] for v in self.output_quantizer.format()))
+        if width > RESULT_BITS or bool(jnp.any(entries != trained)):
+            what = f"{width} bits" if width > RESULT_BITS else "no sign (keep_negative=False), but its function gives negative values"
+            raise ValueError(f"layer {name!r} has an output of {what}; at most {RESULT_BITS} bits that hold all entries are legal")
         self.entries, self.first, self.f_in = Observed(entries.astype(jnp.float32)), int(words[0]), f
+
+    def _computed(self, values: np.ndarray, name: str) -> jax.Array:
+        """The function of all values, float64; raises ValueError where it is not one of single values, or not finite."""
+        y, backwards = (self.function(jnp.asarray(v)).astype(jnp.float64) for v in (values, values[::-1]))
+        finite = np.isfinite(y)
+        if not finite.all():
+            raise ValueError(
+                f"layer {name!r}: its function gives {y[~finite][0]} for {values[~finite][0]}; all words of its input need a number"
+            )
+        part = self.function(jnp.asarray(values[: len(values) // 2])).astype(jnp.float64)
+        if not (np.allclose(y, backwards[::-1], rtol=1e-9, atol=1e-12) and np.allclose(y[: len(part)], part, rtol=1e-9, atol=1e-12)):
+            raise ValueError(f"layer {name!r}: its function of a value depends on the other values; one of single values is needed")
+        return y
 
     def cost(self):
         return resources.Table(self.input_quantizer.signal(), self.output_quantizer.signal())
@@ -92,7 +111,7 @@ class Table(Layer):
     def describe(self, x: Symbol) -> Symbol:
         name = x.graph.name_of(self)
         x = self.input_quantizer.describe(x, f"{name}_input")
-        self.tabulate()
+        self.tabulate(name)
         k, i, f = (int(np.asarray(v).ravel()[0]) for v in self.output_quantizer.format())
         table = np.ldexp(np.asarray(self.entries[...], np.float64), f).astype(np.int64)
         bits = max(i + f + (k if self.output_quantizer.quantizer.overflow == "SAT" else 0), 0)

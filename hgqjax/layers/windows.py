@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 Padding = str | Sequence[Sequence[int]] | Sequence[int]
 
 
 def each(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
     """`value` for each of `rank` axes; raises ValueError, with `what` it is, unless these are numbers of at least 1."""
-    values = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(values) != rank or any(not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{what} is {value}; one whole number of at least 1, or {rank} of them, is needed")
-    return values
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * rank
+    if len(values) != rank or any(isinstance(v, bool | np.bool_) or not isinstance(v, int | np.integer) or v < 1 for v in values):
+        raise ValueError(f"{what} is {value!r}; one whole number of at least 1, or {rank} of them, is needed")
+    return tuple(map(int, values))
 
 
 def pads(padding: Padding, spatial, size, strides, dilation, name: str) -> tuple[tuple[int, int], ...]:
@@ -21,8 +23,9 @@ def pads(padding: Padding, spatial, size, strides, dilation, name: str) -> tuple
         axes = zip(spatial, size, strides, dilation, strict=True)
         total = [max((-(-n // stride) - 1) * stride + d * (taps - 1) + 1 - n, 0) for n, taps, stride, d in axes]
         return tuple((n // 2, n - n // 2) for n in total)
-    if not isinstance(padding, str):
-        pairs = (tuple(padding),) if len(spatial) == 1 and all(isinstance(v, int) for v in padding) else tuple(map(tuple, padding))
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        padding = (padding,) if len(spatial) == 1 and all(isinstance(v, int) for v in padding) else padding
+        pairs = tuple(tuple(pair) if isinstance(pair, Sequence) else () for pair in padding)
         if len(pairs) == len(spatial) and all(len(p) == 2 and min(p) >= 0 for p in pairs):
             return pairs
     raise ValueError(f"{name}: padding is {padding!r}; 'VALID', 'SAME' or a pair (before, after) for each spatial axis is needed")

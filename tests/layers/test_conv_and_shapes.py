@@ -8,9 +8,10 @@ from flax import nnx
 from jax import lax
 
 from hgqjax import export, layers, resources
-from hgqjax.quantizers import Kbi, Kif
+from hgqjax.quantizers import Binary, Kbi, Kif
 
 FINE = Kif(f0=20.0, b0=23.0)
+SAT = Kif(overflow="SAT")
 EXACT = {"input_quantizer": FINE, "kernel_quantizer": FINE, "bias_quantizer": FINE}
 
 
@@ -126,6 +127,42 @@ def test_hard_tanh_is_a_quantizer_that_clips():
     assert layer(jnp.array([[-3.0], [0.25], [3.0]])).ravel().tolist() == [-1.0, 0.25, 1.0 - 2.0**-6]
 
 
+class SameNames(layers.Module):
+    def __init__(self, rngs):
+        self.a_0, self.a = layers.Dense(2, 2, rngs=rngs), nnx.List([layers.Dense(2, 2, rngs=rngs)])
+
+
+class Wide(layers.Module):
+    def __init__(self, f):
+        self.multiply = layers.Multiply((2,), input_quantizer=Kif(f0=f))
+
+    def __call__(self, x):
+        return self.multiply(x, x)
+
+
+def test_wide_products_are_compared_in_float64_or_refused():
+    x = np.random.default_rng(0).normal(0, 1, (200, 2)).astype(np.float32)
+    assert export.describe(Wide(12.0), x).grids["multiply"].high.max().bit_length() > 24
+    with pytest.raises(export.DescriptionError, match="layer 'multiply' sums up to .* more than float64 holds"):
+        export.describe(Wide(24.0), x * 64)
+
+
+def test_masked_weights_are_not_there_whatever_the_quantizer():
+    mask = np.zeros((4, 3))
+    mask[0] = 1
+    layer = layers.Dense(4, 3, rngs=nnx.Rngs(0), mask=mask, kernel_quantizer=Binary())
+    x = np.array([[1.0, 0, 0, 0], [1, 2, 2, 2]], np.float32)
+    assert np.array_equal(*layer(jnp.asarray(x)))
+    assert np.array_equal(*export.describe(layer, x).evaluate(x))
+
+
+def test_a_table_is_forgotten_when_training_goes_on():
+    layer = layers.calibrate(layers.Table("tanh", (1,)), np.array([[0.5]], np.float32))
+    assert layer.entries is not None
+    layer.train()
+    assert layer.entries is None
+
+
 REFUSED = {
     "input_shape is .* 2 spatial axes": lambda r: layers.Conv2D((8, 3), 4, 3, rngs=r),
     "groups must divide both": lambda r: layers.Conv1D((8, 3), 4, 3, rngs=r, groups=2),
@@ -140,7 +177,11 @@ REFUSED = {
     "always there": lambda r: layers.BatchNormDense(3, 2, rngs=r, use_bias=False),
     "function is 'softmax'": lambda r: layers.Table("softmax", (2,)),
     "at most 16": lambda r: layers.Table("tanh", (2,), input_quantizer=Kif(f0=20.0, overflow="SAT")).tabulate(),
-    "NaN or an infinity": lambda r: layers.Table(jnp.log, (2,), input_quantizer=Kif(overflow="SAT")).tabulate(),
+    "gives -inf for 0.0|gives nan for": lambda r: layers.Table(jnp.log, (2,), input_quantizer=Kif(overflow="SAT")).tabulate(),
+    "negative values": lambda r: layers.Table("tanh", (2,), input_quantizer=SAT, output_quantizer=Kif(keep_negative=False)).tabulate(),
+    "at most 24 bits": lambda r: layers.Table("tanh", (2,), input_quantizer=SAT, output_quantizer=Kif(f0=24.0)).tabulate(),
+    "depends on the other values": lambda r: layers.Table(jax.nn.softmax, (2,), input_quantizer=Kif(overflow="SAT")).tabulate(),
+    "two layers come to the name 'a_0'": lambda r: SameNames(r).operations_cost(),
     "only a power of two": lambda r: layers.average_pool(jnp.ones((1, 6, 2)), 3),
     "nothing but padding": lambda r: layers.max_pool(jnp.ones((1, 6, 2)), 2, padding=(2, 0)),
     "as many elements": lambda r: layers.reshape(jnp.ones((1, 6)), (4,)),
