@@ -194,7 +194,10 @@ def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression
             ["sweep", "--data", "{rows}", "--train.batch-size", "64", "--projects", "1", "--strategy", "resource"],
             "strategy 'resource' is not one of",
         ),
-        (["sweep", "--data", "{images}", "--train.batch-size", "64"], "rows have shape (4, 2); a perceptron takes rows of one axis"),
+        (
+            ["sweep", "--data", "muon", "--rows", "900", "--train.batch-size", "64"],
+            "train.objective.task is 'classification', but y of muon",
+        ),
         (["export", "--config", "{yaml}"], "is not YAML"),
         (["export", "--config", "{yaml}", "--clock-ns", "2"], "says all about the project; leave out clock_ns"),
         (["export", "{model}", "--clock-ns", "-3"], "clock_ns is -3.0"),
@@ -212,8 +215,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(argv, message, run, rows, tmp
     (tmp_path / "broken.yml").write_text("a: [1")
     (tmp_path / "halved").mkdir()
     (tmp_path / "halved" / "manifest.json").write_text('{"schema": 1, "status": "running"}')
-    np.savez(tmp_path / "images.npz", x=np.arange(400 * 8, dtype=np.float32).reshape(400, 4, 2), y=np.arange(400) % 3)
-    places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan", "images")}
+    places = {name: tmp_path / f"{name}.npz" for name in ("broken", "flat", "labels", "nan")}
     places |= {"yaml": tmp_path / "broken.yml", "halved": tmp_path / "halved"}
     places |= {"rows": rows, "tmp": tmp_path, "model": run / summary(run)[0]["model"]}
     code, _, err = hgqjax(capsys, *(a.format(**places) for a in argv))
