@@ -42,7 +42,7 @@ def _cost(op: o.Operation, inputs: list[Signal]):
     if isinstance(op, o.Sum):
         return resources.Sum(inputs[0], op.axes)
     if isinstance(op, o.Table):
-        fmt = Format(*(np.float64(v) for v in (0, op.bits - op.f, op.f)))
+        fmt = Format(*(np.array(v, np.float64) for v in (0, op.bits - op.f, op.f)))
         return resources.Table(inputs[0], Signal(fmt, "WRAP", op.shape))
     return MERGES[op.kind](tuple(inputs))
 
