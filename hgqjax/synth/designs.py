@@ -1,0 +1,159 @@
+"""What there is to synthesise: RTL projects, and the models that become one; found by their paths, known by their content."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from hgqjax import resources
+from hgqjax.config import to_json
+from hgqjax.export import ModelDescription
+from hgqjax.run_tables import read as read_run
+from hgqjax.synth import vitis
+from hgqjax.synth.settings import Settings, SynthError
+
+RTL_FILE = "hgqjax_rtl.json"
+LIMITS = ("time_limit", "max_luts")
+"""Settings that change whether there is a result, but not which."""
+DEFAULT_CLOCK_NS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rtl:
+    """An RTL project of `hgqjax.export.to_rtl`, as its hgqjax_rtl.json says."""
+
+    folder: Path
+    top: str
+    flavor: str
+    sources: tuple[Path, ...]
+    latency_cycles: int
+    clock_ns: float
+    latency_cutoff: float | None
+    adder_cost: float
+    part: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Design:
+    """One thing to synthesise: `source` is an RTL project, a model description or a .keras file; results go to ``base/synth/<point>``."""
+
+    base: Path
+    point: str
+    source: Path
+
+    @property
+    def is_rtl(self) -> bool:
+        """Whether the RTL is there already."""
+        return (self.source / RTL_FILE).exists()
+
+
+def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[Design]:
+    """The designs that `path` is or holds.
+
+    Args:
+      path: a run folder (all its points), a model description, a .keras file of HGQ2, or an RTL project; for the tool vitis a run folder
+        with projects, or an hls4ml project.
+      output: where results go; by default into the run folder, or beside the model as ``<model>_synth``.
+    Raises: SynthError for anything else; ReportError for a run whose points cannot be read.
+    """
+    path = Path(path).absolute()
+    hls = tool == "vitis"
+    if (path / "manifest.json").exists():
+        run = read_run(path)
+        points = [(p.point, p.project if hls else p.model) for p in run.points if (p.project if hls else p.model)]
+        if not points:
+            raise SynthError(f"{path} has no points with {'an hls4ml project' if hls else 'a saved model'} yet")
+        return [Design(base=output or path, point=point, source=path / source) for point, source in points]
+    is_model = (path / "description.json").exists() or (path.suffix.lower() == ".keras" and path.is_file())
+    if not (vitis.is_project(path) if hls else is_model or (path / RTL_FILE).exists()):
+        legal = "an hls4ml project" if hls else f"a model description, a .keras file of HGQ2, or an RTL project (with {RTL_FILE})"
+        legal = f"{path} is none of what {tool} synthesises: a run folder, {legal}"
+        raise SynthError(legal if path.exists() else f"{path} does not exist")
+    return [Design(base=output or path.with_name(f"{name(path)}_synth"), point=name(path), source=path)]
+
+
+def name(path: Path) -> str:
+    """Of a design by its path, without .keras."""
+    return path.stem if path.suffix.lower() == ".keras" else path.name
+
+
+def load(source: Path) -> ModelDescription:
+    """The model of a description's folder or of a .keras file."""
+    from hgqjax import interop
+
+    return interop.load_hgq2(source) if source.suffix.lower() == ".keras" else ModelDescription.load(source)
+
+
+def read_rtl(folder: Path) -> Rtl:
+    """The RTL project in `folder`; raises SynthError where it is not one, or not whole."""
+    try:
+        about = json.loads((folder / RTL_FILE).read_text())
+        sources = tuple(folder / name for name in about["sources"])
+        rtl = Rtl(
+            folder=folder,
+            top=str(about["top"]),
+            flavor=str(about["flavor"]),
+            sources=sources,
+            latency_cycles=int(about["latency_cycles"]),
+            clock_ns=float(about["clock_ns"]),
+            latency_cutoff=None if about["latency_cutoff"] is None else float(about["latency_cutoff"]),
+            adder_cost=float(about["adder_cost"]),
+            part=str(about["part"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SynthError(f"{folder} is no RTL project: {RTL_FILE} cannot be read ({error!r})") from error
+    missing = [path.name for path in sources if not path.is_file()]
+    if missing or not sources:
+        raise SynthError(f"{folder} lacks the source {missing[0]!r} that {RTL_FILE} names" if missing else f"{folder} names no sources")
+    return rtl
+
+
+def make_rtl(source: ModelDescription | Path, folder: Path, settings: Settings) -> Rtl:
+    """The RTL of a model in `folder`, or the project that `source` is."""
+    if isinstance(source, Path) and (source / RTL_FILE).exists():
+        if settings.clock_ns is not None or settings.latency_cutoff is not None:
+            raise SynthError(f"{source} is RTL already; its clock_ns and latency_cutoff are its own, so leave them out")
+        return read_rtl(source)
+    from hgqjax.export import to_rtl
+
+    description = load(source) if isinstance(source, Path) else source
+    arguments: dict[str, Any] = {"clock_ns": settings.clock_ns or DEFAULT_CLOCK_NS, "latency_cutoff": settings.latency_cutoff}
+    to_rtl(description, folder, flavor="verilog", verify=False, **arguments)
+    return read_rtl(folder)
+
+
+def costs(description: ModelDescription) -> dict[str, float]:
+    """EBOPs by both definitions, as columns of `Synthesis`."""
+    by = {"ebops": "hgq2", "ebops_paper_v1": "paper_v1"}
+    return {name: float(resources.ebops(description, definition).total) for name, definition in by.items()}
+
+
+def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
+    """SHA-256 over all that the result depends on: the sources or the model, the tools' versions, the settings and our own recipe."""
+    found = hashlib.sha256()
+    if settings.tool == "vitis":
+        files = sorted(path for path in design.source.rglob("*") if path.is_file() and path.suffix in (".cpp", ".h", ".tcl", ".txt"))
+    elif design.is_rtl:
+        rtl = read_rtl(design.source)
+        files = [design.source / RTL_FILE, *rtl.sources]
+    else:  # description.json holds the checksum of the arrays
+        files = [design.source if design.source.is_file() else design.source / "description.json", *_recipe("export", "rtl*.py")]
+        versions = versions | {"alkaid": _version("alkaid")}
+    for path in [*files, *_recipe("synth", f"{settings.tool}.py"), *_recipe("synth", "netlist.py"), *_recipe("synth", "ecp5.py")]:
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    kept = {name: value for name, value in to_json(settings).items() if name not in LIMITS}
+    found.update(json.dumps([kept, versions], sort_keys=True).encode())
+    return found.hexdigest()
+
+
+def _recipe(room: str, pattern: str) -> list[Path]:
+    return sorted((Path(__file__).parents[1] / room).glob(pattern))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

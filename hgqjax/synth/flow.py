@@ -1,0 +1,234 @@
+"""From designs to rows of synth.csv: each once, several at a time here or on a cluster, and what fails does not stop the others."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hgqjax import cluster as cluster_
+from hgqjax import results
+from hgqjax.export import ExportError, ModelDescription
+from hgqjax.export.storage import write_atomically
+from hgqjax.synth import designs as designs_
+from hgqjax.synth import ecp5, netlist, process, vitis, vivado, yosys
+from hgqjax.synth.designs import Design, Rtl
+from hgqjax.synth.settings import FAMILY, Settings, SynthError, Synthesis, ToolError
+
+RESULT = "synthesis.json"
+RESULTS = "synth"
+LUTS_PER_BIT = 1.5
+"""LUTs per unit of adder cost, for the estimate before a tool runs. Seen: 1.35 (2 100 bits) to 1.8 (300 bits)."""
+
+_tracing = threading.Lock()  # one model at a time becomes RTL: the compiler has a state of its own
+
+
+def synthesize(source: ModelDescription | str | os.PathLike, output: str | os.PathLike | None = None, **settings: Any) -> Synthesis:
+    """What a model takes on a device, by synthesis of its RTL.
+
+    Args:
+      source: a model description, or the path of one, of a .keras file of HGQ2, or of an RTL project.
+      output: folder for RTL, logs and results, ``<output>/synth/<name>/<key>``, where a second call finds them; by default nothing is kept.
+      settings: of `Settings`.
+
+    Raises: SynthError, ToolError or ExportError, with one sentence, where it does not succeed.
+    """
+    found = synthesize_many({_name(source): source}, output, jobs=1, **settings)[0]
+    if not found.done:
+        raise (ToolError if found.status in ("failed", "timeout") else SynthError)(f"{found.point}: {found.error}")
+    return found
+
+
+def synthesize_many(
+    sources: dict[str, ModelDescription | str | os.PathLike],
+    output: str | os.PathLike | None = None,
+    *,
+    jobs: int | None = None,
+    cluster: str = "",
+    progress: bool = False,
+    **settings: Any,
+) -> list[Synthesis]:
+    """`synthesize` for many, name -> source, in their order; one that fails has another `Synthesis.status`, and raises nothing.
+
+    Args:
+      output: folder for all; it also gets the table synth.csv.
+      jobs: designs at a time, by default one for each core. cluster: as in `hgqjax.cluster.connect`, instead of this machine's cores.
+      progress: show a bar.
+    """
+    with contextlib.ExitStack() as stack:
+        base = Path(output or stack.enter_context(tempfile.TemporaryDirectory(prefix="hgqjax-synth-"))).absolute()
+        work = []
+        for name, source in sources.items():
+            if isinstance(source, ModelDescription):
+                path = base / RESULTS / name / "model"
+                shutil.rmtree(path, ignore_errors=True)
+                source.save(path)
+                source = path
+            work.append(Design(base=base, point=name, source=Path(source).absolute()))
+        return run(work, Settings(**settings), jobs=jobs, cluster=cluster, progress=progress, table=output is not None)
+
+
+def run(
+    work: list[Design],
+    settings: Settings,
+    *,
+    jobs: int | None = None,
+    cluster: str = "",
+    progress: bool = True,
+    table: bool = True,
+) -> list[Synthesis]:
+    """Synthesises `work`, each design once; rows in its order. The tables of the folders grow as results come in.
+
+    Raises: SynthError before anything runs, where a source is not sound; ToolError where a tool is missing; ClusterError.
+    """
+    versions = tool_versions(settings)
+    keys = [designs_.key(design, settings, versions) for design in work]
+    names = [f"{RESULTS}_{design.point}_{key[:12]}" for design, key in zip(work, keys, strict=True)]
+    arguments = {n: (design, settings, key, name) for n, (design, key, name) in enumerate(zip(work, keys, names, strict=True))}
+    rows: dict[int, Synthesis] = {n: found for n, (design, _, _, name) in arguments.items() if (found := _kept(design, name))}
+    with _bar(len(work), progress, initial=len(rows)) as bar:
+
+        def done(n: int, row: Synthesis) -> None:
+            rows[n] = row
+            bar(row)
+            if table:
+                _tabulate(work, rows, only=work[n].base)
+
+        _fan_out({n: job for n, job in arguments.items() if n not in rows}, done, jobs, cluster)
+        if table:
+            _tabulate(work, rows)
+    return [rows[n] for n in range(len(work))]
+
+
+def tool_versions(settings: Settings) -> dict[str, str]:
+    """Versions of the tools that `settings` need; ToolError, with one sentence, where one is missing."""
+    if settings.tool != "yosys":
+        return {settings.tool: {"vivado": vivado, "vitis": vitis}[settings.tool].version()}
+    return {"yosys": yosys.version()} | (ecp5.versions() if settings.timing else {})
+
+
+def _kept(design: Design, name: str) -> Synthesis | None:
+    """The result that an earlier call has left."""
+    log = results.read_log(design.base / "jobs" / f"{name}.jsonl")
+    return next((Synthesis(**line["result"]) for line in log if line["event"] == "done"), None)
+
+
+def _fan_out(jobs: dict[int, tuple], done: Callable[[int, Synthesis], None], at_once: int | None, cluster: str) -> None:
+    if cluster and jobs:
+        with cluster_.connect(cluster) as workers:
+            named = {f"{job[0].point} ({n})": job for n, job in jobs.items()}
+            numbers = dict(zip(named, jobs, strict=True))
+            workers.map(design_job, named, done=lambda name, row: done(numbers[name], row))
+        return
+    at_once = at_once or len(os.sched_getaffinity(0))
+    if at_once == 1:
+        for n, job in jobs.items():
+            done(n, design_job(*job))
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(at_once)  # the tools are processes; threads wait for them
+    try:
+        futures = {pool.submit(design_job, *job): n for n, job in jobs.items()}
+        for future in concurrent.futures.as_completed(futures):
+            done(futures[future], future.result())
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        process.end_all()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def design_job(design: Design, settings: Settings, key: str, name: str) -> Synthesis:
+    """One design, by whichever process; what does not succeed is recorded as such, and tried again by a later call."""
+    folder = design.base / RESULTS / design.point / key[:8]
+    head = {"point": design.point, "tool": settings.tool, "key": key, "folder": str(folder.relative_to(design.base))}
+    head |= {"clock_ns": settings.clock_ns, "latency_cutoff": settings.latency_cutoff}
+    start = time.monotonic()
+    try:
+        design.base.mkdir(parents=True, exist_ok=True)
+        row = results.once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
+    except (SynthError, ToolError, ExportError, ValueError, ImportError) as error:
+        timed_out = isinstance(error, process.TimeLimitError)
+        status = "timeout" if timed_out else "refused" if isinstance(error, SynthError) else "failed"
+        seconds = round(time.monotonic() - start, 1)
+        row = head | {"status": status, "error": " ".join(str(error).split()), "seconds": seconds}
+    return Synthesis(**row)
+
+
+def _synthesize(design: Design, settings: Settings, folder: Path) -> dict[str, Any]:
+    start = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)  # of a call that was interrupted
+    folder.mkdir(parents=True)
+    if settings.tool == "vitis":
+        found = vitis.synthesize(design.source, folder, settings.time_limit)
+    else:
+        found = _from_rtl(design, settings, folder)
+    found["seconds"] = round(time.monotonic() - start, 1)
+    write_atomically(folder / RESULT, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _from_rtl(design: Design, settings: Settings, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with _tracing:
+        description = None if design.is_rtl else designs_.load(design.source)
+        if description is not None:
+            found |= designs_.costs(description)
+            _refuse_above(settings.max_luts, found["ebops"], f"{found['ebops']:.0f} EBOPs")
+        rtl = designs_.make_rtl(design.source if description is None else description, folder / "rtl", settings)
+    _refuse_above(settings.max_luts, LUTS_PER_BIT * rtl.adder_cost, f"an adder cost of {rtl.adder_cost:.0f}")
+    found |= {name: getattr(rtl, name) for name in ("clock_ns", "latency_cutoff", "latency_cycles", "adder_cost")}
+    if settings.tool == "vivado":
+        found |= vivado.synthesize(rtl, folder, settings.time_limit)
+    else:
+        found |= {"family": FAMILY["yosys"]} | yosys.synthesize(rtl, folder, settings.time_limit)
+        found |= _further(rtl, description, found["lut"], folder, settings)
+    return found
+
+
+def _further(rtl: Rtl, description: ModelDescription | None, luts: int, folder: Path, settings: Settings) -> dict[str, Any]:
+    """The check of the mapped netlist and the timing, where they are asked for."""
+    path = folder / "netlist.json"
+    mapped = netlist.read(path, rtl.top)
+    path.unlink()  # tens of MB
+    return ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit) if settings.timing else {}
+
+
+def _refuse_above(limit: int, estimate: float, why: str) -> None:
+    if estimate > limit:
+        raise SynthError(f"about {estimate:.0f} LUTs are estimated ({why}), and max_luts is {limit}; raise it to go on")
+
+
+def _name(source: Any) -> str:
+    return source.name if isinstance(source, ModelDescription) else designs_.name(Path(source).absolute())
+
+
+def _tabulate(work: list[Design], rows: dict[int, Synthesis], only: Path | None = None) -> None:
+    from hgqjax.synth import table
+
+    for base in dict.fromkeys(design.base for design in work):
+        if only in (None, base):
+            table.write(base, [row for n, row in sorted(rows.items()) if work[n].base == base])
+
+
+@contextlib.contextmanager
+def _bar(total: int, shown: bool, initial: int) -> Iterable[Callable[[Synthesis], None]]:
+    if not shown or initial == total:
+        yield lambda row: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=initial, unit="design", dynamic_ncols=True) as bar:
+
+        def step(row: Synthesis) -> None:
+            what = f"{row.lut} LUT, {row.lut_sites} sites" if row.done else row.status
+            bar.set_postfix_str(f"{row.point}: {what}", refresh=False)
+            bar.update()
+
+        yield step

@@ -1,0 +1,63 @@
+"""synth.csv: one row for each design, tool, clock and cut-off; and the same for people."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+from hgqjax.export.storage import write_atomically
+from hgqjax.run_tables import require
+from hgqjax.synth.settings import Synthesis
+
+TABLE = "synth.csv"
+SAME = ("point", "tool", "clock_ns", "latency_cutoff")
+"""Of two rows alike in these the later one stays."""
+HEADS = ("point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "s")
+
+
+def write(base: Path, rows: Iterable[Synthesis]) -> None:
+    """Puts `rows` into ``base/synth.csv``, which is replaced whole; rows of other settings stay."""
+    pl = require("polars")
+    kept = {tuple(getattr(row, name) for name in SAME): row for row in [*read(base), *rows]}
+    ordered = sorted(kept.values(), key=lambda row: (row.point, row.tool, row.clock_ns or 0.0, row.latency_cutoff or 0.0))
+    frame = pl.DataFrame([dataclasses.asdict(row) for row in ordered], schema=_schema(pl))
+    base.mkdir(parents=True, exist_ok=True)
+    write_atomically(base / TABLE, frame.write_csv())
+
+
+def read(base: Path) -> list[Synthesis]:
+    """The rows of ``base/synth.csv``; none where there is no such file, or none of this version."""
+    pl = require("polars")
+    path = base / TABLE
+    if not path.exists():
+        return []
+    schema = _schema(pl)
+    try:
+        frame = pl.read_csv(path, schema_overrides=schema).select(list(schema))
+    except pl.exceptions.PolarsError:
+        return []
+    texts = [name for name, kind in schema.items() if kind == pl.String]
+    return [Synthesis(**row) for row in frame.with_columns(pl.col(texts).fill_null("")).to_dicts()]
+
+
+def show(rows: Iterable[Synthesis]) -> str:
+    """A table for a terminal; designs without numbers have a line with the reason."""
+    cells, others = [HEADS], []
+    for row in rows:
+        if row.done:
+            numbers = [row.lut, row.lut_sites, row.ff, row.carry8, row.dsp, row.bram, row.latency_cycles, row.adder_cost, row.ebops]
+            cells.append((row.point, *map(_cell, numbers), _cell(row.fmax_mhz), f"{row.seconds:.0f}"))
+        else:
+            others.append(f"{row.point}: {row.status}: {row.error}")
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
+    return "\n".join([*(lines if len(lines) > 1 else []), *others])
+
+
+def _cell(number: float | None) -> str:
+    return "" if number is None else f"{number:.10g}" if number == int(number) else f"{number:.1f}"
+
+
+def _schema(pl) -> dict:
+    kinds = {str: pl.String, int: pl.Int64, float: pl.Float64}
+    return {f.name: kinds[next(k for k in (get_args(f.type) or (f.type,)) if k in kinds)] for f in dataclasses.fields(Synthesis)}
