@@ -26,7 +26,8 @@ def main() -> int:
     where, arguments = how.parse_known_args()
     configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
     about = {"prog": "python -m experiments", "description": __doc__}
-    config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
+    with cli.costs_by_name(tyro):
+        config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()
     return cli.guarded(lambda: cli.print_report(experiment.run(config, name=name, root=RESULTS, cluster=where.cluster)))

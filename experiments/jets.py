@@ -3,14 +3,23 @@
 from hgqjax.experiment import Sweep
 from hgqjax.networks import Mlp
 from hgqjax.objective import Objective
-from hgqjax.resources import Ebops
+from hgqjax.resources import Ebops, Luts
 from hgqjax.schedules import Constant, LogRamp
 from hgqjax.training import Config
 
 PAPER_START = Mlp(weight_bits=2.0, activation_fraction_bits=2.0)
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
 
+
+def cost_compared(cost) -> Sweep:
+    """Eight penalties on `cost`, 200 epochs each: two costs compared by the LUTs of their networks at equal accuracy."""
+    train = Config(epochs=200, epochs_per_check=5, objective=Objective(cost=cost))
+    return Sweep(train=train, betas=(1.5e-6, 4e-6, 8e-6, 1.5e-5, 3e-5, 6e-5, 1.2e-4, 2.4e-4), points=16)
+
+
 CONFIGS = {
+    "jets_ebops": ("Eight penalties on EBOPs, 200 epochs each: compared with `jets_luts` by synthesis.", cost_compared(Ebops())),
+    "jets_luts": ("Eight penalties on predicted LUTs, 200 epochs each: compared with `jets_ebops` by synthesis.", cost_compared(Luts())),
     "jets": (
         "Nine penalties, 600 epochs each, on all re-simulated rows: the front of the README (23 minutes on 2 cores).",
         Sweep(

@@ -23,8 +23,32 @@ def main(argv: list[str] | None = None) -> int:
             prog="hgqjax",
             args=argv,
             description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.",
+            registry=costs_by_name(tyro),
         )
     )
+
+
+def costs_by_name(tyro):
+    """A tyro registry in which a cost model is given by its name: ``--train.objective.cost luts``."""
+    from hgqjax import resources
+
+    names = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1"), "luts": resources.Luts()}
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def cost(info):
+        if info.type is not resources.AbstractCost:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(names),
+            choices=tuple(names),
+            instance_from_str=lambda given: names[given[0]],
+            is_instance=lambda value: isinstance(value, resources.AbstractCost),
+            str_from_instance=lambda value: [next((name for name, known in names.items() if known == value), repr(value))],
+        )
+
+    return registry
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -55,6 +79,7 @@ def _sentence(error: Exception) -> str:
 def _commands(tyro):
     from hgqjax import experiment
     from hgqjax.devices import Machines, is_first
+    from hgqjax.synth.command import synth
 
     Positional = tyro.conf.Positional
 
@@ -150,7 +175,7 @@ def _commands(tyro):
         """
         print_report(run)
 
-    return sweep, resume, export, summary, report
+    return sweep, resume, export, summary, report, synth
 
 
 def _export(model, config, settings, data, verify) -> None:

@@ -22,6 +22,7 @@ from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
 from hgqjax.export.storage import new_folder
 from hgqjax.networks import Mlp, Network
+from hgqjax.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Sweep:
     model: Network = Mlp()
     train: training.Config = training.Config()
     betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
-    """Penalty weights, loss per EBOP: one member of the sweep for each."""
+    """Penalty weights, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
     seeds: tuple[int, ...] = (0,)
     """Initialisations of each."""
     budgets: tuple[float, ...] = ()
@@ -258,7 +259,7 @@ def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
     work = {jobs.group_name(n): (str(bench.folder), bench.config, n) for n in numbers}
 
     def report(number: int, check: int, sweep: population.Sweep) -> None:
-        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1]), bench.dataset.task))
+        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
         folder.save(seconds=folder.seconds)
 
     def tick() -> None:
@@ -277,7 +278,7 @@ def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
 
 
 def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
-    """Describes the selected points, and keeps those that no other dominates by exact EBOPs and validation score."""
+    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score."""
     work = {}
     for point in sweep.archive.select(bench.config.points, bench.config.within):
         number = next(n for n, part in enumerate(bench.config.division()) if part.start <= point.member < part.stop)
@@ -285,7 +286,7 @@ def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluste
         work[name] = (str(bench.folder), bench.config, number, name)
     rows = workers.map(jobs.freeze_point, work)
     names, table = list(rows), list(rows.values())
-    kept = population.pareto([row["val_score"] for row in table], [row["ebops"] for row in table])
+    kept = population.pareto([row["val_score"] for row in table], [row["cost"] for row in table])
     summary = []
     for number, n in enumerate(kept):
         name, row = f"p{number:02d}", table[n]
@@ -294,7 +295,7 @@ def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluste
             with new_folder(path) as temporary:
                 shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
         result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
-        say(f"{name}: {row['ebops']:7.0f} EBOPs, test {result} ({bench.dataset.name})")
+        say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
     return summary
 
@@ -320,16 +321,16 @@ def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.
             row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}
 
 
-def _cells(sweep: population.Sweep, members: int, task: str) -> str:
-    """Loss, accuracy or resolution, and EBOPs of every member at the last check."""
-    name, form, sign = ("accuracy", ".1%", 1) if task == "classification" else ("resolution", ".3g", -1)
+def _cells(sweep: population.Sweep, members: int, objective: Objective) -> str:
+    """Loss, accuracy or resolution, and cost of every member at the last check."""
+    name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
     cells = [
         f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['ebops'] / 1000:.1f}k"
         if row["member"] not in sweep.failed
         else "failed"
         for row in sweep.history[-members:]
     ]
-    return f"loss, {name}, EBOPs: " + " | ".join(cells) if cells else "compiling"
+    return f"loss, {name}, {objective.cost.unit}: " + " | ".join(cells) if cells else "compiling"
 
 
 class _Progress:

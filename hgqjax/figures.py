@@ -138,7 +138,7 @@ def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
 
 def _ours(run: RunTables) -> Iterable[_Series]:
     cloud = _cloud(run)
-    if len(cloud):
+    if len(cloud) and run.cost_unit == "EBOPs":
         style = {
             "linestyle": "none",
             "marker": "o",
@@ -316,7 +316,7 @@ def _bars(axes: Any, values: Sequence[np.ndarray | None], colors: Sequence[Any])
 
 
 def _training(run: RunTables) -> Any:
-    """Four panels by epoch: loss and score (solid: validation, dotted: training), EBOPs, beta; a line a member, coloured by beta."""
+    """Four panels by epoch: loss and score (solid: validation, dotted: training), cost, beta; a line a member, coloured by beta."""
     pl, cm = require("polars"), require("matplotlib.cm")
     figure = _figure(4.6)
     panels = figure.subplots(2, 2, sharex=True)
@@ -327,11 +327,12 @@ def _training(run: RunTables) -> Any:
         norm = require("matplotlib.colors").LogNorm(min(betas), max(betas))
         dark = require("matplotlib").colormaps["viridis"](np.linspace(0, 0.92, 256))  # its yellow is lost on white
         mappable = cm.ScalarMappable(norm, require("matplotlib.colors").ListedColormap(dark))
+    unit = run.cost_unit
     plots = (
         ("loss", "loss of the task", False),
         ("score", "", False),
-        ("ebops", "EBOPs (estimate)", True),
-        ("beta", "beta (loss per EBOP)", True),
+        ("ebops", f"{unit} (estimate)", True),
+        ("beta", f"beta (loss per {unit.removesuffix('s')})", True),
     )
     for axes, (metric, label, log) in zip(panels.flat, plots, strict=True):
         for member, beta in members.iter_rows():
@@ -354,7 +355,7 @@ def _training(run: RunTables) -> Any:
         handles.append(line([], [], color=GREY, linewidth=1.1, label="beta = 0"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, title=f"{run.manifest.get('experiment', '')} on {run.dataset}")
     if varied:
-        figure.colorbar(mappable, ax=panels, label="beta of the member (loss per EBOP)", pad=0.015, aspect=40)
+        figure.colorbar(mappable, ax=panels, label=f"beta of the member (loss per {unit.removesuffix('s')})", pad=0.015, aspect=40)
     return figure
 
 

@@ -169,7 +169,9 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
         row |= {
             "ebops": float(resources.ebops(description).total),
             "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
-            "ebops_estimate": point.ebops,
+            "luts_predicted": float(resources.Luts()(description).total),
+            "cost": float(objective.cost(description).total),
+            "cost_estimate": point.ebops,
         }
         val = measure(description, dataset.x_val, dataset.y_val, objective)
         test = measure(description, dataset.x_test, dataset.y_test, objective)

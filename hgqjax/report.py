@@ -72,16 +72,16 @@ def _points(run: RunTables) -> str:
     if not run.points:
         return "## Selected models\n\nNone yet."
     what = run.score_label
-    heads = ["point", "beta", "seed", "epoch", "EBOPs", "EBOPs (paper_v1)", f"validation {what}", f"test {what}"]
+    heads = ["point", "beta", "seed", "epoch", "EBOPs", "EBOPs (paper_v1)", "LUTs predicted", f"validation {what}", f"test {what}"]
     heads += ["rows checked", "differing words", "project"]
     rows = []
     for p in run.points:
         scores = [_score(run, p.val_score, "val", p.val_outliers), _score(run, p.test_score, "test", p.test_outliers)]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         project = f"[{p.project}]({p.project})" if p.project else "not exported"
-        numbers = [f"{p.beta:.3g}", p.seed, p.epoch, _number(p.ebops), _number(p.ebops_paper_v1)]
+        numbers = [f"{p.beta:.3g}", p.seed, p.epoch, _number(p.ebops), _number(p.ebops_paper_v1), _number(p.luts_predicted)]
         rows.append([p.point, *numbers, *scores, *checked, project])
-    note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1). "
+    note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1); LUTs are those of `resources.Luts`. "
     if run.is_accuracy:
         note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). "
     else:

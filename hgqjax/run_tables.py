@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hgqjax import resources
 from hgqjax.export import DescriptionError, ModelDescription
 from hgqjax.results import Run, RunError
 
@@ -28,7 +29,11 @@ class Point:
     epoch: int
     ebops: float
     ebops_paper_v1: float
-    ebops_estimate: float
+    luts_predicted: float
+    cost: float
+    """Exact cost of the objective, by which the front was chosen."""
+    cost_estimate: float
+    """The same in training."""
     val_score: float
     test_score: float
     model: str
@@ -52,6 +57,12 @@ class RunTables:
     def dataset(self) -> str:
         """Name of the data set, exactly as in the manifest."""
         return self.manifest["data"]["name"]
+
+    @property
+    def cost_unit(self) -> str:
+        """What the objective's cost counts: EBOPs, LUTs, ..."""
+        kind = (_find(self.manifest.get("config"), "cost") or {}).get("type", "Ebops")
+        return getattr(getattr(resources, kind, None), "unit", kind)
 
     @property
     def is_accuracy(self) -> bool:

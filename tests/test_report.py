@@ -42,10 +42,10 @@ def test_head_and_origin(text):
 def test_points_with_statistical_errors(text):
     (row,) = re.findall(r"^\| p00 \|.*$", text, re.M)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    accuracy, _, error = cells[7].partition(" ± ")
+    accuracy, _, error = cells[8].partition(" ± ")
     a = float(accuracy) / 100
     assert error == f"{100 * (a * (1 - a) / 36_760) ** 0.5:.2f}"
-    assert cells[8:] == ["12 345", "0", "[projects/p00](projects/p00)"]
+    assert cells[9:] == ["12 345", "0", "[projects/p00](projects/p00)"]
     assert int(cells[4].replace(" ", "")) > int(cells[5].replace(" ", "")) > 0
     (row,) = re.findall(r"^\| p02 \|.*$", text, re.M)
     assert "not exported" in row
@@ -96,7 +96,7 @@ def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
     text = report(folder, formats=("svg",)).read_text()
     (row,) = re.findall(r"^\| p01 \|.*$", text, re.M)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    value, _, share = cells[7].partition(" ")
+    value, _, share = cells[8].partition(" ")
     assert 0.2 < float(value) < 1 and share == "(outliers 0.40 %)"
     assert "| validation resolution (mrad) | test resolution (mrad) |" in text and "score" not in text.split("## How it was made")[0]
     assert "the residuals below 30 mrad; less is better. Outliers are the other residuals." in text

@@ -93,8 +93,9 @@ class Linear(Layer):
         return activation_(self.activation)(y)
 
     def cost(self):
-        bias = None if self.bias_quantizer is None else self.bias_quantizer.signal()
-        return self.operation(self.input_quantizer.signal(), self.kernel_quantizer.signal(), bias)
+        bias = None if self.bias_quantizer is None else self.bias_quantizer.signal(lambda: self._weights(None)[1])
+        kernel = self.kernel_quantizer.signal(lambda: self._weights(None)[0])
+        return self.operation(self.input_quantizer.signal(), kernel, bias)
 
     def describe(self, x: Symbol) -> Symbol:
         name = x.graph.name_of(self)

@@ -1,8 +1,10 @@
 """Quantizers as modules: of activations, and inside layers of weights."""
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from hgqjax import granularity as granularity_
 from hgqjax import ranges
@@ -124,9 +126,16 @@ class QuantizeWeight(_Quantizer):
             self._keep(seen)
         return self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
 
-    def signal(self) -> Signal:
-        """What the cost models read."""
-        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, sharing=self.sharing)
+    def signal(self, weight: Callable[[], Array] | None = None) -> Signal:
+        """What the cost models read; `weight` gives the weight that is quantized here, for those that read its values."""
+
+        def quantized():
+            x = weight()
+            seen = ranges.observe(x, self.low[...].shape)
+            return x, self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
+
+        values = None if weight is None else quantized
+        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, sharing=self.sharing, values=values)
 
     def frozen(self, x) -> FrozenWeight:
         """The bit-exact constant that the weight `x` becomes."""

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jax.typing import ArrayLike
 from jaxtyping import Float
@@ -30,6 +30,9 @@ class AbstractCost(abc.ABC):
     A new one writes `operation`. Of a model in training the formats are those in force, with the ranges observed so far: an estimate. Of a
     model description they are exact.
     """
+
+    unit: ClassVar[str] = "cost"
+    """What it counts, for figures and progress."""
 
     @abc.abstractmethod
     def operation(self, op: Any) -> Float[ArrayLike, ""]:

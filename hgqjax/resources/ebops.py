@@ -1,7 +1,7 @@
 """Effective bit operations (EBOPs): the differentiable resource estimate of the HGQ paper."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from hgqjax.resources._base import AbstractCost, Costed, Costs
 
@@ -25,6 +25,7 @@ class Ebops(AbstractCost):
     Source: Sun et al. (HGQ), arXiv:2405.00645, Eq. 5; HGQ2's counting for ``"hgq2"``.
     """
 
+    unit: ClassVar[str] = "EBOPs"
     definition: str = "hgq2"
     normalize_gradient: bool = False
 

@@ -6,6 +6,7 @@ All are named tuples of signals and whole numbers; arrays may be numpy's (exact,
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jax import lax
@@ -23,7 +24,8 @@ TABLE_BIT = 1e-4
 class Signal(NamedTuple):
     """One operand: its `format`, which broadcasts to `shape`; whether it is a `constant`, and of a frozen one its `enclosed_bits`.
 
-    `sharing` is the number of values that share a trained width; by default what the shape of the format says.
+    `sharing` is the number of values that share a trained width; by default what the shape of the format says. `values` gives, of a
+    constant, ``(x, q)``: its values before quantization and after; a function, as few cost models ask.
     """
 
     format: Format
@@ -32,6 +34,7 @@ class Signal(NamedTuple):
     constant: bool = False
     enclosed_bits: Any = None
     sharing: float | None = None
+    values: Callable[[], tuple[Any, Any]] | None = None
 
     def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
@@ -62,6 +65,14 @@ class Dense(NamedTuple):
         size = math.prod(self.input.shape[:-1]) * self.kernel.shape[1]
         return total + _bias_ebops(self.bias, size, definition, normalize_gradient)
 
+    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+        """The operation without its bias on other numbers: `inputs` and `kernel` of the shapes of these signals."""
+        return inputs @ kernel
+
+    def share(self) -> float:
+        """Of the results, the share that hardware computes at a time."""
+        return 1.0
+
 
 class Einsum(NamedTuple):
     """``einsum(equation, input, kernel) + bias``, without a label for the batch axis; every label is in two of the three parts.
@@ -84,7 +95,16 @@ class Einsum(NamedTuple):
         total = (xp.einsum(f"{x}->{both}", bits_in) * xp.einsum(f"{kernel}->{both}", bits_kernel)).sum()
         sizes = dict(zip(x, self.input.shape, strict=True)) | dict(zip(kernel, self.kernel.shape, strict=True))
         total = total + _bias_ebops(self.bias, math.prod(sizes[label] for label in y), definition, normalize_gradient)
-        return total * _share(self.parallelization, math.prod(sizes[label] for label in x if label not in kernel))
+        return total * self.share()
+
+    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+        """As `Dense.sums`."""
+        return inputs.__array_namespace__().einsum(self.equation, inputs, kernel)
+
+    def share(self) -> float:
+        """As `Dense.share`."""
+        x, kernel, _ = self.equation.replace("->", ",").split(",")
+        return _share(self.parallelization, math.prod(n for n, label in zip(self.input.shape, x, strict=True) if label not in kernel))
 
 
 class Conv(NamedTuple):
@@ -105,13 +125,36 @@ class Conv(NamedTuple):
 
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         bits_in, bits_kernel = (s.bits(definition, normalize_gradient) for s in (self.input, self.kernel))
-        *size, channels, filters = self.kernel.shape
-        axes = list(zip(self.input.shape, size, self.strides, self.padding, self.dilation, strict=False))
-        positions = math.prod((n + sum(pad) - dilation * (taps - 1) - 1) // stride + 1 for n, taps, stride, pad, dilation in axes)
-        seen = bits_in.__array_namespace__().stack(_sums_seen(bits_in, axes)).reshape(-1, self.groups, channels)
+        *_, channels, filters = self.kernel.shape
+        seen = bits_in.__array_namespace__().stack(_sums_seen(bits_in, self._axes())).reshape(-1, self.groups, channels)
         weights = bits_kernel.reshape(-1, channels, self.groups, filters // self.groups).sum(axis=3)
-        total = (seen * weights.swapaxes(1, 2)).sum() * _share(self.parallelization, positions)
+        total = (seen * weights.swapaxes(1, 2)).sum() * self.share()
         return total + _bias_ebops(self.bias, math.prod(self.input.shape[:-1]) * filters, definition, normalize_gradient)
+
+    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+        """As `Dense.sums`."""
+        *size, channels, filters = kernel.shape
+        xp, positions = inputs.__array_namespace__(), self.positions()
+        inputs = xp.pad(inputs, (*self.padding, (0, 0)))
+        total = 0.0
+        for element in itertools.product(*map(range, size)):
+            starts = [n * dilation for n, dilation in zip(element, self.dilation, strict=True)]
+            window = inputs[*(slice(s, s + (n - 1) * d + 1, d) for s, n, d in zip(starts, positions, self.strides, strict=True))]
+            window = window.reshape(*positions, self.groups, 1, channels)
+            weights = kernel[element].reshape(channels, self.groups, filters // self.groups).swapaxes(0, 1)
+            total = total + (window @ weights).reshape(*positions, filters)
+        return total
+
+    def share(self) -> float:
+        """As `Dense.share`."""
+        return _share(self.parallelization, math.prod(self.positions()))
+
+    def positions(self) -> tuple[int, ...]:
+        """Results along each spatial axis."""
+        return tuple((n + sum(pad) - dilation * (taps - 1) - 1) // stride + 1 for n, taps, stride, pad, dilation in self._axes())
+
+    def _axes(self):
+        return list(zip(self.input.shape, self.kernel.shape[:-2], self.strides, self.padding, self.dilation, strict=False))
 
 
 class Add(NamedTuple):
@@ -192,7 +235,11 @@ class Pool(NamedTuple):
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         if definition == "paper_v1":
             return 0.0
-        return self.input.bits(definition, normalize_gradient).sum() * _share(self.parallelization, self.positions)
+        return self.input.bits(definition, normalize_gradient).sum() * self.share()
+
+    def share(self) -> float:
+        """As `Dense.share`."""
+        return _share(self.parallelization, self.positions)
 
 
 def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: str, normalize_gradient: bool):

@@ -19,9 +19,9 @@ def operand(f, constant=False, overflow="WRAP"):
     return Signal(Format(one, one, f), overflow, f.shape, constant)
 
 
-CASES = [resources.Ebops(), resources.Ebops(definition="paper_v1"), resources.Ebops(normalize_gradient=True)]
+CASES = [resources.Ebops(), resources.Ebops(definition="paper_v1"), resources.Ebops(normalize_gradient=True), resources.Luts()]
 OPERATIONS = {
-    "Dense": lambda x, w: resources.Dense(operand(x), operand(w[0, :, :2], True), operand(w[0, 0], True)),
+    "Dense": lambda x, w: resources.Dense(operand(x), operand(w[0, :, :2], True), operand(w[0, 0, :2], True)),
     "Einsum": lambda x, w: resources.Einsum(operand(x), operand(w[0], True), operand(w[0, 0], True), "tc,cd->td", parallelization=2),
     "Conv": lambda x, w: resources.Conv(operand(x), operand(w, True), operand(w[0, 0], True), (1,), ((1, 0),), (1,), parallelization=2),
     "Add": lambda x, w: resources.Add((operand(x), operand(x[::-1]), operand(2 * x))),

@@ -81,7 +81,8 @@ class Constant:
         """What the cost models read."""
         i = (self.bits - self.f).astype(np.float64)
         fmt = Format(np.ones_like(i), i, self.f.astype(np.float64))
-        return Signal(fmt, "WRAP", self.integers.shape, True, self.enclosed_bits.astype(np.float64))
+        enclosed = self.enclosed_bits.astype(np.float64)
+        return Signal(fmt, "WRAP", self.integers.shape, True, enclosed, values=lambda: (self.values, self.values))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
