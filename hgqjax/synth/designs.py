@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
 
 from hgqjax import resources
 from hgqjax.config import to_json
@@ -113,15 +112,23 @@ def read_rtl(folder: Path) -> Rtl:
 def make_rtl(source: ModelDescription | Path, folder: Path, settings: Settings) -> Rtl:
     """The RTL of a model in `folder`, or the project that `source` is."""
     if isinstance(source, Path) and (source / RTL_FILE).exists():
-        if settings.clock_ns is not None or settings.latency_cutoff is not None:
-            raise SynthError(f"{source} is RTL already; its clock_ns and latency_cutoff are its own, so leave them out")
         return read_rtl(source)
     from hgqjax.export import to_rtl
 
     description = load(source) if isinstance(source, Path) else source
-    arguments: dict[str, Any] = {"clock_ns": settings.clock_ns or DEFAULT_CLOCK_NS, "latency_cutoff": settings.latency_cutoff}
-    to_rtl(description, folder, flavor="verilog", verify=False, **arguments)
+    clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
+    to_rtl(description, folder, flavor="verilog", clock_ns=clock_ns, latency_cutoff=settings.latency_cutoff, verify=False)
     return read_rtl(folder)
+
+
+def target(design: Design, settings: Settings) -> dict[str, float | None]:
+    """Clock and cut-off of a design, as columns of `Synthesis`, as far as they are known before it is made."""
+    if settings.tool == "vitis":
+        return {"clock_ns": None, "latency_cutoff": None}
+    if design.is_rtl:
+        rtl = read_rtl(design.source)
+        return {"clock_ns": rtl.clock_ns, "latency_cutoff": rtl.latency_cutoff}
+    return {"clock_ns": settings.clock_ns or DEFAULT_CLOCK_NS, "latency_cutoff": settings.latency_cutoff}
 
 
 def costs(description: ModelDescription) -> dict[str, float]:
@@ -136,6 +143,8 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
     if settings.tool == "vitis":
         files = sorted(path for path in design.source.rglob("*") if path.is_file() and path.suffix in (".cpp", ".h", ".tcl", ".txt"))
     elif design.is_rtl:
+        if settings.clock_ns is not None or settings.latency_cutoff is not None:
+            raise SynthError(f"{design.source} is RTL already; its clock_ns and latency_cutoff are its own, so leave them out")
         rtl = read_rtl(design.source)
         files = [design.source / RTL_FILE, *rtl.sources]
     else:  # description.json holds the checksum of the arrays

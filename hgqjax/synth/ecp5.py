@@ -99,7 +99,7 @@ def _slices(vector: str, names: list[str], bits: dict[str, int]) -> list[str]:
     return found
 
 
-def _check(luts: float, why: str) -> None:
+def _check(luts: int | float, why: str) -> None:
     if luts > FULL * LUT4S:
         limit = f"{FULL * LUT4S:.0f}, of {LUT4S} that {FAMILY['ecp5']} has"
         raise SynthError(f"about {luts:.0f} LUT4 are estimated for timing ({why}), and the limit is {limit}; leave timing out")

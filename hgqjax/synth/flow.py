@@ -82,8 +82,12 @@ def run(
     cluster: str = "",
     progress: bool = True,
     table: bool = True,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Synthesis]:
     """Synthesises `work`, each design once; rows in its order. The tables of the folders grow as results come in.
+
+    Args:
+      say: is told how many were done before.
 
     Raises: SynthError before anything runs, where a source is not sound; ToolError where a tool is missing; ClusterError.
     """
@@ -92,6 +96,8 @@ def run(
     names = [f"{RESULTS}_{design.point}_{key[:12]}" for design, key in zip(work, keys, strict=True)]
     arguments = {n: (design, settings, key, name) for n, (design, key, name) in enumerate(zip(work, keys, names, strict=True))}
     rows: dict[int, Synthesis] = {n: found for n, (design, _, _, name) in arguments.items() if (found := _kept(design, name))}
+    if rows:
+        say(f"nothing to do: all {len(work)} designs were done before" if len(rows) == len(work) else f"{len(rows)} were done before")
     with _bar(len(work), progress, initial=len(rows)) as bar:
 
         def done(n: int, row: Synthesis) -> None:
@@ -148,7 +154,7 @@ def design_job(design: Design, settings: Settings, key: str, name: str) -> Synth
     """One design, by whichever process; what does not succeed is recorded as such, and tried again by a later call."""
     folder = design.base / RESULTS / design.point / key[:8]
     head = {"point": design.point, "tool": settings.tool, "key": key, "folder": str(folder.relative_to(design.base))}
-    head |= {"clock_ns": settings.clock_ns, "latency_cutoff": settings.latency_cutoff}
+    head |= designs_.target(design, settings)
     start = time.monotonic()
     try:
         design.base.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,7 @@ def _further(rtl: Rtl, description: ModelDescription | None, luts: int, folder: 
     return ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit) if settings.timing else {}
 
 
-def _refuse_above(limit: int, estimate: float, why: str) -> None:
+def _refuse_above(limit: int, estimate: int | float, why: str) -> None:
     if estimate > limit:
         raise SynthError(f"about {estimate:.0f} LUTs are estimated ({why}), and max_luts is {limit}; raise it to go on")
 

@@ -54,7 +54,7 @@ def show(rows: Iterable[Synthesis]) -> str:
     return "\n".join([*(lines if len(lines) > 1 else []), *others])
 
 
-def _cell(number: float | None) -> str:
+def _cell(number: int | float | None) -> str:
     return "" if number is None else f"{number:.10g}" if number == int(number) else f"{number:.1f}"
 
 
