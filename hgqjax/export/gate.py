@@ -17,6 +17,8 @@ MAX_DIRECTED_WORDS = 4_000_000
 """Input words in the rows that visit limits one element at a time; wide inputs visit a random choice of them."""
 CHUNK = 2**24
 """Words of all operations together that are computed at a time."""
+Rows = np.ndarray | tuple[np.ndarray, ...]
+"""Rows of the one input, or of each."""
 
 
 class ExportError(RuntimeError):
@@ -38,29 +40,47 @@ class GateReport:
     differing_words: int = 0
 
 
-def gate_rows(description: ModelDescription, *, rows: np.ndarray | None = None, min_rows: int = 10_000, seed: int = 0) -> np.ndarray:
+def row_count(x: Rows) -> int:
+    """Rows of `x`, each of which is a row of every input."""
+    return len(x[0] if isinstance(x, tuple) else x)
+
+
+def gate_rows(description: ModelDescription, *, rows: Rows | None = None, min_rows: int = 10_000, seed: int = 0) -> Rows:
     """Rows to compare on: real data, words at and beyond every input limit, and uniformly random words.
 
     Args:
       description: the model; `description.sample`, or its first rows up to half of `min_rows`, is part of the rows.
-      rows: more data, (n, *input shape), all of it.
+      rows: more data, (n, *input shape), all of it; a tuple of such arrays where the model has several inputs.
       min_rows: at least this many rows in all, of which at least half are random words.
       seed: of the random words.
     Returns:
-      float64 (n, *input shape), finite. The formats are those of the quantizers that read the input; every element visits its least and
-      greatest word, one step and half a step beyond, ties, zero, all at once and each alone among random neighbours. Where these would be
-      more than half of `min_rows`, or more than memory has room for, each element alone visits a random choice of them.
+      float64 (n, *input shape), finite; a tuple of such arrays where the model has several inputs. The formats are those of the quantizers
+      that read the input; every element visits its least and greatest word, one step and half a step beyond, ties, zero, all at once and
+      each alone among random neighbours. Where these would be more than half of `min_rows`, or more than memory has room for, each element
+      alone visits a random choice of them. Of several inputs the shorter ones go on with random words.
     """
-    if len(description.inputs) != 1:
-        raise ExportError(f"the gate feeds models with one input, this one has {len(description.inputs)}")
-    (source,) = description.inputs
     rng = np.random.default_rng(seed)
-    sample = None if description.sample is None else description.sample[: max(min_rows // 2, 1)]
-    data = [np.asarray(r, np.float64) for r in (sample, rows) if r is not None]
+    if len(description.inputs) == 1:
+        sample = None if description.sample is None else description.sample[: max(min_rows // 2, 1)]
+        return _input_rows(description, 0, [sample, rows], min_rows, rng)
+    given = (None,) * len(description.inputs) if rows is None else rows
+    if not isinstance(given, tuple) or len(given) != len(description.inputs):
+        raise ExportError(f"rows for the gate must be a tuple of {len(description.inputs)} arrays, one for each input")
+    parts = [_input_rows(description, n, [part], min_rows, rng) for n, part in enumerate(given)]
+    most = max(map(len, parts))
+    more = [_input_rows(description, n, [], 2 * (most - len(part)), rng)[len(part) - most :] for n, part in enumerate(parts)]
+    return tuple(np.concatenate([a, b]) if len(a) < most else a for a, b in zip(parts, more, strict=True))
+
+
+def _input_rows(description: ModelDescription, which: int, given: list, min_rows: int, rng: np.random.Generator) -> np.ndarray:
+    source = description.inputs[which]
+    data = [np.asarray(r, np.float64) for r in given if r is not None]
     for r in data:
         if r.shape[1:] != source.shape:
             raise ExportError(f"rows of shape {r.shape} were given for the gate; (rows, {', '.join(map(str, source.shape))}) is needed")
     readers = [op for op in description.operations if isinstance(op, Quantize) and source.name in op.inputs]
+    if not readers:
+        return np.concatenate([*data, rng.normal(size=(min_rows, *source.shape))])
     directed = [_directed_rows(reader, rng, min_rows // (2 * len(readers)) + 1) for reader in readers]
     count = max(min_rows // 2, min_rows - sum(len(r) for r in data + directed))
     random = [_random_rows(reader, rng, -(-count // len(readers))) for reader in readers]
@@ -113,23 +133,23 @@ def to_words(values: np.ndarray, grid: Grid) -> np.ndarray:
     return np.ldexp(np.asarray(values, np.float64).reshape(-1, *grid.f.shape), grid.f.astype(np.int64))
 
 
-def _expected(description: ModelDescription, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Words of the outputs, computed in parts: those of all operations do not fit into memory for a large network."""
+def expected(description: ModelDescription, x: Rows) -> dict[str, np.ndarray]:
+    """Words of the outputs for rows `x` by the exact evaluator, computed in parts: those of all operations do not fit into memory for a large network."""
     step = max(CHUNK // sum(math.prod(op.shape) for op in description.operations), 1)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in description.outputs}
-    for n in range(0, max(len(x), 1), step):
-        values = description.integers(x[n : n + step])
+    for n in range(0, max(row_count(x), 1), step):
+        values = description.integers(tuple(part[n : n + step] for part in x) if isinstance(x, tuple) else x[n : n + step])
         for name, found in parts.items():
             found.append(values[name])
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def check_words(description: ModelDescription, x: np.ndarray, words: tuple[np.ndarray, ...], *, tool: str) -> int:
+def check_words(description: ModelDescription, x: Rows, words: tuple[np.ndarray, ...], *, tool: str) -> int:
     """Compare the output words of a back end with the description's own.
 
     Args:
       description: the judge.
-      x: rows (n, *input shape).
+      x: rows (n, *input shape); a tuple of them where the model has several inputs.
       words: for each output (n, *shape), in steps of its grid (see `to_words`).
       tool: name of the back end, for the message.
     Returns: number of words compared.
@@ -137,17 +157,17 @@ def check_words(description: ModelDescription, x: np.ndarray, words: tuple[np.nd
     """
     shapes = {name: description[name].shape for name in description.outputs}
     for name, got in zip(description.outputs, words, strict=True):
-        if got.shape != (len(x), *shapes[name]):
-            raise GateError(f"{tool} gave output {name!r} the shape {got.shape}, the model description has {(len(x), *shapes[name])}")
-    expected = _expected(description, x)
-    wrong = [np.argwhere(got != expected[name]) for name, got in zip(description.outputs, words, strict=True)]
+        if got.shape != (row_count(x), *shapes[name]):
+            raise GateError(f"{tool} gave output {name!r} the shape {got.shape}, the model description has {(row_count(x), *shapes[name])}")
+    wanted = expected(description, x)
+    wrong = [np.argwhere(got != wanted[name]) for name, got in zip(description.outputs, words, strict=True)]
     total = sum(got.size for got in words)
     count = sum(map(len, wrong))
     if count:
         first = next(n for n, where in enumerate(wrong) if len(where))
         name, (row, *index) = description.outputs[first], wrong[first][0].tolist()
         f = int(description.grids[name].f[tuple(index)])
-        want, got = (v[(row, *index)] for v in (expected[name], words[first]))
+        want, got = (v[(row, *index)] for v in (wanted[name], words[first]))
         raise GateError(
             f"{tool} differs from the model in {count} of {total} output words; first: output {name!r} index {index} row {row} should be "
             f"the word {int(want)} (value {int(want) * 2.0**-f!r}), {tool} has {float(got):.17g} (value {float(got) * 2.0**-f!r}), f={f}"

@@ -53,8 +53,8 @@ def test_a_wrong_shape_is_named(model):
     with pytest.raises(ExportError, match=r"rows of shape \(4, 2\) were given for the gate; \(rows, 2, 2\) is needed"):
         gate_rows(model, rows=np.zeros((4, 2)))
     two = ModelDescription(name="m", operations=(*model.operations, Input(name="z", inputs=(), shape=(1,))), outputs=model.outputs)
-    with pytest.raises(ExportError, match="the gate feeds models with one input, this one has 2"):
-        gate_rows(two)
+    with pytest.raises(ExportError, match="must be a tuple of 2 arrays, one for each input"):
+        gate_rows(two, rows=np.zeros((4, 2)))
     x = gate_rows(model, min_rows=100)
     with pytest.raises(GateError, match=r"tool gave output 'd' the shape \(3,\)"):
         check_words(model, x, (np.zeros(3), np.zeros(3)), tool="tool")
