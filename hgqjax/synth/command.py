@@ -34,7 +34,7 @@ def synth(
       output: folder for the results of one path that is no run folder; by default the model's path, without .keras, with _synth.
       tool: yosys, or vivado (synthesis, place and route) or vitis (C synthesis of hls4ml projects) where they are on PATH.
       clock_ns: target clock period, ns, by default 5.
-      latency_cutoff: the longest delay of a pipeline stage, in units of the RTL compiler; without it, one combinational stage.
+      latency_cutoff: adder levels in one clock; 0 for combinational RTL; by default as many as fit into clock_ns.
       timing: also place and route for a Lattice ECP5 85k with nextpnr, for a clock frequency that orders designs.
       verify: simulate the mapped netlist on so many rows, and compare its words with the model's.
       time_limit: seconds that one tool may take for one design.

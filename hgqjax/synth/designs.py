@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 
 from hgqjax import resources
@@ -17,6 +18,8 @@ RTL_FILE = "hgqjax_rtl.json"
 LIMITS = ("time_limit", "max_luts")
 """Settings that change whether there is a result, but not which."""
 DEFAULT_CLOCK_NS = 5.0
+MIN_ROWS = 100
+"""Rows of the test bench of RTL that is made here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Rtl:
     latency_cutoff: float | None
     adder_cost: float
     part: str
+    testbench: str = ""
+    output_formats: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,8 @@ def read_rtl(folder: Path) -> Rtl:
             latency_cutoff=None if about["latency_cutoff"] is None else float(about["latency_cutoff"]),
             adder_cost=float(about["adder_cost"]),
             part=str(about["part"]),
+            testbench=str(about.get("testbench", "")),
+            output_formats=tuple(tuple(map(int, kif)) for kif in about.get("output_formats", [])),
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SynthError(f"{folder} is no RTL project: {RTL_FILE} cannot be read ({error!r})") from error
@@ -113,22 +120,39 @@ def make_rtl(source: ModelDescription | Path, folder: Path, settings: Settings) 
     """The RTL of a model in `folder`, or the project that `source` is."""
     if isinstance(source, Path) and (source / RTL_FILE).exists():
         return read_rtl(source)
-    from hgqjax.export import to_rtl
+    from hgqjax.export.rtl import to_rtl
 
     description = load(source) if isinstance(source, Path) else source
-    clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
-    to_rtl(description, folder, flavor="verilog", clock_ns=clock_ns, latency_cutoff=settings.latency_cutoff, verify=False)
+    to_rtl(
+        description,
+        folder,
+        clock_ns=settings.clock_ns or DEFAULT_CLOCK_NS,
+        latency_cutoff=settings.latency_cutoff,
+        verify=False,
+        min_rows=max(settings.verify, MIN_ROWS),
+        max_cost=math.inf,  # it was checked before
+    )
     return read_rtl(folder)
 
 
 def target(design: Design, settings: Settings) -> dict[str, float | None]:
-    """Clock and cut-off of a design, as columns of `Synthesis`, as far as they are known before it is made."""
+    """Clock and adder levels a clock of a design, as columns of `Synthesis`, as they are known before it is made."""
     if settings.tool == "vitis":
         return {"clock_ns": None, "latency_cutoff": None}
     if design.is_rtl:
         rtl = read_rtl(design.source)
         return {"clock_ns": rtl.clock_ns, "latency_cutoff": rtl.latency_cutoff}
-    return {"clock_ns": settings.clock_ns or DEFAULT_CLOCK_NS, "latency_cutoff": settings.latency_cutoff}
+    from hgqjax.export.rtl import cutoff
+
+    clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
+    return {"clock_ns": clock_ns, "latency_cutoff": float(cutoff(clock_ns) if settings.latency_cutoff is None else settings.latency_cutoff)}
+
+
+def estimate(description: ModelDescription) -> float:
+    """EBOPs of the fully unrolled design, which its RTL is; a model of multiplications alone takes about as many LUTs, or fewer."""
+    from hgqjax.export.rtl import check_size
+
+    return check_size(description, math.inf)
 
 
 def costs(description: ModelDescription) -> dict[str, float]:

@@ -17,7 +17,7 @@ from hgqjax import results
 from hgqjax.export import ExportError, ModelDescription
 from hgqjax.export.storage import write_atomically
 from hgqjax.synth import designs as designs_
-from hgqjax.synth import ecp5, netlist, process, vitis, vivado, yosys
+from hgqjax.synth import ecp5, netlist, process, verify, vitis, vivado, yosys
 from hgqjax.synth.designs import Design, Rtl
 from hgqjax.synth.settings import FAMILY, Settings, SynthError, Synthesis, ToolError
 
@@ -186,7 +186,8 @@ def _from_rtl(design: Design, settings: Settings, folder: Path) -> dict[str, Any
         description = None if design.is_rtl else designs_.load(design.source)
         if description is not None:
             found |= designs_.costs(description)
-            _refuse_above(settings.max_luts, found["ebops"], f"{found['ebops']:.0f} EBOPs")
+            ebops = designs_.estimate(description)
+            _refuse_above(settings.max_luts, ebops, f"{ebops:.0f} EBOPs with every position of its own hardware")
         rtl = designs_.make_rtl(design.source if description is None else description, folder / "rtl", settings)
     _refuse_above(settings.max_luts, LUTS_PER_BIT * rtl.adder_cost, f"an adder cost of {rtl.adder_cost:.0f}")
     found |= {name: getattr(rtl, name) for name in ("clock_ns", "latency_cutoff", "latency_cycles", "adder_cost")}
@@ -194,16 +195,17 @@ def _from_rtl(design: Design, settings: Settings, folder: Path) -> dict[str, Any
         found |= vivado.synthesize(rtl, folder, settings.time_limit)
     else:
         found |= {"family": FAMILY["yosys"]} | yosys.synthesize(rtl, folder, settings.time_limit)
-        found |= _further(rtl, description, found["lut"], folder, settings)
+        found |= _further(rtl, found["lut"], folder, settings)
     return found
 
 
-def _further(rtl: Rtl, description: ModelDescription | None, luts: int, folder: Path, settings: Settings) -> dict[str, Any]:
+def _further(rtl: Rtl, luts: int, folder: Path, settings: Settings) -> dict[str, Any]:
     """The check of the mapped netlist and the timing, where they are asked for."""
     path = folder / "netlist.json"
     mapped = netlist.read(path, rtl.top)
     path.unlink()  # tens of MB
-    return ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit) if settings.timing else {}
+    found: dict[str, Any] = verify.check(rtl, mapped, settings.verify) if settings.verify else {}
+    return found | (ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit) if settings.timing else {})
 
 
 def _refuse_above(limit: int, estimate: int | float, why: str) -> None:

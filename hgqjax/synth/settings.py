@@ -23,8 +23,9 @@ class Settings:
       tool: yosys (open; area for AMD UltraScale+, out of context); vivado (its own program, on PATH; area and timing after routing); or
         vitis (on PATH too; C synthesis of projects that hls4ml wrote, with the area that it estimates).
       clock_ns: target clock period, ns, for RTL that is made here; None is 5. RTL that exists has its own.
-      latency_cutoff: as `hgqjax.export.to_rtl` takes it: the longest delay of a pipeline stage; None is one combinational stage.
-      timing: also place and route for Lattice ECP5 85k, with open tools, for a clock frequency. Pipelined RTL only.
+      latency_cutoff: as `hgqjax.export.to_rtl` takes it: adder levels in one clock; 0 for combinational RTL, None for as many as fit into
+        `clock_ns`.
+      timing: also place and route for Lattice ECP5 85k, with open tools, for a clock frequency.
       verify: rows on which the mapped netlist is simulated and compared with the model, word for word; 0 is none.
       time_limit: seconds that one tool may take for one design, > 0; it is ended then.
       max_luts: designs whose estimate is above are refused before a tool runs.
@@ -43,7 +44,9 @@ class Settings:
     def __post_init__(self):
         if self.tool not in TOOLS:
             raise SynthError(f"tool is {self.tool!r}; legal are {', '.join(TOOLS)}")
-        for name in ("clock_ns", "latency_cutoff", "time_limit"):
+        if self.latency_cutoff is not None and not 0 <= self.latency_cutoff < math.inf:
+            raise SynthError(f"latency_cutoff is {self.latency_cutoff}; a finite number of adder levels is needed, or 0 for no registers")
+        for name in ("clock_ns", "time_limit"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise SynthError(f"{name} is {value}; a finite number above 0 is needed")
