@@ -137,17 +137,17 @@ def _fan_out(jobs: dict[int, tuple], done: Callable[[int, Synthesis], None], at_
         for n, job in jobs.items():
             done(n, design_job(*job))
         return
-    pool = concurrent.futures.ThreadPoolExecutor(at_once)  # the tools are processes; threads wait for them
-    try:
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:  # the tools are processes; threads wait for them
         futures = {pool.submit(design_job, *job): n for n, job in jobs.items()}
-        for future in concurrent.futures.as_completed(futures):
-            done(futures[future], future.result())
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        process.end_all()
-        raise
-    finally:
-        pool.shutdown()
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                done(futures[future], future.result())
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            while concurrent.futures.wait(futures, timeout=0.2).not_done:
+                process.end_all()  # again, as one that was still tracing begins its tool
+            raise
 
 
 def design_job(design: Design, settings: Settings, key: str, name: str) -> Synthesis:
@@ -205,7 +205,10 @@ def _further(rtl: Rtl, luts: int, folder: Path, settings: Settings) -> dict[str,
     mapped = netlist.read(path, rtl.top)
     path.unlink()  # tens of MB
     found: dict[str, Any] = verify.check(rtl, mapped, settings.verify) if settings.verify else {}
-    return found | (ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit) if settings.timing else {})
+    if settings.timing:
+        found |= ecp5.place_and_route(rtl, mapped["ports"], luts, folder, settings.time_limit)
+        found["tool_version"] = ", ".join(f"{tool} {version}" for tool, version in tool_versions(settings).items())
+    return found
 
 
 def _refuse_above(limit: int, estimate: int | float, why: str) -> None:

@@ -85,9 +85,12 @@ def test_adders_of_different_modules_are_not_merged(make_project):
 
 def test_the_mapped_netlist_computes_what_the_rtl_says(make_project, tmp_path, monkeypatch):
     kept = {}
-    monkeypatch.setattr(
-        flow, "_further", lambda rtl, description, luts, folder, settings: kept.update(netlist.read(folder / "netlist.json", "top")) or {}
-    )
+
+    def keep(rtl, luts, folder, settings):
+        kept.update(netlist.read(folder / "netlist.json", "top"))
+        return {}
+
+    monkeypatch.setattr(flow, "_further", keep)
     synthesize(make_project(product="16'd0"), tmp_path / "out")
     rng, rows, clocks = np.random.default_rng(0), 100, 12
     a, b = rng.integers(256, size=(2, clocks, rows))
