@@ -14,7 +14,7 @@ from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import Dense, Quantize
 from hgqjax.resources import ebops
 from hgqjax.results import write_atomically
-from hgqjax.run_tables import Point, ReportError, RunTables, read
+from hgqjax.run_tables import Point, ReportError, RunTables, read, synthesis
 
 __all__ = ["ReportError", "report"]
 
@@ -50,7 +50,7 @@ def report(
     name = published_.name_for(run.dataset) if published == "auto" else published
     others = published_.read(name) if name is not None else []
     drawn = figures.draw(run.folder, published, formats=formats) if run.points or not run.metrics.is_empty() else []
-    parts = [_head(run), _points(run), _figures(run, drawn), _layers(run), _published(others), _origin(run)]
+    parts = [_head(run), _points(run), _synthesis(run), _figures(run, drawn), _layers(run), _published(others), _origin(run)]
     path = run.folder / "report.md"
     write_atomically(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
@@ -97,6 +97,31 @@ def _resolution(run: RunTables) -> str:
         return "The resolution is the root mean square of the residuals; less is better. "
     edge = f"{run.window:g} {unit}".rstrip()
     return f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
+
+
+def _synthesis(run: RunTables) -> str:
+    """The table of ``hgqjax synth``, where there is one."""
+    table = synthesis(run.folder)
+    if not table:
+        return ""
+    heads = ["point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "clock (ns)", "adder cost", "EBOPs", "Fmax (MHz)"]
+    heads += ["device"]
+    rows = []
+    for r in table:
+        if r["status"] != "done":
+            rows.append([r["point"], r["status"], *[""] * (len(heads) - 2)])
+            continue
+        counts = [_amount(r[name]) for name in ("lut", "lut_sites", "ff", "carry8", "dsp")]
+        counts += ["" if r["bram"] is None else f"{r['bram']:g}", _amount(r["latency_cycles"])]
+        clock = "" if r["clock_ns"] is None else f"{r['clock_ns']:g}"
+        fmax = "" if r["fmax_mhz"] is None else f"{r['fmax_mhz']:.0f} on {r['fmax_family']}"
+        device = f"{r['family']} ({r['tool']} {r['tool_version']})"
+        rows.append([r["point"], *counts, clock, *map(_amount, (r["adder_cost"], r["ebops"])), fmax, device])
+    note = (
+        "LUT is the sum of LUT1 to LUT6. LUT sites are fewer, as two small ones share a site: with Yosys an estimate, with Vivado what "
+        "it has placed. A frequency on a Lattice device orders designs, and is no AMD device's. More columns: [synth.csv](synth.csv)."
+    )
+    return f"## Synthesis\n\n{_table(heads, rows, left=('point', 'device'))}\n\n{note}"
 
 
 def _figures(run: RunTables, drawn: Sequence[Path]) -> str:
@@ -193,7 +218,7 @@ def _bits(bits: np.ndarray) -> str:
     return f"{int(bits.min(initial=99))} / {bits.mean():.2f} / {int(bits.max(initial=0))}"
 
 
-def _amount(number: float | None, share: float | None = None) -> str:
+def _amount(number: int | float | None, share: float | None = None) -> str:
     if number is not None:
         return _number(number)
     return "" if share is None else f"{share:.2f} %"

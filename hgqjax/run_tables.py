@@ -119,6 +119,22 @@ def read(run_folder: Path) -> RunTables:
     return RunTables(folder, manifest, _metrics(folder / "metrics.parquet", needed), _points(folder / "summary.csv", needed))
 
 
+def synthesis(folder: Path) -> list[dict[str, Any]]:
+    """Rows of synth.csv, as `hgqjax synth` writes it; none where it was not run. ReportError where it cannot be read."""
+    pl = require("polars")
+    path = folder / "synth.csv"
+    if not path.exists():
+        return []
+    texts, counts = ("point", "status", "tool", "tool_version", "family", "fmax_family"), ("lut", "lut_sites", "ff", "carry8", "dsp")
+    numbers = ("bram", "clock_ns", "adder_cost", "ebops", "fmax_mhz")
+    schema = dict.fromkeys(texts, pl.String) | dict.fromkeys((*counts, "latency_cycles"), pl.Int64) | dict.fromkeys(numbers, pl.Float64)
+    try:
+        frame = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+    return _cast(frame, schema, path).with_columns(pl.col(texts).fill_null("")).to_dicts()
+
+
 def require(module: str) -> Any:
     """The module, or an ImportError of one sentence that names the extra which brings it."""
     try:

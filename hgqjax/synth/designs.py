@@ -123,15 +123,8 @@ def make_rtl(source: ModelDescription | Path, folder: Path, settings: Settings) 
     from hgqjax.export.rtl import to_rtl
 
     description = load(source) if isinstance(source, Path) else source
-    to_rtl(
-        description,
-        folder,
-        clock_ns=settings.clock_ns or DEFAULT_CLOCK_NS,
-        latency_cutoff=settings.latency_cutoff,
-        verify=False,
-        min_rows=max(settings.verify, MIN_ROWS),
-        max_cost=math.inf,  # it was checked before
-    )
+    rows = max(settings.verify, MIN_ROWS)
+    to_rtl(description, folder, **_clock(settings), verify=False, min_rows=rows, max_cost=math.inf)  # its size was checked before
     return read_rtl(folder)
 
 
@@ -142,6 +135,10 @@ def target(design: Design, settings: Settings) -> dict[str, float | None]:
     if design.is_rtl:
         rtl = read_rtl(design.source)
         return {"clock_ns": rtl.clock_ns, "latency_cutoff": rtl.latency_cutoff}
+    return _clock(settings)
+
+
+def _clock(settings: Settings) -> dict[str, float | None]:
     from hgqjax.export.rtl import cutoff
 
     clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
