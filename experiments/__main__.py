@@ -1,7 +1,7 @@
 """``python -m experiments NAME [--field value ...] [--cluster local:2]``: a configuration by its name, any field of it changed on the
 command line; `--cluster` as for `hgqjax sweep`.
 
-`float_jets` is the floating-point reference; it has a configuration of its own."""
+`float_jets` (the floating-point reference) and `lut_models` (what predicts LUTs) have a configuration of their own."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import float_jets, jets, muon, svhn
+from experiments import float_jets, jets, lut_models, muon, svhn
 from hgqjax import cli, devices, experiment
 
 RESULTS = Path("results")
@@ -18,9 +18,10 @@ RESULTS = Path("results")
 def main() -> int:
     """Runs the experiment that the command line names."""
     name, config = None, None
-    if sys.argv[1:2] == ["float_jets"]:
-        config = tyro.cli(float_jets.Config, args=sys.argv[2:], description=float_jets.__doc__)
-        return cli.guarded(lambda: float_jets.run(config))
+    apart = {"float_jets": float_jets, "lut_models": lut_models}
+    if module := apart.get(sys.argv[1] if len(sys.argv) > 1 else ""):
+        config = tyro.cli(module.Config, args=sys.argv[2:], description=module.__doc__)
+        return cli.guarded(lambda: module.run(config))
     how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()

@@ -1,0 +1,123 @@
+"""Which number predicts LUTs best: EBOPs, predicted LUTs or the compiler's adder-graph cost, against synthesis by Yosys."""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+from flax import nnx
+
+from hgqjax import export, interop, layers, resources, results, synth
+from hgqjax.export.storage import write_atomically
+from hgqjax.quantizers import Kif
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    networks: int = 32
+    """Random networks, of which every second one fits the factor of each predictor."""
+    runs: tuple[Path, ...] = ()
+    """Run folders: the points of their fronts are held out, too."""
+    files: tuple[Path, ...] = ()
+    """Networks of HGQ2 (.keras), held out."""
+    output: Path = Path("results/lut_models")
+    """Synthesis and tables; what is there already is not done again."""
+    jobs: int | None = None
+    """Designs at a time, by default one for each core."""
+
+
+PREDICTORS = {
+    "EBOPs (hgq2)": "ebops",
+    "EBOPs (paper_v1)": "ebops_paper_v1",
+    "Luts": "luts_predicted",
+    "adder graph (alkaid)": "adder_cost",
+}
+
+
+class RandomNetwork(layers.Module):
+    """Dense layers with random sizes, sparsity and widths."""
+
+    def __init__(self, rng: np.random.Generator):
+        depth = int(rng.integers(1, 4))
+        sizes = [int(n) for n in rng.choice([8, 12, 16, 24], depth)] + [int(rng.integers(3, 8))]
+        density, bits = rng.uniform(0.15, 1.0), rng.uniform(1.0, 5.0, 2)
+        weight, rngs = Kif(b0=float(bits[0])), nnx.Rngs(int(rng.integers(2**31)))
+        parts = []
+        for n, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            mask = rng.random((n_in, n_out)) < density
+            mask[rng.integers(n_in)] = True
+            quantizers = {"kernel_quantizer": weight, "bias_quantizer": weight, "input_quantizer": Kif(f0=float(bits[1]))}
+            activation = "relu" if n < depth - 1 else None
+            layer = layers.Dense(n_in, n_out, mask=mask.astype(int), activation=activation, rngs=rngs, **quantizers)
+            layer.kernel[...] = jnp.asarray(rng.laplace(0, n_in**-0.5, (n_in, n_out)), jnp.float32)
+            layer.bias[...] = jnp.asarray(rng.normal(0, 0.2, n_out), jnp.float32)
+            parts.append(layer)
+        self.layers, self.sizes = nnx.List(parts), tuple(sizes)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def random_description(seed: int) -> export.ModelDescription:
+    """A network of random structure, weights and formats: those of single weights and inputs are a bit more or less than the layer's."""
+    rng = np.random.default_rng(seed)
+    model = RandomNetwork(rng)
+    rows = rng.normal(size=(400, model.sizes[0])).astype(np.float32)
+    layers.adapt(model, jnp.asarray(rows))
+    for _, layer in model.named(layers.Dense):
+        for quantizer in (layer.kernel_quantizer, layer.input_quantizer):
+            quantizer.f[...] = quantizer.f[...] + jnp.asarray(rng.normal(size=quantizer.f[...].shape), jnp.float32)
+    return export.describe(model, rows, name=f"random_{seed:02d}")
+
+
+def errors(predicted: np.ndarray, luts: np.ndarray) -> tuple[float, float, float]:
+    """R^2, median and greatest relative error."""
+    relative = abs(predicted / luts - 1)
+    residual = ((predicted - luts) ** 2).sum() / ((luts - luts.mean()) ** 2).sum()
+    return 1 - residual, float(np.median(relative)), float(relative.max())
+
+
+def run(config: Config) -> None:
+    """Synthesises all networks and prints the table, which goes to `output` with the numbers of each network."""
+    kinds, designs = {}, {}
+    for seed in range(config.networks):
+        name = f"random_{seed:02d}"
+        kinds[name], designs[name] = ("fitted" if seed % 2 == 0 else "random"), random_description(seed)
+    for folder in config.runs:
+        label = folder.resolve().parent.name
+        for path in sorted((folder / "models").glob("p[0-9][0-9]")):
+            kinds[f"{label}_{path.name}"], designs[f"{label}_{path.name}"] = f"trained: {label}", export.ModelDescription.load(path)
+    for path in config.files:
+        kinds[path.stem], designs[path.stem] = "released", interop.load_hgq2(path)
+    rows = []
+    with results.hold(config.output):
+        found = synth.synthesize_many(designs, config.output, jobs=config.jobs, progress=True)
+    for row, (name, description) in zip(found, designs.items(), strict=True):
+        if row.done:
+            numbers = {label: getattr(row, column, None) for label, column in PREDICTORS.items()}
+            numbers["Luts"] = float(resources.Luts()(description).total)
+            rows.append({"network": name, "kind": kinds[name], "lut": row.lut, "ff": row.ff, **numbers})
+        else:
+            print(f"{name}: {row.status}: {row.error}")
+    table = "\n".join(_table(rows))
+    print(table)
+    write_atomically(config.output / "networks.csv", pl.DataFrame(rows).write_csv())
+    write_atomically(config.output / "table.md", table + "\n")
+
+
+def _table(rows: list[dict]) -> list[str]:
+    """Markdown: a line a predictor and kind of networks; one factor each, the least relative squares of the fitted networks."""
+    fitted = [row for row in rows if row["kind"] == "fitted"]
+    lines = ["| predictor | factor | networks | number | R^2 | median error | greatest error |", "|---|---:|---|---:|---:|---:|---:|"]
+    for label in PREDICTORS:
+        ratio = np.array([row[label] / row["lut"] for row in fitted])
+        factor = ratio.sum() / (ratio**2).sum()
+        for kind in dict.fromkeys(row["kind"] for row in rows if row["kind"] != "fitted"):
+            part = [row for row in rows if row["kind"] == kind]
+            values = (np.array([row[key] for row in part], float) for key in (label, "lut"))
+            r2, median, greatest = errors(factor * next(values), next(values))
+            lines.append(f"| {label} | {factor:.3f} | {kind} | {len(part)} | {r2:.3f} | {median:.1%} | {greatest:.1%} |")
+    return lines
