@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hgqjax.export import integers as exact
 from hgqjax.export.gate import ExportError
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import (
@@ -123,12 +124,15 @@ def trace(description: ModelDescription, *, hard_dc: int = HARD_DC):
     """
     check_alkaid()
     from alkaid.trace import trace as finish
+    from alkaid.trace.passes import optimize
 
     check_words(description)
     symbols = [_symbols(port, hard_dc) for port in input_ports(description)]
     inputs = {op.name: s.reshape(op.shape) for op, s in zip(description.inputs, symbols, strict=True)}
     outputs = apply(description, inputs, {"hard_dc": hard_dc})
-    graph = finish(np.concatenate(symbols), np.concatenate([outputs[name].ravel() for name in description.outputs]))
+    graph = finish(np.concatenate(symbols), np.concatenate([outputs[name].ravel() for name in description.outputs]), optimize=False)
+    # alkaid's second trace narrows the key of a multiplexer, of which it then takes another bit for the sign; it saved nothing anywhere
+    graph = optimize(graph, retrace=False)
     if not graph.inp_kifs.sum() or not graph.out_kifs.sum():
         raise ExportError(f"model {description.name!r} gives the same words for all rows, or reads none of its inputs; no hardware is left")
     return graph
@@ -185,34 +189,27 @@ def _fixed(v) -> bool:
 
 
 def _quantize(op: Quantize, values, grids, solver):
-    from hgqjax.export import integers as exact
+    def one(v, k, i, f, bits):
+        return _to_format(v, int(k), int(i), int(f), op.rounding, op.overflow) if bits else _constant(0.0)
 
-    (x,) = values
-    low, high = op.limits()
-    fixed = _each(lambda v: v.low if _fixed(v) else 0.0, x).astype(np.float64)
-    words = exact.quantize_floats(fixed, op.f, op.rounding, op.overflow, low, high)
-    settled = np.ldexp(words.astype(np.float64), -op.f)  # of constants, which alkaid rounds by other rules
-
-    def one(v, k, i, f, bits, value):
-        if _fixed(v) or not bits:
-            return _constant(value if bits else 0.0)
-        return _to_format(v, int(k), int(i), int(f), op.rounding, op.overflow)
-
-    return _each(one, x, op.k, op.i, op.f, op.bits, settled)
+    return _each(one, values[0], op.k, op.i, op.f, op.bits)
 
 
 def _to_format(v, k: int, i: int, f: int, rounding: str, overflow: str):
     """`v` in the format, bit for bit; RND_CONV is made of the other operations.
 
-    alkaid 0.8.2 takes the cut bits of RND_CONV from the wrong end where its interval arithmetic knows that the last ones are zero.
+    alkaid 0.8.2 takes the cut bits of RND_CONV from the wrong end where its interval arithmetic knows that the last ones are zero, and
+    wraps constants into unsigned formats modulo twice their range.
     """
+    if _fixed(v):
+        return _constant(_quantized(v.low, k, i, f, rounding, overflow))
     if rounding != "RND_CONV" or v.step >= 2.0**-f:
         return v.quantize(k, i, f, overflow, rounding) if overflow != "WRAP" else _wrap(v, k, i, f, rounding)
     if overflow != "WRAP":
         high = 2.0**i - 2.0**-f
         v = v.max_of((-high if overflow == "SAT_SYM" else -(2.0**i)) * k).min_of(high)
     if _fixed(v) or v.step >= 2.0**-f:
-        return _to_format(v, k, i, f, "TRN", "WRAP")
+        return _to_format(v, k, i, f, rounding, "WRAP")
     odd = _wrap(v, 0, 1 - f, f, "TRN")  # half up, but a tie is one step below where the last bit that stays is 0
     v = _total([v, _constant(2.0 ** (-f - 1) - v.step), odd * (v.step * 2.0**f)])
     return _wrap(v, k, i, f, "TRN")
@@ -227,10 +224,15 @@ def _wrap(v, k: int, i: int, f: int, rounding: str):
     if k == 0 and i + f == 1:
         if rounding == "RND" and v.step < 2.0**-f:
             v = v + 2.0 ** (-f - 1)
-        if not _fixed(v):
-            v = v.quantize(1, i, f, "WRAP", "TRN")
-        rounding = "TRN"
-    return v.quantize(k, i, f, "WRAP", rounding)
+        v, rounding = v if _fixed(v) else v.quantize(1, i, f, "WRAP", "TRN"), "TRN"
+    return _constant(_quantized(v.low, k, i, f, rounding, "WRAP")) if _fixed(v) else v.quantize(k, i, f, "WRAP", rounding)
+
+
+def _quantized(value: float, k: int, i: int, f: int, rounding: str, overflow: str) -> float:
+    magnitude = 2 ** (i + f)
+    low, high = np.array([-k * (magnitude - (overflow == "SAT_SYM"))], object), np.array([magnitude - 1], object)
+    (word,) = exact.quantize_floats(np.array([value]), np.array([f]), rounding, overflow, low, high)
+    return float(np.ldexp(float(word), -f))
 
 
 def _relu(op: Relu, values, grids, solver):
@@ -338,11 +340,18 @@ def _pairwise(combine: Callable[[Any, Any], Any]):
 
 
 def _greatest(a, b):
-    return a.max_of(b)
+    return _select(_minus(a, b), a, b, (max(a.low, b.low), max(a.high, b.high)))
 
 
 def _least(a, b):
-    return a.min_of(b)
+    return _select(_minus(a, b), b, a, (min(a.low, b.low), min(a.high, b.high)))
+
+
+def _select(difference, positive, negative, ends: tuple[float, float]):
+    """One of two by the sign of their difference. alkaid's own maximum chooses wrongly where that can only be positive."""
+    if difference.low >= 0 or difference.high <= 0:
+        return positive if difference.low >= 0 else negative
+    return difference.msb_mux(negative, positive, (*ends, min(positive.step, negative.step)))
 
 
 def _times(a, b):
