@@ -203,13 +203,15 @@ def _to_format(v, k: int, i: int, f: int, rounding: str, overflow: str):
     """
     if _fixed(v):
         return _constant(_quantized(v.low, k, i, f, rounding, overflow))
-    if rounding != "RND_CONV" or v.step >= 2.0**-f:
-        return v.quantize(k, i, f, overflow, rounding) if overflow != "WRAP" else _wrap(v, k, i, f, rounding)
+    exactly = v.step >= 2.0**-f
     if overflow != "WRAP":
+        (k_v, i_v, _), cut = v.kif, f + (rounding == "RND")
+        if not exactly and rounding != "RND_CONV" and k_v + i_v + cut > 0:
+            v = v.quantize(k_v, i_v, cut, "WRAP", "TRN")  # what rounding does not see need not be compared with the limits
         high = 2.0**i - 2.0**-f
         v = v.max_of((-high if overflow == "SAT_SYM" else -(2.0**i)) * k).min_of(high)
-    if _fixed(v) or v.step >= 2.0**-f:
-        return _to_format(v, k, i, f, rounding, "WRAP")
+    if rounding != "RND_CONV" or exactly or _fixed(v) or v.step >= 2.0**-f:
+        return _wrap(v, k, i, f, rounding)
     odd = _wrap(v, 0, 1 - f, f, "TRN")  # half up, but a tie is one step below where the last bit that stays is 0
     v = _total([v, _constant(2.0 ** (-f - 1) - v.step), odd * (v.step * 2.0**f)])
     return _wrap(v, k, i, f, "TRN")
@@ -221,11 +223,19 @@ def _wrap(v, k: int, i: int, f: int, rounding: str):
     alkaid 0.8.2 takes one bit of a value scaled by 2**n for its most significant one where it is n below (canonicalize_msb_wraps);
     with the bit above it, as a signed number, it is left alone.
     """
+    if _fixed(v):
+        return _constant(_quantized(v.low, k, i, f, rounding, "WRAP"))
+    f = min(f, _fraction(v))
     if k == 0 and i + f == 1:
         if rounding == "RND" and v.step < 2.0**-f:
             v = v + 2.0 ** (-f - 1)
         v, rounding = v if _fixed(v) else v.quantize(1, i, f, "WRAP", "TRN"), "TRN"
     return _constant(_quantized(v.low, k, i, f, rounding, "WRAP")) if _fixed(v) else v.quantize(k, i, f, "WRAP", rounding)
+
+
+def _fraction(v) -> int:
+    """Fractional bits of a value that is not constant."""
+    return 1 - int(np.frexp(v.step)[1])
 
 
 def _quantized(value: float, k: int, i: int, f: int, rounding: str, overflow: str) -> float:
@@ -285,12 +295,18 @@ def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.nd
     out[:] = [_constant(v) for v in offset]
     if live.any():
         # alkaid 0.8.2 looks sums of one-bit values up in tables, and fails where such a value is 0 or negative: it gets the opposite
-        signs = np.array([-1.0 if v.high == 0 and v.low == -v.step else 1.0 for v in x[live]])
-        vector = FVArray(x[live] * signs, solver)[None]
-        for part in _parts(kernel[live] * signs[:, None]):
-            done = np.asarray(vector @ part)[0]
+        negative = np.array([v.high == 0 and v.low == -v.step for v in x[live]])
+        vector = _each(lambda v, n: _opposite_bit(v) if n else v, x[live], negative)
+        for part in _parts(kernel[live] * np.where(negative, -1.0, 1.0)[:, None]):
+            done = np.asarray(FVArray(vector, solver)[None] @ part)[0]
             out = _each(lambda a, b: b + a, out, done)
     return out
+
+
+def _opposite_bit(v):
+    """-v of a value that is 0 or -2**-f: the same bit, read as a positive number."""
+    f = _fraction(v)
+    return v.quantize(0, 1 - f, f, "WRAP", "TRN")
 
 
 def _parts(kernel: np.ndarray) -> list[np.ndarray]:
