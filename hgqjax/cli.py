@@ -131,30 +131,32 @@ def _commands(tyro):
         part: str | None = None,
         clock_ns: float | None = None,
         io_type: str | None = None,
+        latency_cutoff: float | None = None,
         data: str | None = None,
         rows: int | None = None,
         verify: bool = True,
     ) -> None:
-        """Turn a model description or a network of HGQ2 into an hls4ml project whose compiled C++ gives exactly the same words.
+        """Turn a model description or a network of HGQ2 into an hls4ml project, or into Verilog or VHDL, that gives exactly the same words.
 
-        The project is compiled with g++ and run on at least 10 000 rows: data, and random words at and beyond the limits of every input.
-        Any differing word aborts the export and removes the project.
+        C++ is compiled with g++, Verilog simulated in Verilator, VHDL in ghdl, on at least 10 000 rows: data, and random words at and
+        beyond the limits of every input. Any differing word aborts the export and removes the project.
 
         Args:
             model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2; or give --config.
             config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
-            output: folder of the new project; by default the model's path, without .keras, with _hls4ml.
-            backend: Vitis (default) or Vivado.
+            output: folder of the new project; by default the model's path, without .keras, with _hls4ml, _verilog or _vhdl.
+            backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]).
             strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
             part: FPGA part, by default the one of the HGQ papers.
             clock_ns: target clock period, ns, by default 5.
             io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
+            latency_cutoff: of RTL: adder levels in a clock cycle, 0 for no registers at all; by default as many as fit into clock_ns.
             data: further rows for the check: a data set or file of the same features, as sweep takes it.
             rows: how many rows the check runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
             verify: --no-verify leaves the check out, which the project then records.
         """
         settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
-        _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
+        _export(model, config, settings | {"latency_cutoff": latency_cutoff, "output": output, "min_rows": rows}, data, verify)
 
     def summary(model: Positional[Path], *, data: str | None = None) -> None:
         """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
@@ -180,7 +182,7 @@ def _commands(tyro):
 
 def _export(model, config, settings, data, verify) -> None:
     from hgqjax import results
-    from hgqjax.export import to_hls4ml
+    from hgqjax.export import backends
     from hgqjax.export.hls4ml_config import read_config
 
     if (model is None) == (config is None):
@@ -192,12 +194,12 @@ def _export(model, config, settings, data, verify) -> None:
         model, found = read_config(config)
         given |= found
     output = given.pop("output_dir", given.pop("output", None))
-    if output is None:
-        output = model.resolve().with_name(f"{model.stem if model.suffix.lower() == '.keras' else model.resolve().name}_hls4ml")
+    backends.check_backend(given)
+    output = output or backends.default_output(model, given)
     description = _description(model)
     rows = None if data is None else _rows(description, data)[0]
     with results.hold(output):
-        print(to_hls4ml(description, output, rows=rows, verify=verify, **given))
+        print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
 
 
 def _description(model: Path):
