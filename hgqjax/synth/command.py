@@ -26,7 +26,7 @@ def synth(
 ) -> None:
     """Synthesise models with open tools: LUTs, flip-flops, carry chains, DSPs of an AMD UltraScale+ device, without a vendor's licence.
 
-    Each model becomes RTL (as `hgqjax export --to rtl` makes it), Yosys maps it out of context, and the counts go into a table, synth.csv
+    Each model becomes RTL, Yosys maps it out of context, and the counts go into a table, synth.csv
     in the run folder or beside the model, with logs in synth/. What was done before is found by its content and not done again.
 
     Args:

@@ -12,7 +12,7 @@ from hgqjax.config import to_json
 from hgqjax.export import ModelDescription
 from hgqjax.run_tables import read as read_run
 from hgqjax.synth import vitis
-from hgqjax.synth.settings import Settings, SynthError
+from hgqjax.synth.settings import Settings, SynthError, Synthesis
 
 RTL_FILE = "hgqjax_rtl.json"
 LIMITS = ("time_limit", "max_luts")
@@ -174,7 +174,8 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
     for path in [*files, *_recipe("synth", f"{settings.tool}.py"), *_recipe("synth", "netlist.py"), *_recipe("synth", "ecp5.py")]:
         found.update(hashlib.sha256(path.read_bytes()).digest())
     kept = {name: value for name, value in to_json(settings).items() if name not in LIMITS}
-    found.update(json.dumps([kept, versions], sort_keys=True).encode())
+    columns = [field.name for field in dataclasses.fields(Synthesis)]
+    found.update(json.dumps([kept, versions, columns], sort_keys=True).encode())
     return found.hexdigest()
 
 

@@ -23,6 +23,7 @@ from hgqjax.synth.settings import FAMILY, Settings, SynthError, Synthesis, ToolE
 
 RESULT = "synthesis.json"
 RESULTS = "synth"
+POLL_SECONDS = 0.3
 LUTS_PER_BIT = 1.5
 """LUTs per unit of adder cost, for the estimate before a tool runs. Seen: 1.35 (2 100 bits) to 1.8 (300 bits)."""
 
@@ -92,6 +93,8 @@ def run(
     Raises: SynthError before anything runs, where a source is not sound; ToolError where a tool is missing; ClusterError.
     """
     versions = tool_versions(settings)
+    if table:
+        _tabulate(work, {})  # before hours of work: can it be read and written?
     keys = [designs_.key(design, settings, versions) for design in work]
     names = [f"{RESULTS}_{design.point}_{key[:12]}" for design, key in zip(work, keys, strict=True)]
     arguments = {n: (design, settings, key, name) for n, (design, key, name) in enumerate(zip(work, keys, names, strict=True))}
@@ -140,12 +143,15 @@ def _fan_out(jobs: dict[int, tuple], done: Callable[[int, Synthesis], None], at_
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:  # the tools are processes; threads wait for them
         futures = {pool.submit(design_job, *job): n for n, job in jobs.items()}
         try:
-            for future in concurrent.futures.as_completed(futures):
-                done(futures[future], future.result())
+            waiting = set(futures)
+            while waiting:  # and not for ever: polars, once it is loaded, keeps a signal from ending a wait
+                over, waiting = concurrent.futures.wait(waiting, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+                for future in over:
+                    done(futures[future], future.result())
         except BaseException:
             for future in futures:
                 future.cancel()
-            while concurrent.futures.wait(futures, timeout=0.2).not_done:
+            while concurrent.futures.wait(futures, timeout=POLL_SECONDS).not_done:
                 process.end_all()  # again, as one that was still tracing begins its tool
             raise
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 from hgqjax.export.storage import write_atomically
 from hgqjax.run_tables import require
-from hgqjax.synth.settings import Synthesis
+from hgqjax.synth.settings import SynthError, Synthesis
 
 TABLE = "synth.csv"
 SAME = ("point", "tool", "clock_ns", "latency_cutoff")
@@ -19,6 +19,8 @@ def write(base: Path, rows: Iterable[Synthesis]) -> None:
     """Puts `rows` into ``base/synth.csv``, which is replaced whole; rows of other settings stay."""
     pl = require("polars")
     kept = {tuple(getattr(row, name) for name in SAME): row for row in [*read(base), *rows]}
+    if not kept:
+        return
     ordered = sorted(kept.values(), key=lambda row: (row.point, row.tool, row.clock_ns or 0.0, row.latency_cutoff or 0.0))
     frame = pl.DataFrame([dataclasses.asdict(row) for row in ordered], schema=_schema(pl))
     base.mkdir(parents=True, exist_ok=True)
@@ -26,7 +28,7 @@ def write(base: Path, rows: Iterable[Synthesis]) -> None:
 
 
 def read(base: Path) -> list[Synthesis]:
-    """The rows of ``base/synth.csv``; none where there is no such file, or none of this version."""
+    """The rows of ``base/synth.csv``; none where there is no such file. SynthError where it is not one of this version."""
     pl = require("polars")
     path = base / TABLE
     if not path.exists():
@@ -34,8 +36,9 @@ def read(base: Path) -> list[Synthesis]:
     schema = _schema(pl)
     try:
         frame = pl.read_csv(path, schema_overrides=schema).select(list(schema))
-    except pl.exceptions.PolarsError:
-        return []
+    except (OSError, pl.exceptions.PolarsError) as error:
+        why = str(error).partition("\n")[0]
+        raise SynthError(f"{path} is no table of this version ({why}); remove it, the results themselves are kept in jobs/") from error
     texts = [name for name, kind in schema.items() if kind == pl.String]
     return [Synthesis(**row) for row in frame.with_columns(pl.col(texts).fill_null("")).to_dicts()]
 

@@ -15,6 +15,7 @@ ADDERS = ("proc", "opt -full", "wreduce", "peepopt", "opt -full", "alumacc", "op
 """Before the hierarchy goes, so that each module keeps its adders: in the flat design alumacc would merge whole trees of them into
 carry-save adders, which Vivado does not do. Inside a module it may: sums of three become what the ternary adder of a CARRY8 takes."""
 MAP_LUTS = (
+    "techmap -map +/xilinx/ff_map.v",  # done already by Yosys 0.70, not by 0.66
     "opt_expr -mux_undef -noclkinv",
     "abc -luts 2:2,3,6:5,10,20",
     "clean",
@@ -23,8 +24,8 @@ MAP_LUTS = (
     "xilinx_dffopt",
     "opt_lut_ins -tech xilinx",
 )
-"""In place of synth_xilinx's own step, which takes abc9: it is half as fast, even without its verification, for 3 % fewer LUTs at best
-(16-64-32-32-10 network of 2 100 adder bits, two cores: abc 2 829 LUT in 10 s, abc9 2 815 in 23 s)."""
+"""In place of synth_xilinx's own step, which takes abc9: that is half as fast, even without its verification, and gains nothing (network
+16-64-32-32-10 of adder cost 2 100, two busy cores: abc 2 771 LUTs in 18 s, abc9 2 786 in 37 s)."""
 
 
 def version() -> str:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -152,6 +153,23 @@ def test_an_interrupted_call_is_gone_on_with(make_project, tmp_path, instead_of_
     assert [row.point for row in table.read(out)] == ["one"]
     monkeypatch.setattr(yosys, "synthesize", right)
     assert all(row.done for row in synthesize_many(sources, out, jobs=1)) and sorted(instead_of_yosys) == ["one", "three", "two"]
+
+
+def test_an_interrupted_call_ends_the_tools_of_all_its_threads(make_project, tmp_path, monkeypatch):
+    monkeypatch.setattr(yosys, "RUN", SLOW)
+    sources, out = {name: make_project(name) for name in ("one", "two", "three")}, tmp_path / "out"
+
+    def interrupt():
+        wait_for(lambda: len(list(out.glob("synth/*/*/pids"))) == 2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        synthesize_many(sources, out, jobs=2)
+    pids = [pid for path in out.glob("synth/*/*/pids") for pid in path.read_text().split()]
+    assert time.monotonic() - start < 30 and len(pids) == 4 and wait_for(lambda: not any(alive(pid) for pid in pids))
+    assert not table.read(out) and not [path for path in out.glob("jobs/*") if '"done"' in path.read_text()]
 
 
 def test_one_failure_does_not_stop_the_others(make_project, tmp_path, instead_of_yosys, monkeypatch, capsys):
@@ -318,6 +336,14 @@ def test_the_table_keeps_rows_of_other_settings(make_project, tmp_path, instead_
     synthesize(project, tmp_path / "out")
     assert [row.clock_ns for row in table.read(tmp_path / "out")] == [2.0, 4.0]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".part")]
+
+
+def test_a_table_of_another_version_is_named_before_anything_runs(make_project, tmp_path, instead_of_yosys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "synth.csv").write_text("point,luts\na,1\n")
+    with pytest.raises(SynthError, match=r"synth.csv is no table of this version .*; remove it, the results themselves are kept in jobs/"):
+        synthesize(make_project(), tmp_path / "out")
+    assert not instead_of_yosys and (tmp_path / "out" / "synth.csv").read_text() == "point,luts\na,1\n"
 
 
 def test_settings_of_a_project_are_its_own(make_project):
