@@ -18,7 +18,7 @@ class Config:
     networks: int = 32
     """Random networks, of which every second one fits the factor of each predictor."""
     runs: tuple[Path, ...] = ()
-    """Run folders: the points of their fronts are held out, too."""
+    """Run folders that `hgqjax synth` was run on: the points of their fronts are held out, too."""
     files: tuple[Path, ...] = ()
     """Networks of HGQ2 (.keras), held out."""
     output: Path = Path("results/lut_models")
@@ -27,12 +27,7 @@ class Config:
     """Designs at a time, by default one for each core."""
 
 
-PREDICTORS = {
-    "EBOPs (hgq2)": "ebops",
-    "EBOPs (paper_v1)": "ebops_paper_v1",
-    "Luts": "luts_predicted",
-    "adder graph (alkaid)": "adder_cost",
-}
+PREDICTORS = ("EBOPs (hgq2)", "EBOPs (paper_v1)", "Luts", "adder graph (alkaid)")
 
 
 class RandomNetwork(layers.Module):
@@ -81,31 +76,31 @@ def errors(predicted: np.ndarray, luts: np.ndarray) -> tuple[float, float, float
 
 
 def run(config: Config) -> None:
-    """Synthesises all networks and prints the table, which goes to `output` with the numbers of each network."""
-    kinds, designs = {}, {}
-    for seed in range(config.networks):
-        name = f"random_{seed:02d}"
-        kinds[name], designs[name] = ("fitted" if seed % 2 == 0 else "random"), random_description(seed)
-    for folder in config.runs:
-        label = folder.resolve().parent.name
-        for path in sorted((folder / "models").glob("p[0-9][0-9]")):
-            kinds[f"{label}_{path.name}"], designs[f"{label}_{path.name}"] = f"trained: {label}", export.ModelDescription.load(path)
-    for path in config.files:
-        kinds[path.stem], designs[path.stem] = "released", interop.load_hgq2(path)
-    rows = []
+    """Synthesises the networks and prints the table, which goes to `output` with the numbers of each network."""
+    designs: dict[str, export.ModelDescription] = {f"random_{seed:02d}": random_description(seed) for seed in range(config.networks)}
+    designs |= {path.stem: interop.load_hgq2(path) for path in config.files}
     with results.hold(config.output):
         found = synth.synthesize_many(designs, config.output, jobs=config.jobs, progress=True)
-    for row, (name, description) in zip(found, designs.items(), strict=True):
-        if row.done:
-            numbers = {label: getattr(row, column, None) for label, column in PREDICTORS.items()}
-            numbers["Luts"] = float(resources.Luts()(description).total)
-            rows.append({"network": name, "kind": kinds[name], "lut": row.lut, "ff": row.ff, **numbers})
-        else:
-            print(f"{name}: {row.status}: {row.error}")
-    table = "\n".join(_table(rows))
-    print(table)
+    kinds = ["released" if n >= config.networks else "random" if n % 2 else "fitted" for n in range(len(designs))]
+    rows = [_numbers(row, kind, designs[row.point]) for row, kind in zip(found, kinds, strict=True) if row.done]
+    for row in found:
+        if not row.done:
+            print(f"{row.point}: {row.status}: {row.error}")
+    for folder in config.runs:
+        done = [row for row in synth.table.read(folder) if row.done and row.tool == "yosys"]
+        if not done:
+            raise ValueError(f"{folder} has no networks that were synthesised with Yosys; run hgqjax synth {folder} first")
+        kind = f"trained: {folder.resolve().parent.name}"
+        rows += [_numbers(row, kind, export.ModelDescription.load(folder / "models" / row.point)) for row in done]
+    text = "\n".join(_table(rows)) + "\n"
+    print(text)
     write_atomically(config.output / "networks.csv", pl.DataFrame(rows).write_csv())
-    write_atomically(config.output / "table.md", table + "\n")
+    write_atomically(config.output / "table.md", text)
+
+
+def _numbers(row: synth.Synthesis, kind: str, description: export.ModelDescription) -> dict:
+    predicted = (row.ebops, row.ebops_paper_v1, float(resources.Luts()(description).total), row.adder_cost)
+    return {"network": row.point, "kind": kind, "lut": row.lut, "ff": row.ff} | dict(zip(PREDICTORS, predicted, strict=True))
 
 
 def _table(rows: list[dict]) -> list[str]:
@@ -117,7 +112,7 @@ def _table(rows: list[dict]) -> list[str]:
         factor = ratio.sum() / (ratio**2).sum()
         for kind in dict.fromkeys(row["kind"] for row in rows if row["kind"] != "fitted"):
             part = [row for row in rows if row["kind"] == kind]
-            values = (np.array([row[key] for row in part], float) for key in (label, "lut"))
-            r2, median, greatest = errors(factor * next(values), next(values))
+            predicted, luts = (np.array([row[key] for row in part], float) for key in (label, "lut"))
+            r2, median, greatest = errors(factor * predicted, luts)
             lines.append(f"| {label} | {factor:.3f} | {kind} | {len(part)} | {r2:.3f} | {median:.1%} | {greatest:.1%} |")
     return lines
