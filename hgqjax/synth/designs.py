@@ -83,10 +83,15 @@ def name(path: Path) -> str:
     return path.stem if path.suffix.lower() == ".keras" else path.name
 
 
-def load(source: Path) -> ModelDescription:
-    """The model of a description's folder or of a .keras file."""
+def load(source: Path) -> ModelDescription | None:
+    """The model of a description's folder, of a .keras file, or of RTL where that holds it."""
     from hgqjax import interop
+    from hgqjax.export.rtl import MODEL_FOLDER
 
+    if (source / RTL_FILE).exists():
+        source = source / MODEL_FOLDER
+        if not source.exists():
+            return None
     return interop.load_hgq2(source) if source.suffix.lower() == ".keras" else ModelDescription.load(source)
 
 
@@ -116,13 +121,10 @@ def read_rtl(folder: Path) -> Rtl:
     return rtl
 
 
-def make_rtl(source: ModelDescription | Path, folder: Path, settings: Settings) -> Rtl:
-    """The RTL of a model in `folder`, or the project that `source` is."""
-    if isinstance(source, Path) and (source / RTL_FILE).exists():
-        return read_rtl(source)
+def make_rtl(description: ModelDescription, folder: Path, settings: Settings) -> Rtl:
+    """The RTL of a model, in `folder`, with a test bench of the rows that its netlist is checked on."""
     from hgqjax.export.rtl import to_rtl
 
-    description = load(source) if isinstance(source, Path) else source
     rows = max(settings.verify, MIN_ROWS)
     to_rtl(description, folder, **_clock(settings), verify=False, min_rows=rows, max_cost=math.inf)  # its size was checked before
     return read_rtl(folder)

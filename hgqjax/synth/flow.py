@@ -189,12 +189,13 @@ def _synthesize(design: Design, settings: Settings, folder: Path) -> dict[str, A
 def _from_rtl(design: Design, settings: Settings, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with _tracing:
-        description = None if design.is_rtl else designs_.load(design.source)
+        description = designs_.load(design.source)
         if description is not None:
             found |= designs_.costs(description)
+        if description is not None and not design.is_rtl:
             ebops = designs_.estimate(description)
             _refuse_above(settings.max_luts, ebops, f"{ebops:.0f} EBOPs with every position of its own hardware")
-        rtl = designs_.make_rtl(design.source if description is None else description, folder / "rtl", settings)
+        rtl = designs_.read_rtl(design.source) if design.is_rtl else designs_.make_rtl(description, folder / "rtl", settings)
     _refuse_above(settings.max_luts, LUTS_PER_BIT * rtl.adder_cost, f"an adder cost of {rtl.adder_cost:.0f}")
     found |= {name: getattr(rtl, name) for name in ("clock_ns", "latency_cutoff", "latency_cycles", "adder_cost")}
     if settings.tool == "vivado":

@@ -93,6 +93,9 @@ def test_shorter_stages_are_faster_and_take_more_registers(shared, tmp_path):
     assert rows[1.0].ff > 2 * rows[9.0].ff and rows[1.0].latency_cycles > rows[9.0].latency_cycles
     assert all(abs(row.lut / rows[0.0].lut - 1) < 0.1 for row in rows.values())
     assert "nextpnr-ecp5" in rows[1.0].tool_version and len(table.read(tmp_path)) == 3
+    again = synthesize(tmp_path / rows[1.0].folder / "rtl", verify=30)  # as a project of its own
+    same = ("lut", "lut_sites", "ff", "carry8", "latency_cycles", "latency_cutoff", "ebops", "ebops_paper_v1", "adder_cost")
+    assert [getattr(again, name) for name in same] == [getattr(rows[1.0], name) for name in same] and again.rows_checked == 30
 
 
 @pytest.mark.synth
