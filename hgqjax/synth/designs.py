@@ -18,6 +18,8 @@ RTL_FILE = "hgqjax_rtl.json"
 LIMITS = ("time_limit", "max_luts")
 """Settings that change whether there is a result, but not which."""
 DEFAULT_CLOCK_NS = 5.0
+ABOUT_RTL = ("rtl_bench.py", "rtl_simulate.py", "rtl_plugin.py")
+"""Of our RTL back end, what the design does not depend on."""
 MIN_ROWS = 100
 """Rows of the test bench of RTL that is made here."""
 
@@ -171,7 +173,8 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
         rtl = read_rtl(design.source)
         files = [design.source / RTL_FILE, *rtl.sources]
     else:  # description.json holds the checksum of the arrays
-        files = [design.source if design.source.is_file() else design.source / "description.json", *_recipe("export", "rtl*.py")]
+        files = [design.source if design.source.is_file() else design.source / "description.json"]
+        files += [path for path in _recipe("export", "rtl*.py") if path.name not in ABOUT_RTL]
         versions = versions | {"alkaid": _version("alkaid")}
     for path in [*files, *_recipe("synth", f"{settings.tool}.py"), *_recipe("synth", "netlist.py"), *_recipe("synth", "ecp5.py")]:
         found.update(hashlib.sha256(path.read_bytes()).digest())
