@@ -39,12 +39,10 @@ from hgqjax.export.operations import (
     Transpose,
 )
 
-KERNEL_BITS = 24
-"""Significant bits of a weight for alkaid's solver, which takes float32; wider kernels are split into a coarse and a fine part."""
-CONSTANT_BITS = 31
-"""Significant bits of a constant that alkaid adds to a value, an int32."""
-TABLE_BITS = 24
-"""Significant bits of all words of a table together, float32 in alkaid."""
+CONSTANT_BITS = 24
+"""Significant bits of a constant: alkaid finds the lowest bit of weights, offsets, limits and table words in float32."""
+KERNEL_BITS = 22
+"""Bits of the weights of one matrix together, for alkaid's solver, which adds and subtracts columns in float32; others are split."""
 WORD_BITS = 53
 """Widest value: alkaid keeps limits as float64."""
 HARD_DC = 2
@@ -153,7 +151,15 @@ def apply(description: ModelDescription, inputs: dict[str, np.ndarray], solver: 
                 known = ", ".join(kind.kind for kind in _RULES)
                 raise ExportError(f"layer {op.name!r} is of kind {op.kind}; the RTL export knows {known}")
             grids = tuple(description.grids[name] for name in op.inputs)
-            values[op.name] = _RULES[type(op)](op, tuple(values[name] for name in op.inputs), grids, solver).reshape(op.shape)
+            try:
+                found = _RULES[type(op)](op, tuple(values[name] for name in op.inputs), grids, solver)
+            except _WideConstant as error:
+                raise ExportError(
+                    f"layer {op.name!r} has a constant of {error} significant bits, more than the {CONSTANT_BITS} that alkaid can carry"
+                ) from error
+            except (AssertionError, ArithmeticError, NotImplementedError) as error:  # how alkaid says what it cannot do
+                raise ExportError(f"layer {op.name!r}: alkaid cannot trace it: {error!r}") from error
+            values[op.name] = found.reshape(op.shape)
     return values
 
 
@@ -178,10 +184,29 @@ def _each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     return out
 
 
+class _WideConstant(ValueError):
+    """A constant of so many significant bits."""
+
+
+def _narrow(value: float) -> float:
+    """`value`, where alkaid can carry it."""
+    lowest, above = _exponents(value) if value else (0, 0)
+    if above - lowest > CONSTANT_BITS:
+        raise _WideConstant(above - lowest)
+    return float(value)
+
+
+def _exponents(value: float) -> tuple[int, int]:
+    """Exponents of the lowest and of one above the highest bit that is set in a value that is not 0."""
+    mantissa, exponent = np.frexp(abs(value))
+    digits = int(np.ldexp(mantissa, 53))
+    return int(exponent) - 53 + (digits & -digits).bit_length() - 1, int(exponent)
+
+
 def _constant(value: float):
     from alkaid.trace import FVariable, HWConfig
 
-    return FVariable.from_const(float(value), HWConfig(1, 1, -1))
+    return FVariable.from_const(_narrow(value), HWConfig(1, 1, -1))
 
 
 def _fixed(v) -> bool:
@@ -204,17 +229,32 @@ def _to_format(v, k: int, i: int, f: int, rounding: str, overflow: str):
     if _fixed(v):
         return _constant(_quantized(v.low, k, i, f, rounding, overflow))
     exactly = v.step >= 2.0**-f
+    if not exactly and rounding == "RND":
+        v = _alone(v, f + 1)
     if overflow != "WRAP":
         (k_v, i_v, _), cut = v.kif, f + (rounding == "RND")
         if not exactly and rounding != "RND_CONV" and k_v + i_v + cut > 0:
             v = v.quantize(k_v, i_v, cut, "WRAP", "TRN")  # what rounding does not see need not be compared with the limits
         high = 2.0**i - 2.0**-f
-        v = v.max_of((-high if overflow == "SAT_SYM" else -(2.0**i)) * k).min_of(high)
+        low = -k * (high if overflow == "SAT_SYM" else 2.0**i)
+        v = v.max_of(_narrow(low)) if v.low < low else v
+        v = v.min_of(_narrow(high)) if v.high > high else v
     if rounding != "RND_CONV" or exactly or _fixed(v) or v.step >= 2.0**-f:
         return _wrap(v, k, i, f, rounding)
     odd = _wrap(v, 0, 1 - f, f, "TRN")  # half up, but a tie is one step below where the last bit that stays is 0
     v = _total([v, _constant(2.0 ** (-f - 1) - v.step), odd * (v.step * 2.0**f)])
     return _wrap(v, k, i, f, "TRN")
+
+
+def _alone(v, f: int):
+    """`v`, to which 2**-f will be added: cut there first, where alkaid would merge that with an offset to too wide a constant."""
+    if v.opr != "cadd":
+        return v
+    offset, shift = (((v._data >> n & 0xFFFFFFFF) + 2**31) % 2**32 - 2**31 for n in (0, 32))
+    total = offset * 2.0**-shift * v._factor + 2.0**-f
+    lowest, above = _exponents(total) if total else (0, 0)
+    k_v, i_v, _ = v.kif
+    return v if above - lowest <= CONSTANT_BITS or k_v + i_v + f <= 0 else v.quantize(k_v, i_v, f, "WRAP", "TRN")
 
 
 def _wrap(v, k: int, i: int, f: int, rounding: str):
@@ -252,8 +292,8 @@ def _relu(op: Relu, values, grids, solver):
 def _table(op: Table, values, grids, solver):
     words = op.table[op.table != 0]
     lowest = int(min(np.frexp((words & -words).astype(np.float64))[1], default=1)) - 1
-    if int(abs(op.table).max(initial=0)) >> lowest >= 2**TABLE_BITS:
-        raise ExportError(f"layer {op.name!r} has a table of words with more than {TABLE_BITS} bits, too many for the RTL export")
+    if int(abs(op.table).max(initial=0)) >> lowest >= 2**CONSTANT_BITS:
+        raise ExportError(f"layer {op.name!r} has a table of words with more than {CONSTANT_BITS} bits, too many for the RTL export")
     table = np.ldexp(op.table.astype(np.float64), -op.f)
 
     def one(v):
@@ -274,14 +314,15 @@ def _table(op: Table, values, grids, solver):
 def _linear(op: Linear, values, grids, solver):
     (x,) = values
     bias = np.zeros(op.shape) if op.bias is None else np.broadcast_to(op.bias.values, op.shape)
-    fill = np.empty((1, *x.shape), object)
-    fill[0] = x
-    arranged = op.arrange(fill, _constant(0.0))[0]  # groups, positions, terms
+    where = op.arrange(np.arange(1, x.size + 1).reshape(1, *x.shape), 0)[0]  # groups, positions, terms; 0 for the padding
+    arranged = np.array([_constant(0.0), *x.ravel()], object)[where]
+    for value in op.kernel.values.ravel():
+        _narrow(value)
     kernels = op.arrange_kernel(op.kernel.values)  # groups, terms, outputs
     out = np.empty((1, *arranged.shape[:2], kernels.shape[-1]), object)
     for group, position in np.ndindex(arranged.shape[:2]):
         out[0, group, position] = _product(arranged[group, position], kernels[group], solver)
-    return _each(lambda v, b: _add_constant(op, v, b), op.result(out)[0].reshape(op.shape), bias)
+    return _each(lambda v, b: _fresh(_add_constant(v, b)), op.result(out)[0].reshape(op.shape), bias)
 
 
 def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.ndarray:
@@ -310,25 +351,24 @@ def _opposite_bit(v):
 
 
 def _parts(kernel: np.ndarray) -> list[np.ndarray]:
-    """Matrices whose sum is `kernel`, each exact in float32."""
-    coarse = kernel.astype(np.float32).astype(np.float64)
-    return [kernel] if np.array_equal(coarse, kernel) else [coarse, *_parts(kernel - coarse)]
+    """Matrices whose sum is `kernel`, each of whole numbers below 2**KERNEL_BITS in units of its own."""
+    lowest = min((_exponents(v)[0] for v in kernel.ravel() if v), default=0)
+    span = np.ldexp(1.0, lowest + KERNEL_BITS)
+    fine = np.fmod(kernel, span)
+    return [fine] if np.array_equal(fine, kernel) else [fine, *_parts(kernel - fine)]
 
 
-def _add_constant(op: Operation, v, b: float):
+def _add_constant(v, b: float):
     if b == 0:
         return v
-    if _fixed(v):
-        return _constant(v.low + b)
-    if _significant_bits(b) > CONSTANT_BITS:
-        raise ExportError(f"layer {op.name!r} adds a constant of more than {CONSTANT_BITS} significant bits, too many for the RTL export")
-    return v + b
+    return _constant(v.low + b) if _fixed(v) else v + _narrow(b)
 
 
-def _significant_bits(value: float) -> int:
-    mantissa, _ = np.frexp(abs(value))
-    digits = int(np.ldexp(mantissa, 53))
-    return digits.bit_length() - ((digits & -digits).bit_length() - 1)
+def _fresh(v):
+    """The same value as a new unknown of alkaid's interval arithmetic, whose coefficients would grow from matrix to matrix."""
+    from alkaid.trace.affine_interval import AffineInterval
+
+    return v if _fixed(v) else v._with(renew_id=False, _affine=AffineInterval.new(v.qint))
 
 
 # ---- merges, pools, shapes ----
