@@ -15,6 +15,8 @@ from hgqjax.quantizers import Kif
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
+    """Which networks."""
+
     networks: int = 32
     """Random networks, of which every second one fits the factor of each predictor."""
     runs: tuple[Path, ...] = ()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgqjax import layers, population, resources, schedules, training
+from hgqjax import export, layers, population, resources, schedules, training
 from hgqjax.objective import Objective
 from hgqjax.population import Archive, Point, pareto
 from hgqjax.quantizers import Fixed, Kif
@@ -243,6 +243,19 @@ def test_any_cost_model_can_be_the_penalty():
     config = dataclasses.replace(CONFIG, objective=Objective(cost=Weights()))
     sweep = population.sweep(training.make_train(config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs)), data(), members(1e-7), [0])
     assert set(history(sweep, 0, "ebops")) == {4 * 8 + 8 * 3}
+
+
+def test_a_penalty_on_luts_makes_weights_of_few_digits():
+    config = dataclasses.replace(CONFIG, epochs=10, objective=Objective(cost=resources.Luts()))
+    train = training.make_train(config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs, momentum=0.5, kernel_quantizer=Kif(b0=6.0)))
+    sweep = population.sweep(train, data(), members(0.0, 3e-4), [0, 0])
+    luts = [history(sweep, member, "ebops") for member in (0, 1)]
+    assert luts[1][-1] < 0.5 * luts[0][-1] and history(sweep, 1, "val_score")[-1] > 0.6
+    point = max(sweep.archive.points, key=lambda p: p.ebops)
+    description = export.describe(train.model(sweep.state(point)), np.asarray(data().x_train))
+    digits = [float(resources.signed_digits(op.kernel.values).mean()) for op in description.operations if op.kind == "dense"]
+    assert max(digits) > 1  # the network that no penalty touched
+    assert float(resources.Luts()(description).total) == pytest.approx(point.ebops, rel=0.25)
 
 
 @pytest.mark.parametrize(
