@@ -155,7 +155,7 @@ def to_rtl(
       GateError: a word differs. In either case nothing is left on disk.
 
     The top module has ports `model_inp` and `model_out`, elements one after the other from the lowest bit (hgqjax_rtl.json has their
-    formats), and `clk` unless it is combinational. Input quantizers are inside; `rtl_trace.input_ports` says what the port expects.
+    formats), and `clk` unless it is combinational. Input quantizers are inside; `rtl_ports.input_ports` says what the port expects.
     """
     _check_arguments(flavor, clock_ns, latency_cutoff, project_name)
     output_dir = Path(output_dir).absolute()
@@ -165,7 +165,7 @@ def to_rtl(
     if verify:
         rtl_simulate.check_simulator(flavor)
     check_size(description, max_cost)
-    levels = cutoff(clock_ns) if latency_cutoff is None else latency_cutoff
+    levels = float(cutoff(clock_ns) if latency_cutoff is None else latency_cutoff)
     graph = rtl_trace.trace(description, hard_dc=hard_dc)
     with new_folder(output_dir) as folder:
         design = _write(graph, folder, flavor, project_name, levels, part, clock_ns, ternary)

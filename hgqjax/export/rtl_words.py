@@ -8,7 +8,7 @@ import numpy as np
 from hgqjax.export import gate
 from hgqjax.export import integers as exact
 from hgqjax.export.model import ModelDescription
-from hgqjax.export.rtl_trace import Port, input_ports, port_values
+from hgqjax.export.rtl_ports import Port, input_ports, port_values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from alkaid.trace.fixed_variable import FVariable
 
 from hgqjax.export import integers as exact
 from hgqjax.export import operations as o
-from hgqjax.export import rtl_trace, rtl_words
+from hgqjax.export import rtl_formats, rtl_ports, rtl_trace, rtl_words
 from hgqjax.export.gate import ExportError, check_words, gate_rows, row_count
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import Constant
@@ -188,9 +188,9 @@ def test_a_port_hides_nothing_from_its_quantizers(mode):
         for name, rounding, (k, i, f) in zip("ab", (mode[0], "RND"), formats, strict=True)
     ]
     model = ModelDescription(name="m", operations=(o.Input(name="x", inputs=(), shape=(n,)), *ops), outputs=("a", "b"))
-    (port,) = rtl_trace.input_ports(model)
+    (port,) = rtl_ports.input_ports(model)
     x = np.concatenate([rng.normal(size=(300, n)) * 4, rng.integers(-200, 200, (300, n)) / 32])
-    words = rtl_trace.port_values(port, x)
+    words = rtl_ports.port_values(port, x)
     assert np.all(np.ldexp(words, port.f) % 1 == 0)
     seen, through = model.integers(x), model.integers(words)
     for op in ops:
@@ -230,14 +230,14 @@ def test_alkaid_rounds_to_even_with_the_wrong_bits():
     odd = x * 2 + 1
     words = [0, 1, 2, 3]
     want = reference(2 * np.array(words) + 1, 0, 3, -1, "RND_CONV", "WRAP")
-    assert np.array_equal(run(x, rtl_trace._to_format(odd, 0, 3, -1, "RND_CONV", "WRAP"), words), want)
+    assert np.array_equal(run(x, rtl_formats.to_format(odd, 0, 3, -1, "RND_CONV", "WRAP"), words), want)
     assert not np.array_equal(run(x, odd.quantize(0, 3, -1, "WRAP", "RND_CONV"), words), want)
 
 
 def test_alkaid_wraps_constants_into_unsigned_formats_modulo_twice_the_range():
     constant = FVariable.from_const(-0.5, HWConfig(1, 1, -1))
     assert constant.quantize(0, 0, 1).low == 1.5
-    assert rtl_trace._to_format(constant, 0, 0, 1, "TRN", "WRAP").low == 0.5
+    assert rtl_formats.to_format(constant, 0, 0, 1, "TRN", "WRAP").low == 0.5
 
 
 def test_alkaid_takes_a_bit_below_for_the_most_significant_one():
@@ -246,7 +246,7 @@ def test_alkaid_takes_a_bit_below_for_the_most_significant_one():
     double = source.quantize(0, 0, 2) * 2
     words = [0, 0.25, 0.5, 0.75]
     want = reference(2 * np.array(words), 0, 0, 1, "TRN", "WRAP")
-    assert np.array_equal(run(source, rtl_trace._to_format(double, 0, 0, 1, "TRN", "WRAP"), words), want)
+    assert np.array_equal(run(source, rtl_formats.to_format(double, 0, 0, 1, "TRN", "WRAP"), words), want)
     assert not np.array_equal(run(source, double.quantize(0, 0, 1), words), want)
     assert x.high == 1
 
