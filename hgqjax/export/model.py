@@ -125,5 +125,6 @@ class ModelDescription:
                 zero = f"{np.mean(width == 0 if isinstance(op, Quantize) else op.kernel.integers == 0):.1%}"
             cost = f"{float(costs[op.name]):.0f}" if op.name in costs else ""
             lines.append(f"{op.name:<23} {op.kind:<13}{'x'.join(map(str, op.shape)):<12}{bits:<20}{zero:>7}{cost:>10}")
-        lines.append(f"EBOPs {float(costs.total):.0f} (definition hgq2), {float(v1.total):.0f} (paper_v1); LUTs predicted {float(luts.total):.0f}")
+        lines.append(f"EBOPs {float(costs.total):.0f} (definition hgq2), {float(v1.total):.0f} (paper_v1)")
+        lines.append(f"LUTs predicted {float(luts.total):.0f}")
         return "\n".join(lines)

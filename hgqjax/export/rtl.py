@@ -62,9 +62,12 @@ class RtlProject:
     latency_cycles: int
     adder_cost: float
     gate: GateReport | None
+    simulated_rows: int = 0
+    """Rows of the gate that the simulator ran; the compiler's interpreter ran all."""
 
     def __str__(self) -> str:
-        checked = f"{self.gate.words} words on {self.gate.rows} rows equal" if self.gate else "not verified"
+        checked = f"{self.gate.words} words on {self.gate.rows} rows equal, {self.simulated_rows} of them simulated" if self.gate else ""
+        checked = checked or "not verified"
         return f"{self.path} ({self.flavor}, {self.latency_cycles} cycles, adder cost {self.adder_cost:.0f}): {checked}"
 
 
@@ -177,7 +180,8 @@ def to_rtl(
         description.save(folder / MODEL_FOLDER)
         record = _record(design, report, few) | {"clock_ns": clock_ns, "latency_cutoff": levels, "part": part}
         (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
-    return RtlProject(output_dir, flavor, project_name, design.latency_cycles, design.cost, report)
+    simulated = gate.row_count(few) if verify else 0
+    return RtlProject(output_dir, flavor, project_name, design.latency_cycles, design.cost, report, simulated)
 
 
 def _check_arguments(flavor: str, clock_ns: float, latency_cutoff: float | None, project_name: str):

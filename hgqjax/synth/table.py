@@ -12,7 +12,7 @@ from hgqjax.synth.settings import SynthError, Synthesis
 TABLE = "synth.csv"
 SAME = ("point", "tool", "clock_ns", "latency_cutoff")
 """Of two rows alike in these the later one stays."""
-HEADS = ("point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "s")
+HEADS = ("point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "rows equal", "s")
 
 
 def write(base: Path, rows: Iterable[Synthesis]) -> None:
@@ -49,7 +49,7 @@ def show(rows: Iterable[Synthesis]) -> str:
     for row in rows:
         if row.done:
             numbers = [row.lut, row.lut_sites, row.ff, row.carry8, row.dsp, row.bram, row.latency_cycles, row.adder_cost, row.ebops]
-            cells.append((row.point, *map(_cell, numbers), _cell(row.fmax_mhz), f"{row.seconds:.0f}"))
+            cells.append((row.point, *map(_cell, numbers), _cell(row.fmax_mhz), _cell(row.rows_checked), f"{row.seconds:.0f}"))
         else:
             others.append(f"{row.point}: {row.status}: {row.error}")
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

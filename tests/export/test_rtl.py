@@ -109,7 +109,8 @@ def test_verilog_in_verilator(tmp_path):
     assert project.gate.rows >= 10_000 and project.gate.words == 2 * project.gate.rows and project.gate.differing_words == 0
     about = record(project)["gate"]
     assert about["simulated_rows"] == project.gate.rows and about["simulator"].startswith("Verilator 5")
-    assert str(project).endswith(f"{project.gate.words} words on {project.gate.rows} rows equal")
+    n = project.gate.rows
+    assert str(project).endswith(f"{2 * n} words on {n} rows equal, {n} of them simulated")
     assert [p.name for p in tmp_path.iterdir()] == ["p"]  # nothing of the simulation
 
 

@@ -82,7 +82,7 @@ def described(name):
     return model, export.describe(model, rows)
 
 
-@pytest.mark.parametrize("name", ["dense", "einsum", "conv", "depthwise"])
+@pytest.mark.parametrize("name", ["einsum", "conv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "depthwise"))])
 def test_counts_are_those_of_single_results(name):
     model, description = described(name)
     (op,) = (op for op in description.operations if isinstance(op, export.operations.Linear))
