@@ -213,11 +213,11 @@ def test_a_simulator_that_fails_says_why(tmp_path):
 def test_an_old_verilator_on_the_path_is_left_alone(tmp_path, monkeypatch):
     for version, taken in (("5.006", False), ("5.048", True)):
         tool = tmp_path / "verilator"
-        tool.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 'Verilator {version} rev' || echo /root/of/it\n")
+        tool.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 'Verilator {version} rev' || echo /somewhere/verilator\n")
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         command, root = rtl_simulate.verilator()
-        assert (command == [str(tool)] and root == Path("/root/of/it")) == taken
+        assert (command == [str(tool)] and root == Path("/somewhere/verilator")) == taken
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
