@@ -66,6 +66,8 @@ def synthesize_many(
         base = Path(output or stack.enter_context(tempfile.TemporaryDirectory(prefix="hgqjax-synth-"))).absolute()
         work = []
         for name, source in sources.items():
+            if Path(name).name != name or name == "..":
+                raise SynthError(f"name {name!r} cannot be that of a folder of results; one without slashes is needed")
             if isinstance(source, ModelDescription):
                 path = base / RESULTS / name / "model"
                 shutil.rmtree(path, ignore_errors=True)

@@ -11,14 +11,18 @@ from hgqjax.synth.settings import SynthError, Synthesis
 
 TABLE = "synth.csv"
 SAME = ("point", "tool", "clock_ns", "latency_cutoff")
-"""Of two rows alike in these the later one stays."""
+"""Of two rows alike in these the later one stays, but none without numbers in place of one that has some."""
 HEADS = ("point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "rows equal", "s")
 
 
 def write(base: Path, rows: Iterable[Synthesis]) -> None:
     """Puts `rows` into ``base/synth.csv``, which is replaced whole; rows of other settings stay."""
     pl = require("polars")
-    kept = {tuple(getattr(row, name) for name in SAME): row for row in [*read(base), *rows]}
+    kept: dict[tuple, Synthesis] = {}
+    for row in [*read(base), *rows]:
+        key = tuple(getattr(row, name) for name in SAME)
+        if row.done or key not in kept or not kept[key].done:
+            kept[key] = row
     if not kept:
         return
     ordered = sorted(kept.values(), key=lambda row: (row.point, row.tool, row.clock_ns or 0.0, row.latency_cutoff or 0.0))

@@ -15,7 +15,20 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, results
-from hgqjax.synth import Settings, SynthError, ToolError, designs, flow, netlist, process, synthesize, synthesize_many, table, yosys
+from hgqjax.synth import (
+    Settings,
+    SynthError,
+    Synthesis,
+    ToolError,
+    designs,
+    flow,
+    netlist,
+    process,
+    synthesize,
+    synthesize_many,
+    table,
+    yosys,
+)
 from hgqjax.synth.simulate import Simulator
 
 sys.path.append(str(Path(__file__).parent))
@@ -347,3 +360,17 @@ def test_a_table_of_another_version_is_named_before_anything_runs(make_project, 
 def test_settings_of_a_project_are_its_own(make_project):
     with pytest.raises(SynthError, match="hls4ml projects have their own clock"):
         Settings(tool="vitis", clock_ns=3.0)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "..", "."])
+def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
+    with pytest.raises(SynthError, match="one without slashes is needed"):
+        synthesize_many({name: "model"}, tmp_path / "deep")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_does_not_replace_numbers(tmp_path):
+    done = Synthesis(point="p", status="done", tool="yosys", lut=7)
+    table.write(tmp_path, [done])
+    table.write(tmp_path, [Synthesis(point="p", status="refused", tool="yosys", error="too large")])
+    assert table.read(tmp_path) == [done]
