@@ -161,7 +161,7 @@ def test_every_kind_is_tested_here():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(14))
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("io", ["io_parallel", "io_stream"])
 def test_many_random_networks(seed, io, tmp_path):
     model = random_network(seed, shared=io == "io_stream")
