@@ -180,7 +180,7 @@ def _cloud(run: RunTables) -> np.ndarray:
 
 def _published_series(others: Sequence[published_.Published]) -> Iterable[_Series]:
     """One series for each method and data set among the results that name their EBOPs."""
-    others = [p for p in others if p.ebops]
+    others = [p for p in others if p.ebops and p.accuracy is not None]
     datasets = list(dict.fromkeys(p.dataset for p in others if p.kind != "released network"))
     methods = list(dict.fromkeys(p.name for p in others if p.kind != "released network"))
     colors = (INK, GREEN, PURPLE, ORANGE, SKY)

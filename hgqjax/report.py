@@ -159,6 +159,7 @@ def _layer_table(point: Point, model: ModelDescription) -> str:
 
 
 def _published(others: Sequence[published_.Published]) -> str:
+    others = [p for p in others if p.accuracy is not None]
     if not others:
         return ""
     heads = ["method", "data set", "rows", "accuracy (%)", "EBOPs", "LUT", "DSP", "latency (ns)", "read in"]

@@ -147,8 +147,8 @@ def test_nothing_to_draw_and_unknown_names(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status="running")
     with pytest.raises(run_tables.ReportError, match="neither metrics nor points to draw yet"):
         figures.draw(folder)
-    with pytest.raises(ValueError, match="published is 'muon'; legal are jets"):
-        figures.draw(folder, "muon")
+    with pytest.raises(ValueError, match="published is 'tops'; legal are jets"):
+        figures.draw(folder, "tops")
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "polars"])
