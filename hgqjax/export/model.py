@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax.export.costs import operations_cost
-from hgqjax.export.operations import DescriptionError, Grid, Input, Linear, Operation, Quantize
-from hgqjax.resources import Luts, ebops
+from hgqjax.export.operations import DescriptionError, Grid, Input, Operation
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,17 +113,8 @@ class ModelDescription:
         return storage.load(path)
 
     def summary(self) -> str:
-        """A table for people: every operation with its shape, widths, pruned share and EBOPs; the totals by both definitions; `Luts`."""
-        costs, v1, luts = ebops(self), ebops(self, "paper_v1"), Luts()(self)
-        lines = [f"{self.name}", f"{'operation':<24}{'kind':<13}{'shape':<12}{'bits min/mean/max':<20}{'zero':>7}{'EBOPs':>10}"]
-        for op in self.operations:
-            bits, zero = "", ""
-            if isinstance(op, Quantize | Linear):
-                width = op.bits if isinstance(op, Quantize) else op.kernel.bits
-                bits = f"{int(width.min())}/{width.mean():.2f}/{int(width.max())}"
-                zero = f"{np.mean(width == 0 if isinstance(op, Quantize) else op.kernel.integers == 0):.1%}"
-            cost = f"{float(costs[op.name]):.0f}" if op.name in costs else ""
-            lines.append(f"{op.name:<23} {op.kind:<13}{'x'.join(map(str, op.shape)):<12}{bits:<20}{zero:>7}{cost:>10}")
-        lines.append(f"EBOPs {float(costs.total):.0f} (definition hgq2), {float(v1.total):.0f} (paper_v1)")
-        lines.append(f"LUTs predicted {float(luts.total):.0f}")
-        return "\n".join(lines)
+        """A table for people (`hgqjax.export.layer_table`): every layer with its shape, widths of inputs and weights, pruned shares, EBOPs
+        by both definitions and predicted LUTs; the totals."""
+        from hgqjax.export.layer_table import text_table
+
+        return text_table(self)
