@@ -135,7 +135,8 @@ class QuantizeWeight(_Quantizer):
             return x, self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
 
         values = None if weight is None else quantized
-        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, sharing=self.sharing, values=values)
+        about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint)}
+        return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, **about)
 
     def frozen(self, x) -> FrozenWeight:
         """The bit-exact constant that the weight `x` becomes."""

@@ -34,7 +34,8 @@ class Luts(AbstractCost):
     Gradients: exact in the inputs' widths and in the digits; those of a digit count are straight-through. In the magnitude bits of a weight
     `slope` (none where it has none). In its value x, on a grid of step s, `pull` times :math:`(d(m + 1) - d(m)) / s` with
     :math:`m = \lfloor x / s \rfloor`: the slope of the count that stochastic rounding of x would have on average. It draws a weight to
-    the neighbour with fewer digits, the smallest ones to 0. It is 0 where the quantized weight is a step or more from x, as it saturates.
+    the neighbour with fewer digits, the smallest ones to 0. It is 0 where the quantized weight is a step or more from x, as it saturates,
+    and for quantizers whose levels are not a grid of one step (`Signal.uniform`), such as powers of two.
     Raises: ValueError for a negative number.
     Source: ours. A signal without values (a layer of one's own that does not give them) counts `slope` digits a bit.
 
@@ -104,9 +105,11 @@ class Luts(AbstractCost):
         x, q = kernel.values()
         if isinstance(q, np.ndarray):
             return signed_digits(q)
+        if not kernel.uniform:
+            return fixed_point.straight_through(signed_digits(q), expected)
         scale = fixed_point.pow2(lax.stop_gradient(kernel.format.f))
         below = xp.floor(lax.stop_gradient(x) * scale)
-        near = abs(lax.stop_gradient(q - x)) * scale < 1  # not where it saturates, or where the levels are no such grid
+        near = abs(lax.stop_gradient(q - x)) * scale < 1  # not where it saturates
         rise = xp.where(near, (signed_digits(below + 1) - signed_digits(below)) * scale, 0.0)
         return fixed_point.straight_through(signed_digits(q), expected + self.pull * x * lax.stop_gradient(rise))
 

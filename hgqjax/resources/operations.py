@@ -25,7 +25,8 @@ class Signal(NamedTuple):
     """One operand: its `format`, which broadcasts to `shape`; whether it is a `constant`, and of a frozen one its `enclosed_bits`.
 
     `sharing` is the number of values that share a trained width; by default what the shape of the format says. `values` gives, of a
-    constant, ``(x, q)``: its values before quantization and after; a function, as few cost models ask.
+    constant, ``(x, q)``: its values before quantization and after; a function, as few cost models ask. `uniform`: x is rounded to the
+    nearest of all multiples of 2**-f in reach, not to chosen ones of them, as powers of two are.
     """
 
     format: Format
@@ -35,6 +36,7 @@ class Signal(NamedTuple):
     enclosed_bits: Any = None
     sharing: float | None = None
     values: Callable[[], tuple[Any, Any]] | None = None
+    uniform: bool = True
 
     def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""

@@ -1,5 +1,7 @@
 """Predicted LUTs: digits against an algorithm on Python integers, counts against loops over single results, gradients against formulas."""
 
+import functools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -9,7 +11,7 @@ import pytest
 from flax import nnx
 
 from hgqjax import export, layers, resources
-from hgqjax.quantizers import Format, Kif
+from hgqjax.quantizers import Binary, Format, Kif, Minifloat, PowerOfTwo, Ternary
 from hgqjax.resources import Luts, Signal, signed_digits
 
 
@@ -123,7 +125,8 @@ def test_gradients_follow_the_formulas():
     x = jnp.array([[0.40], [0.70], [-0.30], [0.02]])  # on a grid of 1/16: 6, 11, -5, 0 of digits 2, 3, 2, 0
     f, f_in = jnp.full((4, 1), 4.0), jnp.array([3.0, 4.0, 5.0, 6.0])
     copies, bits = np.array([2, 3, 2, 0]), np.array([4, 5, 6, 7])
-    value, (in_x, in_f, in_inputs) = jax.value_and_grad(luts, (0, 1, 2))(x, f, f_in, growth=1.0, slope=0.25, pull=2.0)
+    cost = functools.partial(luts, growth=1.0, slope=0.25, pull=2.0)
+    value, (in_x, in_f, in_inputs) = jax.jit(jax.value_and_grad(cost, (0, 1, 2)))(x, f, f_in)
     n, total = copies.sum(), (copies * bits).sum()
     assert float(value) == pytest.approx((n - 1) * (total / n + 1.0))
     of_digit = (total / n + 1.0) + (n - 1) * (bits / n - total / n**2)  # derivative in the digits of each weight
@@ -132,7 +135,26 @@ def test_gradients_follow_the_formulas():
     # the neighbours of 6.4, 11.2, -4.8, 0.32 on the grid: 6 | 7, 11 | 12, -5 | -4, 0 | 1
     rise = np.array([2 - 2, 2 - 3, 1 - 2, 1 - 0]) * 16.0
     np.testing.assert_allclose(in_x[:, 0], 2.0 * rise * of_digit, rtol=1e-5)
-    assert not np.any(jax.grad(luts)(x, f, f_in, pull=0.0))
+    assert not np.any(jax.jit(jax.grad(functools.partial(luts, pull=0.0)))(x, f, f_in))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "pulled"), [(Kif(), True), (Ternary(), True), (Binary(), False), (PowerOfTwo(), False), (Minifloat(), False)], ids=repr
+)
+def test_only_weights_on_a_grid_of_one_step_are_drawn_to_their_neighbours(quantizer, pulled):
+    layer = layers.Dense(5, 4, kernel_quantizer=quantizer, rngs=nnx.Rngs(0))
+    x = jnp.linspace(-0.9, 0.9, 20).reshape(5, 4) ** 3
+    inputs = Signal(Format(*(jnp.full(5, v) for v in (1.0, 0.0, 3.0))), "WRAP", (5,))
+
+    @jax.jit
+    def both(x):
+        def cost(x, pull):
+            return Luts(pull=pull).operation(resources.Dense(inputs, layer.kernel_quantizer.signal(lambda: x), None))
+
+        return [jax.value_and_grad(cost)(x, pull) for pull in (0.0, 1.0)]
+
+    (value, without), (same, drawn) = both(x)
+    assert bool(jnp.any(without != drawn)) == pulled and value == same > 0
 
 
 def test_wide_weights_of_few_digits_are_cheap():
