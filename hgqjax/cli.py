@@ -1,9 +1,9 @@
-"""The command `hgqjax`: sweep, resume, export, summary, report."""
+"""The command `hgqjax`: sweep, resume, export, summary, report, table, compare."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 EXIT_BAD_INPUT = 2
 
@@ -177,7 +177,53 @@ def _commands(tyro):
         """
         print_report(run)
 
-    return sweep, resume, export, summary, report, synth
+    def table(
+        name: Positional[str],
+        *,
+        runs: tuple[Path, ...] = (),
+        models: tuple[Path, ...] = (),
+        data: str | None = None,
+        data_name: str | None = None,
+        format: Literal["markdown", "csv", "latex"] = "markdown",
+        output: Path | None = None,
+    ) -> None:
+        """Print a table of the HGQ paper, every published number with its source, and beside it what was measured here.
+
+        Args:
+            name: jets, svhn, muon, plf (jets by their particles), or artifact (the networks that the authors released).
+            runs: run folders whose points are rows, each with its difference from the nearest published one. The caption says the rule.
+            models: model descriptions, .keras files of HGQ2, or folders of them, to be measured on the rows of --data.
+            data: a data set ("jets", "openml", ...) or a file: all its rows.
+            data_name: what the rows of a file are, e.g. "OpenML 42468": so the table calls them, and finds published rows on the same.
+            format: markdown, csv (all columns, numbers as they are) or latex.
+            output: a file instead of standard output.
+        """
+        from hgqjax import tables
+
+        tables.check(name, output)
+        measured = _measured(models, data, data_name)
+        tables.write(tables.build(name, runs, measured).text(format), output)
+
+    def compare(
+        runs: Positional[tuple[Path, ...]],
+        *,
+        output: Path | None = None,
+        at: tuple[float, ...] = (),
+        reference: tuple[float, float] | None = None,
+    ) -> None:
+        """Lay the fronts of runs over each other: a figure, hypervolumes, scores at fixed costs, spread over seeds, differing fields.
+
+        Args:
+            runs: two or more run folders of one task, data set and cost.
+            output: the figure: .png, .svg or .pdf; by default compare.png beside the first run folder.
+            at: costs (EBOPs, or LUTs if these are the objective's cost) at which scores are compared; by default up to four.
+            reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default the worst of these fronts.
+        """
+        from hgqjax.compare import compare
+
+        print(compare(runs, output, at, reference), end="")
+
+    return sweep, resume, export, summary, report, table, compare, synth
 
 
 def _export(model, config, settings, data, verify) -> None:
@@ -243,6 +289,41 @@ def _summary(model: Path, data: str | None) -> None:
             print(f"accuracy on {data}: {score:.4f} +- {(score * (1 - score) / len(x)) ** 0.5:.4f} ({len(x)} rows)")
         else:
             print(f"on {data}: {objective.in_words(score, about.get('unit', ''), found.get('outliers'))} ({len(x)} rows)")
+
+
+def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None) -> list:
+    """Rows of a table: each model on all rows of `data`."""
+    from hgqjax import data as data_
+    from hgqjax import resources, tables
+    from hgqjax.jobs import measure
+    from hgqjax.objective import Objective
+
+    if bool(models) != (data is not None) or (data_name is not None and data is None):
+        raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
+    found = []
+    for path in _model_paths(models):
+        description = _description(path)
+        x, y = _rows(description, data)
+        about = description.metadata
+        objective = Objective(task=about.get("task", "classification"), window=about.get("window"))
+        score, cost = measure(description, x, y, objective)["score"], float(resources.ebops(description).total)
+        where = data_name or (Path(data).name if Path(data).exists() else data_.load(data).name)
+        name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem
+        unit = "%" if objective.task == "classification" else about.get("unit", "")
+        found.append(tables.of_model(name, where, len(x), score, cost, unit))
+    return found
+
+
+def _model_paths(paths: tuple[Path, ...]) -> list[Path]:
+    """The models that are given, and those in folders of models; ValueError for a path with none."""
+    found = []
+    for path in paths:
+        inside = [path] if path.suffix.lower() == ".keras" or not path.is_dir() else [path, *sorted(path.iterdir())]
+        models = [p for p in inside if p.suffix.lower() == ".keras" or (p / "description.json").is_file()]
+        if not models:
+            raise ValueError(f"{path} is no model description, no .keras file and no folder of such")
+        found += models
+    return found
 
 
 if __name__ == "__main__":

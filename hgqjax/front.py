@@ -38,6 +38,35 @@ def pareto(scores: Sequence[float], costs: Sequence[float]) -> list[int]:
     return kept
 
 
+def hypervolume(scores: Sequence[float], costs: Sequence[float], reference_score: float, reference_cost: float) -> float:
+    r"""Area that the front dominates within the reference point, exactly: :math:`\int_{c < c_{ref}} (\max_{c_n \le c} s_n - s_{ref})^+ dc`.
+
+    Args:
+      scores, costs: one of each point, greater and lower is better; a point that is not better than the reference in both adds nothing.
+        For an axis of decades give the logarithms of the costs and of `reference_cost`.
+
+    Returns: in units of score times cost, at least 0.
+
+    >>> hypervolume([0.7, 0.8], [10.0, 20.0], 0.5, 30.0) == (0.7 - 0.5) * 10 + (0.8 - 0.5) * 10
+    True
+    """
+    area, lowest = 0.0, reference_score
+    for n in pareto(scores, costs):
+        if costs[n] < reference_cost and scores[n] > lowest:
+            area += (scores[n] - lowest) * (reference_cost - costs[n])
+            lowest = scores[n]
+    return area
+
+
+def best_within(scores: Sequence[float], costs: Sequence[float], budget: float) -> float | None:
+    """The best score at a cost of `budget` or less; None where every point costs more.
+
+    >>> best_within([0.7, 0.8], [10.0, 20.0], 15.0), best_within([0.7, 0.8], [10.0, 20.0], 5.0)
+    (0.7, None)
+    """
+    return max((score for score, cost in zip(scores, costs, strict=True) if cost <= budget), default=None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     """A candidate of the front: who (`member`), when (`check`), validation `score`, estimated `ebops`, and its parameters."""

@@ -1,0 +1,293 @@
+"""Fronts of several runs beside each other: one figure, hypervolumes, scores at fixed costs, and in what their configurations differ."""
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hgqjax import figures, markup, run_tables, seeds
+from hgqjax.front import best_within, hypervolume, pareto
+from hgqjax.results import write_atomically
+from hgqjax.run_tables import ReportError, RunTables, require
+from hgqjax.tables import statistical_error
+
+COLORS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.INK)
+MARKERS = ("o", *figures.MARKERS)
+SUFFIXES = (".png", ".svg", ".pdf")
+AT = 4
+"""So many budgets are chosen where none is given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """A run under the letters that the tables and the figure give it: its frozen points, and its seeds' fronts of validation rows."""
+
+    name: str
+    run: RunTables
+    scores: list[float]
+    costs: list[float]
+    by_seed: dict[int, tuple[list[float], list[float]]]
+
+
+def compare(
+    runs: Sequence[Path],
+    output: Path | None = None,
+    at: Sequence[float] = (),
+    reference: tuple[float, float] | None = None,
+) -> str:
+    """Draws the fronts of `runs` into one figure, over an older one, and returns the tables as Markdown.
+
+    Scores are of the test rows of the frozen models, costs are exact and those of the objective (EBOPs or LUTs).
+
+    Args:
+      runs: run folders of one task, data set and cost, two or more.
+      output: the figure, .png, .svg or .pdf; by default ``compare.png`` beside the first run folder.
+      at: budgets of the cost; by default a few of the numbers 1, 2, 5, 10, ... that the fronts have in common.
+      reference: cost, and score as people read it (accuracy in %, or resolution), of the hypervolume's reference point; by default the
+        largest cost and the worst score of any point of the fronts.
+
+    Raises: ReportError, one sentence, for a folder that is no sound run, one without points, or runs that do not compare; ValueError for
+      arguments that are out of range; nothing is written then.
+    """
+    output = Path(output) if output is not None else Path(runs[0]).resolve().parent / "compare.png" if runs else Path("compare.png")
+    _check_arguments(runs, output, at, reference)
+    fronts = [_front(name, run) for name, run in zip(_names(runs), map(run_tables.read, runs), strict=True)]
+    for front in fronts[1:]:
+        check_comparable(fronts[0].run, front.run)
+    budgets = sorted(at) or budgets_for([front.costs for front in fronts])
+    point = _reference(fronts, reference)
+    parts = [_head(fronts, point), _scores(fronts, budgets, point), _of_seeds(fronts, budgets, point), _differences(fronts)]
+    parts.append(f"Figure: {draw(fronts, output)}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def check_comparable(first: RunTables, other: RunTables) -> None:
+    """Raises ReportError, naming what differs, where two runs do not have the same task, data and cost."""
+    for what, of in (("task", _task), ("data", _data), ("cost", _cost)):
+        a, b = of(first), of(other)
+        if a != b:
+            key = next(key for key in (*a, *b) if a.get(key) != b.get(key))
+            where = f"{what} differs" if key == what else f"{what} differs in {key}"
+            raise ReportError(
+                f"{other.folder} cannot be compared with {first.folder}: their {where} ({b.get(key, 'none')}, and {a.get(key, 'none')})"
+            )
+
+
+def budgets_for(costs: Sequence[Sequence[float]]) -> list[float]:
+    """At most `AT` numbers 1, 2 or 5 times a power of ten, from where every front has a point to where the last one ends.
+
+    >>> budgets_for([[700.0, 90_000.0], [1_500.0, 40_000.0]])
+    [2000.0, 5000.0, 20000.0, 50000.0]
+    """
+    low, high = max(map(min, costs)), max(map(max, costs))
+    powers = range(math.floor(math.log10(max(low, 1.0))), math.ceil(math.log10(max(high, 1.0))) + 1)
+    found = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    if len(found) <= AT:
+        return found or [float(math.ceil(high))]
+    return [found[round(n * (len(found) - 1) / (AT - 1))] for n in range(AT)]
+
+
+def differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Fields, with dots, in which configurations differ, with the value of each, "" where it has none.
+
+    >>> differences([{"train": {"epochs": 4, "rate": 1}}, {"train": {"epochs": 8, "rate": 1}}])
+    {'train.epochs': [4, 8]}
+    """
+    flat = [_flat(config) for config in configs]
+    fields = dict.fromkeys(field for config in flat for field in config)
+    values = {field: [config.get(field, "") for config in flat] for field in fields}
+    return {field: found for field, found in values.items() if any(value != found[0] for value in found)}
+
+
+def draw(fronts: Sequence[Front], output: Path) -> Path:
+    """One figure: the front of the test rows of each run with statistical errors; thin steps: its seeds, on validation rows."""
+    matplotlib, run = require("matplotlib"), fronts[0].run
+    with matplotlib.rc_context(figures.STYLE):
+        figure = require("matplotlib.figure").Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        for n, front in enumerate(fronts):
+            color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
+            shown = [float(run.shown(score)) for score in front.scores]
+            axes.plot(front.costs, shown, color=color, marker=marker, markersize=5, linewidth=1.2, label=front.name, zorder=3)
+            errors = [front.run.error(score) for score in front.scores]
+            if None not in errors:
+                axes.errorbar(front.costs, shown, [100 * e for e in errors], fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
+            for scores, costs in front.by_seed.values() if len(front.by_seed) > 1 else ():
+                within = [m for m, cost in enumerate(costs) if min(front.costs) <= cost <= max(front.costs)]
+                values = [float(run.shown(scores[m])) for m in within]
+                axes.step([costs[m] for m in within], values, where="post", color=color, linewidth=0.6, alpha=0.6)
+        axes.set_xscale("log")
+        axes.set_xlabel(_cost_label(run))
+        axes.set_ylabel(f"test {run.score_label}")
+        axes.grid(True)
+        figure.legend(loc="outside upper center", ncols=min(3, len(fronts)), title=run.dataset)
+        buffer = io.BytesIO()
+        stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[output.suffix.lower()]
+        figure.savefig(buffer, format=output.suffix[1:].lower(), dpi=150, metadata=stamp)
+    write_atomically(output, buffer.getvalue())
+    return output
+
+
+def _check_arguments(runs: Sequence[Path], output: Path, at: Sequence[float], reference: tuple[float, float] | None) -> None:
+    if len(runs) < 2:
+        raise ValueError(f"{len(runs)} run folders are given; two or more are needed")
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise ValueError("a run folder is given twice")
+    if output.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"the figure is {output}; legal endings are {', '.join(SUFFIXES)}")
+    if not output.parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} for the figure")
+    if not all(0 < budget < math.inf for budget in at):
+        raise ValueError(f"at is {' '.join(f'{budget:g}' for budget in at)}; each must be a finite number above 0")
+    if reference is not None and not (1 <= reference[0] < math.inf and math.isfinite(reference[1])):
+        raise ValueError(f"reference is {reference[0]:g} {reference[1]:g}; a cost of at least 1 and a finite score are needed")
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The names of the experiments where they differ, else those of the folders, else whole paths."""
+    folders = [Path(run).resolve() for run in runs]
+    for names in ([f.parent.name for f in folders], [f.name for f in folders], [f"{f.parent.name}/{f.name}" for f in folders]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(run) for run in runs]
+
+
+def _front(name: str, run: RunTables) -> Front:
+    if not run.points:
+        raise ReportError(f"{run.folder} has no points yet")
+    scores, costs = [p.test_score for p in run.points], [max(p.cost, 1.0) for p in run.points]  # an axis of decades has no 0
+    kept = pareto(scores, costs)
+    if not kept:
+        raise ReportError(f"{run.folder} has no point with a finite score and cost")
+    return Front(name, run, [scores[n] for n in kept], [costs[n] for n in kept], seeds.seed_fronts(run))
+
+
+def _reference(fronts: Sequence[Front], given: tuple[float, float] | None) -> tuple[float, float]:
+    """(cost, score)"""
+    if given is not None:
+        return given[0], given[1] / 100 if fronts[0].run.is_accuracy else -given[1]
+    return max(max(front.costs) for front in fronts), min(min(front.scores) for front in fronts)
+
+
+def _volume(run: RunTables, scores: Sequence[float], costs: Sequence[float], point: tuple[float, float]) -> float:
+    """Score as people read it (points of accuracy, or units of y) times decades of cost."""
+    scale = 100 if run.is_accuracy else 1
+    logs = [math.log10(max(cost, 1.0)) for cost in costs]
+    return hypervolume([scale * score for score in scores], logs, scale * point[1], math.log10(point[0]))
+
+
+def _head(fronts: Sequence[Front], point: tuple[float, float]) -> str:
+    run = fronts[0].run
+    unit, what = ("points", "accuracies") if run.is_accuracy else (run.manifest["data"].get("unit") or "units", "resolutions")
+    rows = run.manifest["data"].get("rows", {}).get("test")
+    return (
+        f"Fronts on {run.dataset}" + (f", {markup.whole(rows)} test rows" if rows else "") + f": {what} of frozen models, "
+        f"exact costs ({run.cost_unit}). Hypervolume: the area that a front dominates, in {unit} x decades of {run.cost_unit} (logarithmic "
+        f"axis), up to the reference point of {markup.whole(point[0])} {run.cost_unit} and {run.in_words(point[1])}. At a budget: the best "
+        "network at this cost or less, with its statistical error; nothing is interpolated."
+    )
+
+
+def _scores(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[float, float]) -> str:
+    run = fronts[0].run
+    heads = ["run", "points", "seeds", "hypervolume", *(f"{run.score_label} at ≤ {markup.whole(budget)}" for budget in budgets)]
+    rows = []
+    for front in fronts:
+        best = [best_within(front.scores, front.costs, budget) for budget in budgets]
+        volume = _volume(run, front.scores, front.costs, point)
+        count = str(len(front.by_seed)) if front.by_seed else ""
+        rows.append([front.name, str(len(front.scores)), count, f"{volume:.2f}", *(_shown(front.run, score) for score in best)])
+    return markup.markdown(heads, rows, ["run"])
+
+
+def _of_seeds(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[float, float]) -> str:
+    """What the seed changes: each seed's own front of validation rows while training, mean and standard deviation."""
+    several = [front for front in fronts if len(front.by_seed) > 1]
+    groups = _groups(fronts)
+    if not several and not groups:
+        return ""
+    run = fronts[0].run
+    scale = 100 if run.is_accuracy else -1
+    heads = ["seeds of", "rows", "hypervolume", *(f"{run.score_label} at ≤ {markup.whole(budget)}" for budget in budgets)]
+    rows = []
+    for front in several:
+        volumes = [_volume(run, scores, costs, point) for scores, costs in front.by_seed.values()]
+        best = [seeds.best_of_each(front.by_seed, budget) for budget in budgets]
+        rows.append([front.name, "validation", _mean(volumes, len(volumes)), *(_mean([scale * s for s in b], len(volumes)) for b in best)])
+    for group in groups:
+        volumes = [_volume(run, front.scores, front.costs, point) for front in group]
+        best = [[s for f in group if (s := best_within(f.scores, f.costs, budget)) is not None] for budget in budgets]
+        name = ", ".join(front.name for front in group)
+        rows.append([name, "test", _mean(volumes, len(group)), *(_mean([scale * s for s in b], len(group)) for b in best)])
+    note = (
+        "Mean ± standard deviation over seeds, each with a front of its own. Of the seeds of one run that front is of validation rows and "
+        "estimated costs of all checks, as summary.csv keeps the front of all seeds together; of runs that differ in their seeds only "
+        "it is the one above."
+    )
+    return f"{markup.markdown(heads, rows, ['seeds of', 'rows'])}\n\n{note}"
+
+
+def _groups(fronts: Sequence[Front]) -> list[list[Front]]:
+    """Runs whose configurations differ in their seeds only, two or more together."""
+    groups: dict[str, list[Front]] = {}
+    for front in fronts:
+        config = {key: value for key, value in front.run.manifest["config"].items() if key != "seeds"}
+        groups.setdefault(json.dumps(config, sort_keys=True), []).append(front)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _differences(fronts: Sequence[Front]) -> str:
+    manifests = [front.run.manifest for front in fronts]
+    found = differences([m["config"] for m in manifests]) | differences([{"commit": (m.get("commit") or "")[:8]} for m in manifests])
+    if not found:
+        return "The configurations are the same."
+    rows = [[field, *map(_text, values)] for field, values in found.items()]
+    return "Configurations differ in:\n\n" + markup.markdown(["field", *(front.name for front in fronts)], rows, ["field"])
+
+
+def _shown(run: RunTables, score: float | None) -> str:
+    if score is None:
+        return "none"
+    error = statistical_error(score, run.manifest["data"].get("rows", {}).get("test"))
+    digits = 2 if run.is_accuracy else 3
+    return f"{run.shown(score):.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _mean(values: Sequence[float], count: int) -> str:
+    """Mean and standard deviation; of how many, where some of the `count` have none."""
+    if not values:
+        return "none"
+    spread = f" ± {seeds.spread(values):.2f}" if len(values) > 1 else ""
+    return f"{math.fsum(values) / len(values):.2f}{spread}" + (f" ({len(values)} of {count})" if len(values) < count else "")
+
+
+def _cost_label(run: RunTables) -> str:
+    return "effective bit operations per inference (EBOPs)" if run.cost_unit == "EBOPs" else f"predicted {run.cost_unit}"
+
+
+def _task(run: RunTables) -> dict[str, Any]:
+    return {"task": "classification" if run.is_accuracy else "regression", "window": run.window}
+
+
+def _data(run: RunTables) -> dict[str, Any]:
+    data = run.manifest["data"]
+    return {"name": data["name"], "sha256": data.get("sha256"), "test rows": data.get("rows", {}).get("test"), "unit": data.get("unit")}
+
+
+def _cost(run: RunTables) -> dict[str, Any]:
+    """The objective's cost model, by its fields; of an old or made-up run that names none its unit."""
+    fields = {field.rpartition("cost.")[2]: value for field, value in _flat(run.manifest["config"]).items() if "cost." in field}
+    return {"model": run.cost_unit, **fields}
+
+
+def _flat(value: Any, field: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {key: v for name, inner in value.items() for key, v in _flat(inner, f"{field}.{name}" if field else name).items()}
+    return {field: value}
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else f"{value:g}" if isinstance(value, float) else str(value)

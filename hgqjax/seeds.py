@@ -1,0 +1,49 @@
+"""What the seed changes: the front of each seed of a run, from its validation rows."""
+
+import math
+from collections.abc import Sequence
+
+from hgqjax.front import best_within, pareto
+from hgqjax.run_tables import RunTables, require
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation of the sample, with n - 1; NaN of fewer than two values.
+
+    >>> spread([1.0, 3.0]) == 2**0.5
+    True
+    """
+    if len(values) < 2:
+        return math.nan
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def seed_fronts(run: RunTables) -> dict[int, tuple[list[float], list[float]]]:
+    """Scores and costs of the front of each seed, by rising cost: validation rows and estimated costs of all its checks.
+
+    summary.csv has the front of all seeds together, in which a seed that another one dominates has no point; so the checks of
+    metrics.parquet are taken. Empty for a run that has none.
+    """
+    pl = require("polars")
+    rows = run.metrics.filter(pl.col("split") == "val")
+    score, cost = (
+        rows.filter(pl.col("metric") == m).select("member", "seed", "step", pl.col("value").alias(m)) for m in ("score", "ebops")
+    )
+    checks = score.join(cost, on=["member", "seed", "step"]).filter(pl.col("score").is_finite() & pl.col("ebops").is_finite())
+    fronts = {}
+    for seed in sorted(checks["seed"].unique().to_list()):
+        scores, costs = (checks.filter(pl.col("seed") == seed)[name].to_list() for name in ("score", "ebops"))
+        kept = pareto(scores, costs)
+        fronts[seed] = [scores[n] for n in kept], [costs[n] for n in kept]
+    return fronts
+
+
+def best_of_each(fronts: dict[int, tuple[list[float], list[float]]], budget: float) -> list[float]:
+    """The best score at a cost of `budget` or less, of each seed that has one.
+
+    >>> best_of_each({0: ([0.7, 0.8], [10.0, 20.0]), 1: ([0.6], [30.0])}, 25.0)
+    [0.8]
+    """
+    found = (best_within(scores, costs, budget) for scores, costs in fronts.values())
+    return [score for score in found if score is not None]

@@ -1,0 +1,180 @@
+"""Fronts of runs beside each other: hypervolume by hand, budgets, seeds, differing fields, refusals."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hgqjax import cli, compare, run_tables, seeds
+from hgqjax.front import best_within, hypervolume
+
+spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
+run_folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run_folders)
+
+
+def make(folder, points, *, config=None, **how):
+    """A run whose summary has the (cost, score) of `points`."""
+    folder = run_folders.make_run(folder, points=len(points), checks=how.pop("checks", 1), **how)
+    heads, *lines = (folder / "summary.csv").read_text().splitlines()
+    rows = []
+    for line, (cost, score) in zip(lines, points, strict=True):
+        cells = dict(zip(heads.split(","), line.split(","), strict=True)) | {"ebops": cost, "cost": cost, "test_score": score}
+        rows.append(",".join(map(str, cells.values())))
+    (folder / "summary.csv").write_text("\n".join([heads, *rows]) + "\n")
+    if config:
+        change(folder, lambda manifest: manifest["config"].update(config))
+    return folder
+
+
+def change(folder, how):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    how(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def give_seeds(folder, checks):
+    """Validation checks (cost, score) of each seed."""
+    import polars as pl
+
+    head = {"member": 0, "beta": 1e-6, "epoch": 1, "split": "val"}
+    rows = [
+        head | {"seed": seed, "step": step, "metric": metric, "value": float(value)}
+        for seed, found in checks.items()
+        for step, check in enumerate(found)
+        for metric, value in zip(("ebops", "score"), check, strict=True)
+    ]
+    pl.DataFrame(rows).write_parquet(folder / "metrics.parquet")
+    return folder
+
+
+A = [(1_000.0, 0.70), (10_000.0, 0.75)]
+B = [(1_000.0, 0.72), (2_000.0, 0.71), (100_000.0, 0.76)]  # the second is dominated
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=8))
+def test_hypervolume_is_the_count_of_dominated_cells(points):
+    scores, costs = [float(s) for s, _ in points], [float(c) for _, c in points]
+    reference_score, reference_cost = 4, 17
+    cells = sum(
+        any(score >= s + 1 and cost <= c for score, cost in zip(scores, costs, strict=True))
+        for s in range(reference_score, 21)
+        for c in range(0, reference_cost)
+    )
+    assert hypervolume(scores, costs, float(reference_score), float(reference_cost)) == cells
+
+
+def test_best_within_is_a_step_function():
+    scores, costs = [0.7, 0.9, 0.8], [10.0, 20.0, 15.0]
+    assert [best_within(scores, costs, budget) for budget in (9.9, 10.0, 19.9, 20.0)] == [None, 0.7, 0.8, 0.9]
+
+
+def cells_of(text, name):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_by_hand(tmp_path):
+    runs = [make(tmp_path / "x/a", A), make(tmp_path / "y/b", B)]
+    text = compare.compare(runs, tmp_path / "front.png", at=[3_000.0, 500.0])
+    error = [100 * math.sqrt(s * (1 - s) / 36_760) for s in (0.70, 0.72)]
+    assert cells_of(text, "x") == ["x", "2", "1", "5.00", "none", f"70.00 ± {error[0]:.2f}"]  # one decade, 5 points above 70 %
+    assert cells_of(text, "y") == ["y", "2", "1", "4.00", "none", f"72.00 ± {error[1]:.2f}"]  # two decades, 2 points; the last adds none
+    assert "reference point of 100 000 EBOPs and 70.00 %" in text and "points x decades of EBOPs" in text and "36 760 test rows" in text
+    assert "accuracy (%) at ≤ 500 | accuracy (%) at ≤ 3 000" in text and "The configurations are the same." in text
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG") and f"Figure: {tmp_path / 'front.png'}" in text
+    given = compare.compare(runs, tmp_path / "front.png", reference=(10_000.0, 65.0))
+    assert cells_of(given, "x")[3] == "5.00" and cells_of(given, "y")[3] == "7.00"
+    assert "reference point of 10 000 EBOPs and 65.00 %" in given and not list(tmp_path.glob(".*"))
+
+
+def test_the_figure_has_every_front(tmp_path):
+    several = {0: [(1_000, 0.70), (5_000, 0.73)], 1: [(2_000, 0.71), (6_000, 0.74)]}
+    runs = [give_seeds(make(tmp_path / "x/a", A), several), make(tmp_path / "y/b", B)]
+    fronts = [compare._front(name, run_tables.read(run)) for name, run in zip("xy", runs, strict=True)]
+    svg = compare.draw(fronts, tmp_path / "f.svg").read_text()
+    assert all(f">{text}<" in svg for text in ("x", "y", "test accuracy (%)", "jets (re-simulated)"))
+    assert fronts[1].scores == [0.72, 0.76] and fronts[1].costs == [1_000.0, 100_000.0]
+    before = (tmp_path / "f.svg").read_bytes()
+    assert compare.draw(fronts, tmp_path / "f.svg").read_bytes() == before
+    assert compare.draw(fronts, tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_seeds_of_one_run_have_a_front_each(tmp_path):
+    checks = {3: [(1_000, 0.70), (5_000, 0.60), (9_000, 0.74)], 5: [(2_000, 0.72), (8_000, float("nan"))]}
+    runs = [give_seeds(make(tmp_path / "x/a", A), checks), make(tmp_path / "y/b", B)]
+    fronts = seeds.seed_fronts(run_tables.read(runs[0]))
+    assert fronts == {3: ([0.70, 0.74], [1_000.0, 9_000.0]), 5: ([0.72], [2_000.0])}
+    text = compare.compare(runs, tmp_path / "f.svg", at=[1_500.0, 10_000.0], reference=(10_000.0, 70.0))
+    volumes = [(74 - 70) * math.log10(10 / 9), (72 - 70) * math.log10(5)]
+    mean, spread = np.mean(volumes), np.std(volumes, ddof=1)
+    row = next(line for line in text.splitlines() if line.startswith("| x | validation |"))
+    assert row == f"| x | validation | {mean:.2f} ± {spread:.2f} | 70.00 (1 of 2) | 73.00 ± 1.41 |"
+    assert cells_of(text, "x")[2] == "2" and "Mean ± standard deviation over seeds" in text
+
+
+def test_runs_that_differ_in_their_seeds_only_are_a_group(tmp_path):
+    runs = [make(tmp_path / name, points, config={"seeds": [n]}) for n, (name, points) in enumerate({"a": A, "b": B}.items())]
+    text = compare.compare(runs, tmp_path / "f.svg", at=[1_000.0])
+    assert "| a, b | test | 4.50 ± 0.71 | 71.00 ± 1.41 |" in text and "| seeds | 0 | 1 |" in text
+
+
+def test_differing_fields_and_commits_are_named(tmp_path):
+    runs = [make(tmp_path / "a", A), make(tmp_path / "b", B, config={"betas": [1e-7, 2.0], "model": {"hidden": [8]}})]
+    change(runs[1], lambda manifest: manifest.update(commit="decade" * 6))
+    text = compare.compare(runs, tmp_path / "f.svg")
+    assert "| field | a | b |" in text and "| betas | 1e-06, 1e-05, 0.0001 | 1e-07, 2 |" in text
+    assert "| model.hidden |  | 8 |" in text and "| commit | c0ffeec0 | decadede |" in text and "| type |" not in text
+
+
+def test_a_regression_is_compared_in_its_unit(tmp_path):
+    how = {"task": "regression", "window": 30.0, "name": "muons", "unit": "mrad"}
+    runs = [make(tmp_path / "a", [(1_000.0, -2.5), (10_000.0, -2.0)], **how), make(tmp_path / "b", [(1_000.0, -2.25)], **how)]
+    text = compare.compare(runs, tmp_path / "f.svg", at=[5_000.0])
+    assert "in mrad x decades of EBOPs" in text and "and 2.5 mrad." in text and "resolution (mrad) at ≤ 5 000" in text
+    assert cells_of(text, "a")[3:] == ["0.00", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.25", "2.250 ± 0.008"]
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"sha256": "cd" * 32}, r"their data differs in sha256 \(cdcd.*, and abab.*\)$"),
+        ({"name": "OpenML 42468"}, r"their data differs in name \(OpenML 42468, and jets \(re-simulated\)\)$"),
+        ({"rows": {"test": 5}}, r"their data differs in test rows \(5, and 36760\)$"),
+        ({"task": "regression"}, r"their task differs \(regression, and classification\)$"),
+        ({"config": {"cost": {"type": "Luts", "growth": 1.3}}}, r"their cost differs in model \(LUTs, and EBOPs\)$"),
+        ({"config": {"cost": {"type": "Ebops", "definition": "paper_v1"}}}, r"their cost differs in type \(Ebops, and none\)$"),
+    ],
+)
+def test_runs_that_do_not_compare_are_refused(how, sentence, tmp_path):
+    runs = [make(tmp_path / "a", A), make(tmp_path / "b", B, **how)]
+    with pytest.raises(run_tables.ReportError, match=rf"^{runs[1]} cannot be compared with {runs[0]}: {sentence}"):
+        compare.compare(runs, tmp_path / "f.svg")
+    assert not (tmp_path / "f.svg").exists()
+
+
+def test_the_command_and_its_refusals(tmp_path, capsys):
+    a, b = str(make(tmp_path / "x/a", A)), str(make(tmp_path / "y/b", B))
+    empty = str(run_folders.make_run(tmp_path / "c", checks=0, points=0, status="running"))
+    bad = [
+        ([a], "1 run folders are given; two or more are needed"),
+        ([a, a], "a run folder is given twice"),
+        ([a, empty], "c has no points yet"),
+        ([a, str(tmp_path / "no")], "no is not a run folder"),
+        ([a, b, "--output", str(tmp_path / "f.gif")], "legal endings are .png, .svg, .pdf"),
+        ([a, b, "--output", str(tmp_path / "no/f.png")], f"there is no folder {tmp_path}/no for the figure"),
+        ([a, b, "--at", "0"], "at is 0; each must be a finite number above 0"),
+        ([a, b, "--reference", "0.5", "70"], "reference is 0.5 70; a cost of at least 1"),
+    ]
+    for arguments, sentence in bad:
+        assert cli.main(["compare", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert not out and sentence in err and err.startswith("hgqjax: ") and err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.png"))
+    assert cli.main(["compare", a, b]) == 0
+    assert "| run | points | seeds | hypervolume |" in capsys.readouterr().out and (tmp_path / "x/compare.png").is_file()
