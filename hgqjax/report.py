@@ -1,4 +1,4 @@
-"""``report.md`` of a run folder: data set, selected points, layers, figures, published points, and how the run was made."""
+"""``report.html`` of a run folder, one file for all: front, points, projects, synthesis, layers, training, published results, origin."""
 
 import json
 import shlex
@@ -6,15 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
-from hgqjax import figures
+from hgqjax import figures, html
 from hgqjax import published as published_
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Dense, Quantize
-from hgqjax.resources import ebops
+from hgqjax.export.layer_table import LayerRow, Widths, layer_rows, shape_text, weight_widths
+from hgqjax.html import Markup, element, section, table
 from hgqjax.results import write_atomically
-from hgqjax.run_tables import Point, ReportError, RunTables, read, synthesis
+from hgqjax.run_tables import Point, ReportError, RunTables, gates, read, synthesis
 
 __all__ = ["ReportError", "report"]
 
@@ -27,6 +24,7 @@ REGRESSION_CAPTIONS = {
     "front": "Test resolution of the frozen models, of which less is better, and their exact EBOPs; grey: validation rows while training.",
     "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
 }
+EMBEDDED: tuple[figures.Format, ...] = ("svg", "png")
 
 
 def report(
@@ -34,14 +32,15 @@ def report(
     published: str | None = "auto",
     formats: Sequence[figures.Format] = get_args(figures.Format),
 ) -> Path:
-    """Draws the figures (`hgqjax.figures.draw`) and writes ``report.md`` into the run folder, whole or not at all; returns its path.
+    """Draws the figures (`hgqjax.figures.draw`) and writes ``report.html`` into the run folder, whole or not at all; returns its path.
 
-    A run that is not done is reported as far as it goes, and its report says so.
+    The file needs nothing else: figures are inside, nothing is fetched, and it can be sent to others as it is. A run that is not done is
+    reported as far as it goes, and its report says so.
 
     Args:
       run_folder: as `hgqjax.results` writes it.
-      published, formats: whose results stand beside ours, and the files of the figures, as in `hgqjax.figures.draw`; the report shows the
-        first format that it draws and names the others.
+      published: whose results stand beside ours, as in `hgqjax.figures.draw`.
+      formats: of the files in ``figures/``, svg and png always among them.
 
     Raises: ReportError, with one sentence, for a folder that is no run, a table or a model that cannot be read, missing columns;
       ImportError without matplotlib or polars; ValueError for an unknown `published`.
@@ -49,45 +48,80 @@ def report(
     run = read(run_folder)
     name = published_.name_for(run.dataset) if published == "auto" else published
     others = published_.read(name) if name is not None else []
-    drawn = figures.draw(run.folder, published, formats=formats) if run.points or not run.metrics.is_empty() else []
-    parts = [_head(run), _points(run), _synthesis(run), _figures(run, drawn), _layers(run), _published(others), _origin(run)]
-    path = run.folder / "report.md"
-    write_atomically(path, "\n\n".join(part for part in parts if part) + "\n")
+    rows = {p.point: layer_rows(model) for p in run.points if (model := run.model(p)) is not None}
+    drawn = []
+    if run.points or not run.metrics.is_empty():
+        drawn = figures.draw(run.folder, published, formats=tuple(dict.fromkeys([*EMBEDDED, *formats])))
+    plots = {stem: _figure(run, stem) for stem in dict.fromkeys(path.stem for path in drawn)}
+    sections = [
+        section("Front", plots.get("front", ""), _points(run)),
+        section("Projects", projects) if (projects := _gates(run)) else None,
+        section("Synthesis", synthesised) if (synthesised := _synthesis(run)) else None,
+        section("Bit-widths", plots.get("widths", ""), _layers(run, rows)) if rows else None,
+        section("Training", plots["training"]) if "training" in plots else None,
+        section("Beside published results", beside) if (beside := _published(run, others)) else None,
+        section("How it was made", _origin(run)),
+    ]
+    title = f"{run.manifest.get('experiment', 'run')} on {run.dataset}"
+    text = html.page(title, _head(run), [s for s in sections if s], f"Written by hgqjax report from {run.folder.name}.")
+    path = run.folder / "report.html"
+    write_atomically(path, text)
     return path
 
 
-def _head(run: RunTables) -> str:
+def _head(run: RunTables) -> Iterable[Markup]:
     data, status = run.manifest["data"], run.manifest["status"]
-    lines = [f"# {run.manifest.get('experiment', 'run')} on {run.dataset}"]
     if status != "done":
         why = {"running": "is not finished (status: running)", "failed": "failed (status: failed)"}.get(status, f"has status {status}")
-        lines.append(f"**This run {why}; what follows is what it has so far.**")
+        yield element("p", f"This run {why}; what follows is what it has so far.", class_="warning")
     rows = ", ".join(f"{split} {_number(n)}" for split, n in data.get("rows", {}).items())
-    lines.append(f"Data set: **{run.dataset}**. Rows: {rows or 'not recorded'}. Source: {data.get('source') or 'not recorded'}.")
-    lines.append(f"SHA-256 of the data: `{data.get('sha256') or 'not recorded'}`.")
-    return "\n\n".join(lines)
+    yield element("p", f"Rows: {rows or 'not recorded'}. Source: {data.get('source') or 'not recorded'}", class_="soft")
+    yield element("dl", *(element("div", element("dt", what), element("dd", *value)) for what, value in _tiles(run)), class_="tiles")
 
 
-def _points(run: RunTables) -> str:
+def _tiles(run: RunTables) -> Iterable[tuple[str, Sequence[Any]]]:
+    """What people ask first."""
+    yield "models of the front", (len(run.points),)
+    if run.points:
+        best, cheapest = max(run.points, key=lambda p: p.val_score), run.points[0]
+        for what, p in (("best on validation rows", best), ("cheapest", cheapest)):
+            yield what, (f"test {run.in_words(p.test_score)}", element("small", f"{p.point}, {_number(p.ebops)} EBOPs"))
+    checked = [p for p in run.points if p.rows_checked is not None]
+    if checked:
+        differing = sum(p.differing_words or 0 for p in checked)
+        rows = sum(p.rows_checked or 0 for p in checked)
+        yield "verified projects", (len(checked), element("small", f"{_number(rows)} rows, {_number(differing)} differing words"))
+    yield "time", (_time(run.manifest.get("seconds") or 0), element("small", run.manifest.get("device") or "device not recorded"))
+
+
+def _figure(run: RunTables, stem: str) -> Markup:
+    caption = (CAPTIONS if run.is_accuracy else CAPTIONS | REGRESSION_CAPTIONS)[stem]
+    alt = caption
+    if stem == "front" and run.points:
+        ends = (f"{_number(p.ebops)} EBOPs at {run.in_words(p.test_score)}" for p in (run.points[0], run.points[-1]))
+        alt = f"Front of {len(run.points)} models, from {' to '.join(ends)}. {caption}"
+    folder = run.folder / "figures"
+    return html.figure(folder / f"{stem}.svg", folder / f"{stem}.png", alt, caption)
+
+
+def _points(run: RunTables) -> Markup:
     if not run.points:
-        return "## Selected models\n\nNone yet."
+        return element("p", "No models yet.")
     what = run.score_label
-    heads = ["point", "beta", "seed", "epoch", "EBOPs", "EBOPs (paper_v1)", "LUTs predicted", f"validation {what}", f"test {what}"]
-    heads += ["rows checked", "differing words", "project"]
+    heads = ["point", f"test {what}", f"validation {what}", "EBOPs", "EBOPs (paper_v1)", "LUTs predicted", "rows checked"]
+    heads += ["differing words", "beta", "seed", "epoch"]
     rows = []
     for p in run.points:
-        scores = [_score(run, p.val_score, "val", p.val_outliers), _score(run, p.test_score, "test", p.test_outliers)]
+        scores = [_score(run, p.test_score, "test", p.test_outliers), _score(run, p.val_score, "val", p.val_outliers)]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
-        project = f"[{p.project}]({p.project})" if p.project else "not exported"
-        numbers = [f"{p.beta:.3g}", p.seed, p.epoch, _number(p.ebops), _number(p.ebops_paper_v1), _number(p.luts_predicted)]
-        rows.append([p.point, *numbers, *scores, *checked, project])
-    note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1); LUTs are those of `resources.Luts`. "
-    if run.is_accuracy:
-        note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). "
-    else:
-        note += _resolution(run)
+        costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
+        rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}", p.seed, p.epoch])
+    note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1); LUTs are those of resources.Luts. "
+    note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). " if run.is_accuracy else _resolution(run)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
-    return f"## Selected models\n\n{_table(heads, rows, left=('point', 'project'))}\n\n{note}"
+    return Markup(
+        element("h3", "Selected models") + table("Selected models", heads, rows, left=("point",)) + element("p", note, class_="note")
+    )
 
 
 def _resolution(run: RunTables) -> str:
@@ -99,71 +133,103 @@ def _resolution(run: RunTables) -> str:
     return f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
 
 
-def _synthesis(run: RunTables) -> str:
+def _gates(run: RunTables) -> Markup | None:
+    """The projects in the run folder, with what their gates say; where none is there any more, those that the summary names."""
+    found = gates(run.folder)
+    named = {p.project: p for p in run.points if p.project}
+    rows = [[g.project, g.what, *map(_amount, (g.rows, g.words, g.differing_words)), _verdict(g.differing_words)] for g in found]
+    there = {g.project for g in found}
+    for name, p in named.items():
+        if name not in there:
+            words = ["" if n is None else _number(n) for n in (p.rows_checked, None, p.differing_words)]
+            rows.append([name, "no longer in this folder", *words, _verdict(p.differing_words)])
+    if not rows:
+        return None
+    heads = ["project", "what", "rows", "words", "differing words", ""]
+    note = "Each project was run on data and words at and beyond its input limits; each word must be that of the exact integer model."
+    return Markup(table("Exported projects", heads, rows, left=("project", "what", "")) + element("p", note, class_="note"))
+
+
+def _verdict(differing: int | None) -> Markup:
+    if differing is None:
+        return element("span", "not verified", class_="bad")
+    return element("span", "differs", class_="bad") if differing else element("span", "verified", class_="good")
+
+
+def _synthesis(run: RunTables) -> Markup | None:
     """The table of ``hgqjax synth``, where there is one."""
-    table = synthesis(run.folder)
-    if not table:
-        return ""
-    heads = ["point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "clock (ns)", "adder cost", "EBOPs", "Fmax (MHz)"]
-    heads += ["device"]
     rows = []
-    for r in table:
+    heads = ["point", "LUT", "LUT sites", "FF", "SRL", "CARRY8", "DSP", "BRAM", "cycles", "clock (ns)", "adder cost", "EBOPs", "Fmax (MHz)"]
+    heads += ["device"]
+    for r in synthesis(run.folder):
         if r["status"] != "done":
             rows.append([r["point"], r["status"], *[""] * (len(heads) - 2)])
             continue
-        counts = [_amount(r[name]) for name in ("lut", "lut_sites", "ff", "carry8", "dsp")]
+        counts = [_amount(r[name]) for name in ("lut", "lut_sites", "ff", "srl", "carry8", "dsp")]
         counts += ["" if r["bram"] is None else f"{r['bram']:g}", _amount(r["latency_cycles"])]
         clock = "" if r["clock_ns"] is None else f"{r['clock_ns']:g}"
         fmax = "" if r["fmax_mhz"] is None else f"{r['fmax_mhz']:.0f} on {r['fmax_family']}"
         device = f"{r['family']} ({r['tool']} {r['tool_version']})"
         rows.append([r["point"], *counts, clock, *map(_amount, (r["adder_cost"], r["ebops"])), fmax, device])
+    if not rows:
+        return None
     note = (
-        "LUT is the sum of LUT1 to LUT6. LUT sites are fewer, as two small ones share a site: with Yosys an estimate, with Vivado what "
-        "it has placed. A frequency on a Lattice device orders designs, and is no AMD device's. More columns: [synth.csv](synth.csv)."
+        "LUT is the sum of LUT1 to LUT6. LUT sites: two small LUTs that share one count once, shift registers (SRL) count too; with Yosys "
+        "an estimate, with Vivado what it has placed. A frequency on a Lattice device orders designs, and is no AMD device's. More columns "
+        "are in synth.csv of the run."
     )
-    return f"## Synthesis\n\n{_table(heads, rows, left=('point', 'device'))}\n\n{note}"
+    return Markup(table("Synthesis", heads, rows, left=("point", "device")) + element("p", note, class_="note"))
 
 
-def _figures(run: RunTables, drawn: Sequence[Path]) -> str:
-    captions = CAPTIONS if run.is_accuracy else CAPTIONS | REGRESSION_CAPTIONS
-    parts = []
-    for stem in dict.fromkeys(path.stem for path in drawn):
-        first, *others = (f"figures/{path.name}" for path in drawn if path.stem == stem)
-        links = ", ".join(f"[{path.rpartition('.')[2].upper()}]({path})" for path in others)
-        parts.append(f"![{stem}]({first})\n\n{captions[stem]}" + (f" ({links})" if links else ""))
-    return "\n\n".join(["## Figures", *parts]) if parts else ""
+def _layers(run: RunTables, rows: dict[str, list[LayerRow]]) -> Markup:
+    note = (
+        "Bits are min / mean / max: total bits of what a layer reads, magnitude bits of its weights. Grey bars in histograms are values "
+        "of no bits, cut at the height of the highest other. Pruned: weights of 0; dead: inputs of 0 bits. EBOPs are exact, LUTs predicted."
+    )
+    parts = [element("h3", "Layers of each model"), element("p", note, class_="note")]
+    shown = [p for p in run.points if p.point in rows]
+    for p in shown:
+        words = f" {_number(p.ebops)} EBOPs, test {run.in_words(p.test_score)}"
+        parts.append(html.details(Markup(p.point + element("span", words)), _layer_table(p, rows[p.point]), opened=p is shown[-1]))
+    return Markup("".join(parts))
 
 
-def _layers(run: RunTables) -> str:
-    tables = [_layer_table(p, model) for p in run.points if (model := run.model(p)) is not None]
-    note = "Bits are min / mean / max: magnitude bits of weights, total bits of inputs; an input of 0 bits is the constant 0."
-    return "\n\n".join(["## Layers", note, *tables]) if tables else ""
+def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
+    heads = ["layer", "kind", "result", "input bits", "inputs", "dead", "weights", "weight bits", "of weights", "pruned", "EBOPs"]
+    heads += ["paper_v1", "LUTs"]
+    cells = []
+    for r in rows:
+        inputs = [_bits(r.inputs), html.histogram(r.inputs, "inputs"), f"{r.inputs.pruned:.1%}" if r.inputs.size else ""]
+        weights = [_bits(r.weights), html.histogram(r.weights, "weights"), f"{r.weights.pruned:.1%}" if r.weights.size else ""]
+        costs = ["" if n is None else _number(n) for n in (r.ebops, r.ebops_paper_v1, r.luts)]
+        cells.append([r.name, r.kind, shape_text(r.shape), *inputs, shape_text(r.kernel_shape), *weights, *costs])
+    activations, weights = sum((r.inputs for r in rows), Widths()), weight_widths(rows)
+    sums = [_number(sum(getattr(r, name) or 0.0 for r in rows)) for name in ("ebops", "ebops_paper_v1", "luts")]
+    last = [_bits(activations), html.histogram(activations, "activations"), f"{activations.pruned:.1%}", ""]
+    last += [_bits(weights), html.histogram(weights, "weights"), f"{weights.pruned:.1%}", *sums]
+    left = ("layer", "kind", "inputs", "of weights")
+    return table(f"Layers of {point.point}", heads, [*cells, ["total", "", "", *last]], left=left, total=True)
 
 
-def _layer_table(point: Point, model: ModelDescription) -> str:
-    exact, v1 = ebops(model), ebops(model, "paper_v1")
-    rows = []
-    for op in model.operations:
-        if isinstance(op, Dense):
-            source = model[op.inputs[0]]
-            inputs = source.bits if isinstance(source, Quantize) else None
-            kernel = op.kernel
-            rows.append(
-                [op.name, "x".join(map(str, kernel.integers.shape)), _bits(kernel.bits), f"{np.mean(kernel.integers == 0):.1%}"]
-                + ([_bits(inputs), f"{np.mean(inputs == 0):.1%}"] if inputs is not None else ["", ""])
-                + [_number(float(exact[op.name])), _number(float(v1[op.name]))]
-            )
-    rows.append(["total", "", "", "", "", "", _number(float(exact.total)), _number(float(v1.total))])
-    heads = ["layer", "weights", "weight bits", "zero weights", "input bits", "dead inputs", "EBOPs", "EBOPs (paper_v1)"]
-    return f"### {point.point}\n\n{_table(heads, rows, left=('layer',))}"
-
-
-def _published(others: Sequence[published_.Published]) -> str:
-    others = [p for p in others if p.accuracy is not None]
+def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup | None:
+    scores = {id(p): p.accuracy if run.is_accuracy else p.resolution_mrad for p in others}
+    others = [p for p in others if scores[id(p)] is not None]
     if not others:
-        return ""
-    heads = ["method", "data set", "rows", "accuracy (%)", "EBOPs", "LUT", "DSP", "latency (ns)", "read in"]
-    tables = []
+        return None
+    heads = [
+        "method",
+        "data set",
+        "rows",
+        "accuracy (%)" if run.is_accuracy else "resolution (mrad)",
+        "EBOPs",
+        "LUT",
+        "DSP",
+        "latency (ns)",
+        "read in",
+    ]
+    marks = "; ".join(f"{mark}: {text}" for mark, text in published_.MARKS.items())
+    note = f"The data sets differ: only rows of one data set compare. An empty cell: no source was found. {marks}."
+    parts = [element("p", note, class_="note")]
     for title, kinds in (
         ("Released networks, measured by this project", ("released network",)),
         ("Published", ("HGQ", "another method")),
@@ -171,41 +237,32 @@ def _published(others: Sequence[published_.Published]) -> str:
         rows = []
         for p in others:
             if p.kind in kinds:
-                digits = 2 if p.kind == "released network" else 1
+                digits = 2 if p.kind == "released network" or not run.is_accuracy else 1
+                score = f"{(100 if run.is_accuracy else 1) * scores[id(p)]:.{digits}f}"
                 lut, dsp = (_amount(n, share) for n, share in ((p.lut, p.lut_percent), (p.dsp, p.dsp_percent)))
                 ns = "" if p.latency_ns is None else f"{p.latency_ns:g}"
-                rows.append([p.name, p.dataset, p.split, f"{100 * p.accuracy:.{digits}f}", _amount(p.ebops), lut, dsp, ns, p.source])
+                rows.append([p.name, p.dataset, p.split, score, _amount(p.ebops), lut, dsp, ns, p.source])
         if rows:
-            tables.append(f"### {title}\n\n{_table(heads, rows, left=('method', 'data set', 'rows', 'read in'))}")
-    marks = "; ".join(f"{mark}: {text}" for mark, text in published_.MARKS.items())
-    note = "The data sets differ: only rows of one data set compare. An empty cell: no source was found."
-    return "\n\n".join(["## Beside published results", f"{note} {marks}.", *tables])
+            whole = table(title, heads, rows, left=("method", "data set", "rows", "read in"))
+            parts.append(html.details(Markup(title + element("span", f" {len(rows)} rows")), whole, opened=len(rows) <= 12))
+    return Markup("".join(parts))
 
 
-def _origin(run: RunTables) -> str:
+def _origin(run: RunTables) -> Markup:
     m = run.manifest
-    commit = m.get("commit") or "not a checkout"
-    changed = " with uncommitted changes" if m.get("dirty") else ""
     versions = ", ".join(f"{name} {version}" for name, version in m.get("versions", {}).items())
+    commit = element("code", m.get("commit") or "not a checkout")
     facts = [
-        f"- command: `{shlex.join(map(str, m.get('argv', [])))}`",
-        f"- commit: `{commit}`{changed}",
-        f"- versions: {versions or 'not recorded'}",
-        f"- device: {m.get('device') or 'not recorded'}; {_number(m.get('seconds') or 0)} s",
+        ("command", element("code", shlex.join(map(str, m.get("argv", []))))),
+        ("commit", Markup(commit + (" with uncommitted changes" if m.get("dirty") else ""))),
+        ("versions", versions or "not recorded"),
+        ("device", m.get("device") or "not recorded"),
+        ("seconds", _number(m.get("seconds") or 0)),
+        ("SHA-256 of the data", element("code", m["data"].get("sha256") or "not recorded")),
     ]
-    config = json.dumps(m.get("config", {}), indent=1)
-    return (
-        "## How it was made\n\n"
-        + "\n".join(facts)
-        + f"\n\n<details><summary>Configuration</summary>\n\n```json\n{config}\n```\n\n</details>"
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[str] = ()) -> str:
-    """A Markdown table; columns in `left` are aligned to the left, the others to the right."""
-    rules = [":---" if head in left else "---:" for head in heads]
-    lines = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [heads, rules, *lines])
+    listed = element("ul", *(element("li", f"{name}: ", value) for name, value in facts))
+    shown = html.details("manifest.json, the whole configuration among it", element("pre", json.dumps(m, indent=1), tabindex="0"))
+    return Markup(listed + shown)
 
 
 def _score(run: RunTables, score: float, split: str, outliers: float | None) -> str:
@@ -215,8 +272,8 @@ def _score(run: RunTables, score: float, split: str, outliers: float | None) -> 
     return f"{100 * score:.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
 
 
-def _bits(bits: np.ndarray) -> str:
-    return f"{int(bits.min(initial=99))} / {bits.mean():.2f} / {int(bits.max(initial=0))}"
+def _bits(widths: Widths) -> str:
+    return f"{widths.low} / {widths.mean:.2f} / {widths.high}" if widths.size else ""
 
 
 def _amount(number: int | float | None, share: float | None = None) -> str:
@@ -226,9 +283,17 @@ def _amount(number: int | float | None, share: float | None = None) -> str:
 
 
 def _number(number: int | float) -> str:
-    """A whole number with its thousands apart.
+    """A whole number with its thousands apart, by spaces that do not break.
 
-    >>> _number(13285.2)
+    >>> _number(13285.2).replace(chr(0xA0), " ")
     '13 285'
     """
-    return f"{number:,.0f}".replace(",", " ")
+    return f"{number:,.0f}".replace(",", "\u00a0")
+
+
+def _time(seconds: int | float) -> str:
+    """
+    >>> _time(64.2), _time(1386), _time(9000)
+    ('64 s', '23.1 min', '2.5 h')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

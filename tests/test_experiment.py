@@ -114,7 +114,7 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
     code, out, _ = hgqjax(capsys, "summary", model, "--data", rows)
     assert code == 0 and f"EBOPs {float(point['ebops']):.0f} (definition hgq2)" in out and "accuracy on" in out
     code, out, _ = hgqjax(capsys, "report", run)
-    assert code == 0 and (run / "report.md").exists() and (run / "figures" / "front.png").exists()
+    assert code == 0 and (run / "report.html").exists() and (run / "figures" / "front.png").exists()
     code, out, _ = hgqjax(capsys, "export", model, "--output", tmp_path / "unverified", "--no-verify")
     assert code == 0 and "not verified" in out
     assert not json.loads((tmp_path / "unverified" / "hgqjax_gate.json").read_text())["verified"]
@@ -158,7 +158,7 @@ def test_summary_and_report_of_a_regression(regression, capsys):
         code == 0 and re.search(r"angles.npz: resolution 0\.\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n", out) and "accuracy" not in out
     )
     code, _, _ = hgqjax(capsys, "report", regression)
-    text = (regression / "report.md").read_text()
+    text = (regression / "report.html").read_text()
     assert code == 0 and "test resolution (mrad)" in text and f"{-float(point['test_score']):.4g} (outliers " in text
     assert "root mean square of the residuals below 0.5 mrad" in text and "accuracy" not in text
 

@@ -189,7 +189,7 @@ def test_the_command_in_two_processes(tmp_path):
         ended = command(tmp_path, *argv, "--projects", 1, "--results", root, **where)
         assert [code for code, _ in ended] == [0] * len(ended), ended
         (folder,) = (tmp_path / root / "sweep").iterdir()
-        assert not (folder / "checkpoints").exists() and (folder / "report.md").exists()
+        assert not (folder / "checkpoints").exists() and (folder / "report.html").exists()
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["status"] == "done" and manifest["devices"] == {"members": 2, "rows": 1, "processes": where.get("processes", 1)}
         files[root] = {name: (folder / name).read_bytes() for name in ("summary.csv", "metrics.parquet")}

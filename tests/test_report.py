@@ -1,23 +1,80 @@
+import html.parser
 import importlib.util
 import json
-import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from hgqjax import html as pages
 from hgqjax.report import ReportError, report
 
-spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
-run_folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(run_folders)
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+run_folders, browser = load("run_folders"), load("browser")
+
+
+class Page(html.parser.HTMLParser):
+    """What a report says: its whole text, its tables by name, the attributes of its elements; fails where elements are not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.tables, self.elements, self._open = "", {}, [], []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag in ("meta", "link", "img", "rect"):
+            return
+        self._open.append(tag)
+        if tag == "table":
+            self._rows = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("th", "td"):
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        if tag == "rect":
+            return
+        assert self._open.pop() == tag
+        if tag == "table":
+            self.tables[self._caption] = self._rows
+
+    def handle_data(self, data):
+        if "style" in self._open or "svg" in self._open:
+            return
+        data = data.replace("\xa0", " ")
+        self.text += data
+        if self._open[-1:] == ["caption"]:
+            self._caption = data
+        elif {"th", "td"} & set(self._open):
+            self._rows[-1][-1] += data
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory):
+def path(tmp_path_factory):
     folder = run_folders.make_run(tmp_path_factory.mktemp("run") / "a")
-    path = report(folder, formats=("png", "svg"))
-    assert path == folder / "report.md" and not list(folder.glob(".*"))
-    return path.read_text()
+    path = report(folder, formats=())
+    assert path == folder / "report.html" and not list(folder.glob(".*"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(path):
+    return read(path)
 
 
 @pytest.fixture
@@ -30,77 +87,132 @@ def change_manifest(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_head_and_origin(text):
-    assert text.startswith("# made-up on jets (re-simulated)\n")
-    assert "Data set: **jets (re-simulated)**. Rows: train 112 000, val 28 000, test 36 760. Source: made up for a test." in text
-    assert "ab" * 32 in text and "not finished" not in text
-    assert "- command: `hgqjax sweep 'a | b'`" in text
-    assert f"- commit: `{'c0ffee' * 6}` with uncommitted changes" in text
-    assert "python 3.11, jax 0.9" in text and '"task": "classification"' in text
+def test_head_and_origin(page):
+    assert ("h1", {}) in page.elements and page.text.lstrip().startswith("made-up on jets (re-simulated)")
+    assert "Rows: train 112 000, val 28 000, test 36 760. Source: made up for a test" in page.text
+    assert "ab" * 32 in page.text and "not finished" not in page.text
+    assert "command: hgqjax sweep 'a | b'" in page.text
+    assert f"commit: {'c0ffee' * 6} with uncommitted changes" in page.text
+    assert "python 3.11, jax 0.9" in page.text and '"task": "classification"' in page.text
 
 
-def test_points_with_statistical_errors(text):
-    (row,) = re.findall(r"^\| p00 \|.*$", text, re.M)
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    accuracy, _, error = cells[8].partition(" ± ")
+def test_points_with_statistical_errors(page):
+    heads, *rows = page.tables["Selected models"]
+    assert [row[0] for row in rows] == ["p02", "p01", "p00"]  # by rising EBOPs
+    last = dict(zip(heads, rows[-1], strict=True))
+    accuracy, _, error = last["test accuracy (%)"].partition(" ± ")
     a = float(accuracy) / 100
     assert error == f"{100 * (a * (1 - a) / 36_760) ** 0.5:.2f}"
-    assert cells[9:] == ["12 345", "0", "[projects/p00](projects/p00)"]
-    assert int(cells[4].replace(" ", "")) > int(cells[5].replace(" ", "")) > 0
-    (row,) = re.findall(r"^\| p02 \|.*$", text, re.M)
-    assert "not exported" in row
-    assert text.index("| p02 |") < text.index("| p00 |")  # by rising EBOPs
+    assert (last["rows checked"], last["differing words"]) == ("12 345", "0")
+    assert int(last["EBOPs"].replace(" ", "")) > int(last["EBOPs (paper_v1)"].replace(" ", "")) > 0
 
 
-def test_tables_are_whole(text):
-    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
-    layers = re.search(r"### p00\n\n(?:^\|.*\n)+", text, re.M).group()
-    assert "| layers_0 | 16x5 |" in layers
-    total, first = (
-        int(re.search(rf"^\| {name} .*\| ([\d ]+) \| [\d ]+ \|$", layers, re.M).group(1).replace(" ", "")) for name in ("total", "layers_0")
-    )
-    assert total == first
+def test_tables_are_whole(page):
+    assert len(page.tables) == 7
+    for name, rows in page.tables.items():
+        assert len({len(row) for row in rows}) == 1, name
+    heads, first, total = page.tables["Layers of p00"]
+    layer = dict(zip(heads, first, strict=True))
+    assert (layer["layer"], layer["kind"], layer["result"], layer["weights"]) == ("layers_0", "dense", "5", "16x5")
+    assert total[heads.index("EBOPs")] == layer["EBOPs"] and layer["weight bits"].count("/") == 2
+    labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
+    assert len(labels) == 3 * 2 * 2 and all(" bits" in label for label in labels)
 
 
-def test_published_beside_ours(text):
-    assert "### Released networks, measured by this project" in text
-    assert "| HGQ v3 | jets (re-simulated) | all 176 760 rows | 72.35 | 530 |" in text
-    assert "| HGQ v3 | OpenML 42468 | validation | 77.1 | 13 285 |" in text
-    assert "0.53 % | 0.50 % | 30 | [2nd: bnjettag research log]" in text
-    assert "[AE]: the accuracy on validation rows" in text
+def test_published_beside_ours(page):
+    released = page.tables["Released networks, measured by this project"]
+    assert ["HGQ v3", "jets (re-simulated)", "all 176 760 rows", "72.35", "530"] in [row[:5] for row in released]
+    assert ["HGQ v3", "OpenML 42468", "validation", "77.1", "13 285"] in [row[:5] for row in page.tables["Published"]]
+    assert "[AE]: the accuracy on validation rows" in page.text
 
 
-def test_figures_are_embedded(text):
-    assert re.findall(r"^!\[(\w+)\]\((.*)\)$", text, re.M) == [(s, f"figures/{s}.png") for s in ("front", "widths", "training")]
-    assert "by epoch, a line a member. ([SVG](figures/training.svg))" in text
+def test_nothing_is_outside_the_file(path, page):
+    images = [a for tag, a in page.elements if tag == "img"]
+    assert len(images) == 3 and all(a["src"].startswith("data:image/svg+xml;base64,") and len(a["alt"]) > 40 for a in images)
+    assert "from 76 EBOPs at 67.02 % to 1\xa0821 EBOPs at 74.33 %" in images[0]["alt"]
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert all(a["href"].startswith(("#", "data:")) for _, a in page.elements if "href" in a)
+    anchors = {a["id"] for _, a in page.elements if "id" in a}
+    assert all(a["href"][1:] in anchors for tag, a in page.elements if tag == "a")
+    assert "url(" not in path.read_text() and path.stat().st_size < 3_000_000
+
+
+def test_a_drawing_that_is_too_large_goes_in_as_pixels(folder, monkeypatch):
+    monkeypatch.setattr(pages, "LARGEST_SVG", 10)
+    assert all(a["src"].startswith("data:image/png;base64,") for tag, a in read(report(folder)).elements if tag == "img")
+
+
+def test_text_is_escaped(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status="running", name="<script>alert(1)</script> & co")
+    page = read(report(folder))
+    assert "made-up on <script>alert(1)</script> & co" in page.text and "script" not in {tag for tag, _ in page.elements}
+
+
+def test_projects_and_what_their_gates_say(folder):
+    for place, record in (
+        ("projects/p00/hgqjax_gate.json", {"backend": "Vitis", "io_type": "io_parallel", "strategy": "latency"}),
+        ("models/p00_verilog/hgqjax_rtl.json", {"flavor": "verilog"}),
+        ("models/p00_vhdl/hgqjax_rtl.json", {"flavor": "vhdl", "gate": None}),
+    ):
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text(json.dumps({"gate": {"rows": 10_001, "words": 50_005, "differing_words": 0}} | record))
+    _, *rows = read(report(folder)).tables["Exported projects"]
+    assert rows == [
+        ["models/p00_verilog", "verilog", "10 001", "50 005", "0", "verified"],
+        ["models/p00_vhdl", "vhdl", "", "", "", "not verified"],
+        ["projects/p00", "Vitis, io_parallel, latency", "10 001", "50 005", "0", "verified"],
+    ]
+    (folder / "projects/p00/hgqjax_gate.json").write_text("{}")
+    with pytest.raises(ReportError, match="hgqjax_gate.json cannot be read as the record of an export"):
+        report(folder)
 
 
 @pytest.mark.parametrize(("status", "words"), [("running", "is not finished (status: running)"), ("failed", "failed (status: failed)")])
 def test_an_unfinished_run(tmp_path, status, words):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status=status, name="muons")
-    text = report(folder).read_text()
-    assert f"**This run {words}; what follows is what it has so far.**" in text
-    assert "None yet." in text and "## Figures" not in text and "published" not in text
+    page = read(report(folder))
+    assert f"This run {words}; what follows is what it has so far." in page.text
+    assert "No models yet." in page.text and "Training" not in page.text and "published" not in page.text
 
 
 def test_a_regression_has_no_percent(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", checks=0, points=1, status="running", name="muons")
-    text = report(folder, formats=("svg",)).read_text()
-    assert "test resolution |" in text and "±" not in text and "outliers" not in text
-    assert "The resolution is the root mean square of the residuals; less is better." in text
+    page = read(report(folder))
+    assert "test resolution" in page.tables["Selected models"][0] and "±" not in page.text and "outliers" not in page.text
+    assert "The resolution is the root mean square of the residuals; less is better." in page.text
 
 
 def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=1, name="muons", unit="mrad")
-    text = report(folder, formats=("svg",)).read_text()
-    (row,) = re.findall(r"^\| p01 \|.*$", text, re.M)
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    value, _, share = cells[8].partition(" ")
+    page = read(report(folder))
+    heads, *rows = page.tables["Selected models"]
+    (shown,) = [dict(zip(heads, row, strict=True))["test resolution (mrad)"] for row in rows if row[0] == "p01"]
+    value, _, share = shown.partition(" ")
     assert 0.2 < float(value) < 1 and share == "(outliers 0.40 %)"
-    assert "| validation resolution (mrad) | test resolution (mrad) |" in text and "score" not in text.split("## How it was made")[0]
-    assert "the residuals below 30 mrad; less is better. Outliers are the other residuals." in text
-    assert "Test resolution of the frozen models, of which less is better" in text
+    assert "validation resolution (mrad)" in heads and "score" not in page.text.split("How it was made")[0]
+    assert "the residuals below 30 mrad; less is better. Outliers are the other residuals." in page.text
+    assert "Test resolution of the frozen models, of which less is better" in page.text
+
+
+def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_path):
+    if browser.CHROMIUM is None:
+        pytest.skip("chromium is not installed; scripts/test installs it")
+    alone = tmp_path / "sent to a friend.html"  # without the folder it was made in
+    shutil.copy(path, alone)
+    decoded = "Promise.all([...document.images].map(i => i.decode().then(() => i.getBoundingClientRect().width)))"
+    hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).every(e => e.clientWidth <= innerWidth)"
+    with browser.Browser(tmp_path / "profile") as chromium:
+        for width in (1280, 400):
+            grounds = set()
+            for dark in (False, True):
+                chromium.open(alone, width, dark=dark)
+                assert chromium.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
+                shown = chromium.evaluate(decoded)
+                assert len(shown) == 3 and all(0.6 * width < w <= width for w in shown)
+                assert chromium.evaluate(hidden) and chromium.evaluate("document.querySelectorAll('h2').length") == 6
+                grounds.add(chromium.evaluate("getComputedStyle(document.body).backgroundColor"))
+            assert len(grounds) == 2
+        assert not chromium.said
 
 
 def test_no_run(tmp_path):
@@ -156,4 +268,4 @@ def test_one_sentence_for_every_broken_run(folder, break_it, sentence):
     with pytest.raises(ReportError, match=sentence) as caught:
         report(folder)
     assert "\n" not in str(caught.value)
-    assert not (folder / "report.md").exists()
+    assert not (folder / "report.html").exists()

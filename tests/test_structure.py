@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules"]
 ROOMS += ["shuffle", "devices", "training", "front", "checkpoints", "population", "export", "interop", "data", "networks"]
-ROOMS += ["results", "published", "run_tables", "seeds", "markup", "figures", "report", "tables", "compare"]
+ROOMS += ["results", "published", "run_tables", "seeds", "markup", "figures", "html", "report", "tables", "compare"]
 ROOMS += ["cluster", "jobs", "experiment", "synth", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
