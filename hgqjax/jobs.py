@@ -166,18 +166,25 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
         path = frozen_path(here.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
-        row |= {
-            "ebops": float(resources.ebops(description).total),
-            "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
-            "luts_predicted": float(resources.Luts()(description).total),
-            "cost": float(objective.cost(description).total),
-            "cost_estimate": point.ebops,
-        }
+        row |= _costs(description, objective) | {"cost_estimate": point.ebops}
         val = measure(description, dataset.x_val, dataset.y_val, objective)
         test = measure(description, dataset.x_test, dataset.y_test, objective)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
-    return results.once(Path(folder), name, work)
+    row = results.once(Path(folder), name, work)
+    if "cost" in row and "luts_predicted" in row:
+        return row
+    description = export.ModelDescription.load(frozen_path(Path(folder), name))  # an earlier version froze it, without these two
+    return _costs(description, config.train.objective) | row
+
+
+def _costs(description: export.ModelDescription, objective: Objective) -> dict[str, float]:
+    return {
+        "ebops": float(resources.ebops(description).total),
+        "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
+        "luts_predicted": float(resources.Luts()(description).total),
+        "cost": float(objective.cost(description).total),
+    }
 
 
 def frozen_path(folder: Path, name: str) -> Path:

@@ -175,7 +175,8 @@ def _synthesis(run: RunTables) -> Markup | None:
         return None
     note = (
         "LUT is the sum of LUT1 to LUT6. LUT sites: two small LUTs that share one count once, shift registers (SRL) count too; with Yosys "
-        "an estimate, with Vivado what it has placed. A frequency on a Lattice device orders designs, and is no AMD device's. More columns "
+        "an estimate, with Vivado what it has placed. "
+        "A frequency on a Lattice device orders designs, and is no AMD device's. More columns "
         "are in synth.csv of the run."
     )
     return Markup(table("Synthesis", heads, rows, left=("point", "device")) + element("p", note, class_="note"))

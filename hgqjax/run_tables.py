@@ -2,15 +2,12 @@
 
 import dataclasses
 import importlib
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
 from hgqjax.export import DescriptionError, ModelDescription
-from hgqjax.export.hls4ml import GATE_FILE
-from hgqjax.export.rtl import RECORD_FILE as RTL_FILE
 from hgqjax.results import Run, RunError
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
@@ -32,11 +29,8 @@ class Point:
     epoch: int
     ebops: float
     ebops_paper_v1: float
-    luts_predicted: float
-    cost: float
-    """Exact cost of the objective, by which the front was chosen."""
     cost_estimate: float
-    """The same in training."""
+    """Cost of the objective, as training saw it."""
     val_score: float
     test_score: float
     model: str
@@ -45,6 +39,9 @@ class Point:
     differing_words: int | None
     val_outliers: float | None = None
     test_outliers: float | None = None
+    luts_predicted: float | None = None
+    cost: float | None = None
+    """Exact cost of the objective, by which the front was chosen; runs of earlier versions have neither."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,44 +137,12 @@ def synthesis(folder: Path) -> list[dict[str, Any]]:
     return _cast(frame, schema, path).with_columns(pl.col(texts).fill_null("")).to_dicts()
 
 
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """A project in a run folder and the gate that it passed; `rows`, `words` and `differing_words` are None where that was left out."""
-
-    project: str
-    what: str
-    rows: int | None
-    words: int | None
-    differing_words: int | None
-
-
-def gates(folder: Path) -> list[Gate]:
-    """The exported projects that lie in a run folder, by name: those of the run, and later ones beside its models.
-
-    Raises: ReportError where what an export wrote about itself cannot be read.
-    """
-    found = []
-    for path in sorted([*folder.glob(f"*/*/{GATE_FILE}"), *folder.glob(f"*/*/{RTL_FILE}")]):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):  # one that is being written
-            continue
-        try:
-            about = json.loads(path.read_text())
-            names = ("flavor",) if path.name == RTL_FILE else ("backend", "io_type", "strategy")
-            gate = about["gate"] or {}
-            what = ", ".join(str(about[name]) for name in names)
-            numbers = (gate["rows"], gate["words"], gate["differing_words"]) if gate else (None, None, None)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{path} cannot be read as the record of an export: {_first_line(error)}") from error
-        found.append(Gate(path.parent.relative_to(folder).as_posix(), what, *numbers))
-    return found
-
-
 def require(module: str) -> Any:
     """The module, or an ImportError of one sentence that names the extra which brings it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module.partition('.')[0]} is not installed; pip install 'hgqjax[run]' brings it") from error
+        raise ImportError(f"{module.partition('.')[0]} is not installed; pip install 'hgqjax[run]'") from error
 
 
 def _metrics(path: Path, needed: bool) -> Any:

@@ -155,7 +155,7 @@ def test_nothing_to_draw_and_unknown_names(tmp_path):
 def test_a_missing_library_names_its_extra(tmp_path, monkeypatch, module):
     folder = run_folders.make_run(tmp_path / "a", checks=1, points=1)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"^{module} is not installed; pip install 'hgqjax\[run\]' brings it$"):
+    with pytest.raises(ImportError, match=rf"^{module} is not installed; pip install 'hgqjax\[run\]'$"):
         figures.draw(folder)
 
 
