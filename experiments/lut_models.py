@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from flax import nnx
 
-from hgqjax import export, interop, layers, resources, results, synth
+from hgqjax import export, interop, layers, resources, synth
 from hgqjax.export.storage import write_atomically
 from hgqjax.quantizers import Kif
 
@@ -81,8 +81,7 @@ def run(config: Config) -> None:
     """Synthesises the networks and prints the table, which goes to `output` with the numbers of each network."""
     designs: dict[str, export.ModelDescription] = {f"random_{seed:02d}": random_description(seed) for seed in range(config.networks)}
     designs |= {path.stem: interop.load_hgq2(path) for path in config.files}
-    with results.hold(config.output):
-        found = synth.synthesize_many(designs, config.output, jobs=config.jobs, progress=True)
+    found = synth.synthesize_many(designs, config.output, jobs=config.jobs, progress=True)
     kinds = ["released" if n >= config.networks else "random" if n % 2 else "fitted" for n in range(len(designs))]
     rows = [_numbers(row, kind, designs[row.point]) for row, kind in zip(found, kinds, strict=True) if row.done]
     for row in found:

@@ -57,13 +57,17 @@ def synth(
         raise SynthError(f"jobs is {jobs}; at least 1 is needed")
     if output is not None and (len(paths) > 1 or (paths[0] / "manifest.json").exists()):
         raise SynthError("output is for one path that is no run folder; the results of runs go into them")
-    work = [design for path in paths for design in designs.find(path, output and output.absolute(), tool)]
+    work = [design for path in paths for design in designs.find(path, output, tool)]
     with contextlib.ExitStack() as stack:
         for base in dict.fromkeys(design.base for design in work):
             stack.enter_context(results.hold(base))
         rows = flow.run(work, settings, jobs=jobs, cluster=cluster, say=print)
+    work = list(dict.fromkeys(work))
     for base in dict.fromkeys(design.base for design in work):
         print(f"{base / table.TABLE}:\n{table.show(row for design, row in zip(work, rows, strict=True) if design.base == base)}")
+    for row in rows:
+        if row.done and verify and row.rows_checked != verify:
+            print(f"{row.point}: {row.rows_checked} rows were checked, not {verify}: its test bench has no more")
     failed = [f"{row.point} ({row.status})" for row in rows if not row.done]
     if failed:
         raise ToolError(f"{len(failed)} of {len(rows)} designs have no result: {', '.join(failed)}")

@@ -5,7 +5,9 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 from hgqjax import resources
 from hgqjax.config import to_json
@@ -17,6 +19,9 @@ from hgqjax.synth.settings import Settings, SynthError, Synthesis
 RTL_FILE = "hgqjax_rtl.json"
 LIMITS = ("time_limit", "max_luts")
 """Settings that change whether there is a result, but not which."""
+FURTHER = ("timing", "verify")
+"""Settings that ask for more than the counts, and change none of them."""
+BENCH_FILES = ("stimulus.hex", "expected.hex")
 DEFAULT_CLOCK_NS = 5.0
 ABOUT_RTL = ("rtl_bench.py", "rtl_simulate.py", "rtl_plugin.py")
 """Of our RTL back end, what the design does not depend on."""
@@ -64,7 +69,7 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
       output: where results go; by default into the run folder, or beside the model as ``<model>_synth``.
     Raises: SynthError for anything else; ReportError for a run whose points cannot be read.
     """
-    path = Path(path).absolute()
+    path, output = tidy(path), None if output is None else tidy(output)
     hls = tool == "vitis"
     if (path / "manifest.json").exists():
         run = read_run(path)
@@ -78,6 +83,13 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
         legal = f"{path} is none of what {tool} synthesises: a run folder, {legal}"
         raise SynthError(legal if path.exists() else f"{path} does not exist")
     return [Design(base=output or path.with_name(f"{name(path)}_synth"), point=name(path), source=path)]
+
+
+def tidy(path: str | os.PathLike) -> Path:
+    """`path`, absolute and without ``..``, of which symbolic links keep their names where that does not lead elsewhere."""
+    path = Path(path).absolute()
+    short = Path(os.path.normpath(path))
+    return short if short.resolve() == path.resolve() else path.resolve()
 
 
 def name(path: Path) -> str:
@@ -162,25 +174,63 @@ def costs(description: ModelDescription) -> dict[str, float]:
     return {name: float(resources.ebops(description, definition).total) for name, definition in by.items()}
 
 
-def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
-    """SHA-256 over all that the result depends on: the sources or the model, the tools' versions, the settings and our own recipe."""
-    found = hashlib.sha256()
+def content(design: Design, settings: Settings, versions: dict[str, str]) -> str:
+    """SHA-256 over all that a design's counts depend on: the sources or the model, the tools' versions, the settings and our own recipe.
+
+    Raises: SynthError where the design cannot be synthesised with `settings`, OSError where it cannot be read; nothing is written.
+    """
+    files = [*_recipe("synth", f"{settings.tool}.py"), *_recipe("synth", "netlist.py")]
     if settings.tool == "vitis":
-        files = sorted(path for path in design.source.rglob("*") if path.is_file() and path.suffix in (".cpp", ".h", ".tcl", ".txt"))
-    elif design.is_rtl:
+        files += sorted(path for path in design.source.rglob("*") if path.is_file() and path.suffix in (".cpp", ".h", ".tcl", ".txt"))
+    else:
+        files += [*_recipe("resources", "*.py"), *_recipe("export/operations", "*.py"), *_recipe("export", "costs.py")]  # EBOPs
+        files += _recipe("export", "integers.py")
+    if design.is_rtl and settings.tool != "vitis":
         if settings.clock_ns is not None or settings.latency_cutoff is not None:
             raise SynthError(f"{design.source} is RTL already; its clock_ns and latency_cutoff are its own, so leave them out")
         rtl = read_rtl(design.source)
-        files = [design.source / RTL_FILE, *rtl.sources]
-    else:  # description.json holds the checksum of the arrays
-        files = [design.source if design.source.is_file() else design.source / "description.json"]
+        if settings.tool == "yosys" and rtl.flavor != "verilog":
+            raise SynthError(f"{rtl.folder} is {rtl.flavor}, and Yosys reads Verilog; export it with flavor verilog")
+        files += [design.source / RTL_FILE, *rtl.sources, *_about_model(design.source)]
+    elif settings.tool != "vitis":
+        files += [design.source] if design.source.is_file() else [design.source / "description.json"]  # has the checksum of the arrays
         files += [path for path in _recipe("export", "rtl*.py") if path.name not in ABOUT_RTL]
+        files += _recipe("interop", "*.py") if design.source.is_file() else []
         versions = versions | {"alkaid": _version("alkaid")}
-    for path in [*files, *_recipe("synth", f"{settings.tool}.py"), *_recipe("synth", "netlist.py"), *_recipe("synth", "ecp5.py")]:
-        found.update(hashlib.sha256(path.read_bytes()).digest())
-    kept = {name: value for name, value in to_json(settings).items() if name not in LIMITS}
+    kept = {name: value for name, value in to_json(settings).items() if name not in (*LIMITS, *FURTHER)}
+    return _hash(files, kept, versions)
+
+
+def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
+    """SHA-256 over all that a row of the table depends on: `content`, and what is asked for besides the counts."""
+    files = _recipe("synth", "ecp5.py") if settings.timing else []
+    if settings.verify:
+        files += [*_recipe("synth", "verify.py"), *_recipe("synth", "simulate.py")]
+        if design.is_rtl:
+            rtl = read_rtl(design.source)
+            files += [path for name in BENCH_FILES if (path := rtl.folder / rtl.testbench / name).is_file()]
+        else:  # its rows are made here
+            files += [path for name in (*ABOUT_RTL, "gate.py") for path in _recipe("export", name)]
     columns = [field.name for field in dataclasses.fields(Synthesis)]
-    found.update(json.dumps([kept, versions, columns], sort_keys=True).encode())
+    further = {name: getattr(settings, name) for name in FURTHER}
+    return _hash(
+        files, content(design, settings, {name: versions[name] for name in versions if name == settings.tool}), further, versions, columns
+    )
+
+
+def _about_model(project: Path) -> list[Path]:
+    """What tells the model that RTL holds, for its EBOPs."""
+    from hgqjax.export.rtl import MODEL_FOLDER
+
+    path = project / MODEL_FOLDER / "description.json"
+    return [path] if path.is_file() else []
+
+
+def _hash(files: list[Path], *values: Any) -> str:
+    found = hashlib.sha256()
+    for path in files:
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    found.update(json.dumps(values, sort_keys=True).encode())
     return found.hexdigest()
 
 

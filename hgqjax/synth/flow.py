@@ -58,23 +58,26 @@ def synthesize_many(
     """`synthesize` for many, name -> source, in their order; one that fails has another `Synthesis.status`, and raises nothing.
 
     Args:
-      output: folder for all; it also gets the table synth.csv.
+      output: folder for all; it also gets the table synth.csv. RunError where another process writes into the run that it lies in.
       jobs: designs at a time, by default one for each core. cluster: as in `hgqjax.cluster.connect`, instead of this machine's cores.
       progress: show a bar.
     """
     with contextlib.ExitStack() as stack:
-        base = Path(output or stack.enter_context(tempfile.TemporaryDirectory(prefix="hgqjax-synth-"))).absolute()
-        work = []
-        for name, source in sources.items():
+        chosen = Settings(**settings)
+        for name in sources:
             if Path(name).name != name or name == "..":
                 raise SynthError(f"name {name!r} cannot be that of a folder of results; one without slashes is needed")
+        base = designs_.tidy(output or stack.enter_context(tempfile.TemporaryDirectory(prefix="hgqjax-synth-")))
+        stack.enter_context(results.hold(base))
+        work = []
+        for name, source in sources.items():
             if isinstance(source, ModelDescription):
                 path = base / RESULTS / name / "model"
                 shutil.rmtree(path, ignore_errors=True)
                 source.save(path)
                 source = path
-            work.append(Design(base=base, point=name, source=Path(source).absolute()))
-        return run(work, Settings(**settings), jobs=jobs, cluster=cluster, progress=progress, table=output is not None)
+            work.append(Design(base=base, point=name, source=designs_.tidy(source)))
+        return run(work, chosen, jobs=jobs, cluster=cluster, progress=progress, table=output is not None, strict=False)
 
 
 def run(
@@ -85,24 +88,27 @@ def run(
     cluster: str = "",
     progress: bool = True,
     table: bool = True,
+    strict: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Synthesis]:
     """Synthesises `work`, each design once; rows in its order. The tables of the folders grow as results come in.
 
     Args:
+      strict: a source that is not sound, or not for this tool, raises before anything is written; else it is recorded as refused.
       say: is told how many were done before.
 
-    Raises: SynthError before anything runs, where a source is not sound; ToolError where a tool is missing; ClusterError.
+    Raises: SynthError, see `strict`, and for two of one name; ToolError where a tool is missing; ClusterError.
     """
     versions = tool_versions(settings)
+    work = _each_once(work)
+    arguments, rows = _arguments(work, settings, versions, strict)
     if table:
         _tabulate(work, {})  # before hours of work: can it be read and written?
-    keys = [designs_.key(design, settings, versions) for design in work]
-    names = [f"{RESULTS}_{design.point}_{key[:12]}" for design, key in zip(work, keys, strict=True)]
-    arguments = {n: (design, settings, key, name) for n, (design, key, name) in enumerate(zip(work, keys, names, strict=True))}
-    rows: dict[int, Synthesis] = {n: found for n, (design, _, _, name) in arguments.items() if (found := _kept(design, name))}
-    if rows:
-        say(f"nothing to do: all {len(work)} designs were done before" if len(rows) == len(work) else f"{len(rows)} were done before")
+    before = {n: found for n, (design, _, _, name) in arguments.items() if (found := _kept(design, name))}
+    if before:
+        all_of_them = "it was" if len(work) == 1 else f"all {len(work)} designs were"
+        say(f"nothing to do: {all_of_them} done before" if len(before) == len(work) else f"{len(before)} of {len(work)} were done before")
+    rows |= before
     with _bar(len(work), progress, initial=len(rows)) as bar:
 
         def done(n: int, row: Synthesis) -> None:
@@ -115,6 +121,44 @@ def run(
         if table:
             _tabulate(work, rows)
     return [rows[n] for n in range(len(work))]
+
+
+def _each_once(work: list[Design]) -> list[Design]:
+    """`work` without repetitions; SynthError where two different designs would share a row."""
+    rows: dict[tuple[Path, str], Design] = {}
+    for design in work:
+        other = rows.setdefault((design.base, design.point), design)
+        if other != design:
+            raise SynthError(
+                f"{other.source} and {design.source} would share the name {design.point!r} in {design.base}; give them one by one"
+            )
+    return list(rows.values())
+
+
+def _arguments(
+    work: list[Design], settings: Settings, versions: dict[str, str], strict: bool
+) -> tuple[dict[int, tuple[Design, Settings, dict[str, str], str]], dict[int, Synthesis]]:
+    """Arguments of `design_job` by number, and the rows of those that are refused at once."""
+    arguments, refused = {}, {}
+    tool = {name: version for name, version in versions.items() if name == settings.tool}
+    for n, design in enumerate(work):
+        try:
+            sums = {"key": designs_.key(design, settings, versions), "content": designs_.content(design, settings, tool)}
+        except (SynthError, OSError) as error:
+            why = _sentence(error)
+            if strict:
+                raise SynthError(why) from error
+            refused[n] = Synthesis(point=design.point, tool=settings.tool, status="refused", error=why)
+            continue
+        arguments[n] = (design, settings, sums, f"{RESULTS}_{design.point}_{sums['key'][:12]}")
+    return arguments, refused
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read or write {error.filename}: {error.strerror}"
+    text = " ".join(str(error).split()) or "no reason given"
+    return f"{type(error).__name__}: {text}" if isinstance(error, AssertionError | LookupError) else text
 
 
 def tool_versions(settings: Settings) -> dict[str, str]:
@@ -158,20 +202,25 @@ def _fan_out(jobs: dict[int, tuple], done: Callable[[int, Synthesis], None], at_
             raise
 
 
-def design_job(design: Design, settings: Settings, key: str, name: str) -> Synthesis:
+def design_job(design: Design, settings: Settings, sums: dict[str, str], name: str) -> Synthesis:
     """One design, by whichever process; what does not succeed is recorded as such, and tried again by a later call."""
-    folder = design.base / RESULTS / design.point / key[:8]
-    head = {"point": design.point, "tool": settings.tool, "key": key, "folder": str(folder.relative_to(design.base))}
-    head |= designs_.target(design, settings)
+    folder = design.base / RESULTS / design.point / sums["key"][:8]
+    head = {"point": design.point, "tool": settings.tool, "folder": str(folder.relative_to(design.base))} | sums
     start = time.monotonic()
     try:
+        head |= designs_.target(design, settings)
         design.base.mkdir(parents=True, exist_ok=True)
         row = results.once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
-    except (SynthError, ToolError, ExportError, ValueError, ImportError) as error:
+    except (ToolError, ExportError, ValueError, ImportError, OSError, AssertionError, LookupError) as error:  # of the tools and of alkaid
         timed_out = isinstance(error, process.TimeLimitError)
         status = "timeout" if timed_out else "refused" if isinstance(error, SynthError) else "failed"
         seconds = round(time.monotonic() - start, 1)
-        row = head | {"status": status, "error": " ".join(str(error).split()), "seconds": seconds}
+        if status == "refused":  # there is nothing to look up in it
+            shutil.rmtree(folder, ignore_errors=True)
+            for empty in (folder.parent, folder.parent.parent):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        row = head | {"status": status, "error": _sentence(error), "seconds": seconds}
     return Synthesis(**row)
 
 

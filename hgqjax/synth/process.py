@@ -55,7 +55,7 @@ def python(code: str, *arguments: str) -> list[str]:
 def need_module(module: str, what: str) -> None:
     """Raises ToolError where `module` is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise ToolError(f"{what} needs the Python package {module.replace('_', '-')}; install hgqjax[synth]")
+        raise ToolError(f"{what} needs the Python package {module.replace('_', '-')}; pip install 'hgqjax[synth]'")
 
 
 def end_all() -> None:

@@ -44,8 +44,8 @@ class Settings:
     def __post_init__(self):
         if self.tool not in TOOLS:
             raise SynthError(f"tool is {self.tool!r}; legal are {', '.join(TOOLS)}")
-        if self.latency_cutoff is not None and not 0 <= self.latency_cutoff < math.inf:
-            raise SynthError(f"latency_cutoff is {self.latency_cutoff}; a finite number of adder levels is needed, or 0 for no registers")
+        if self.latency_cutoff is not None and self.latency_cutoff != 0 and not 1 <= self.latency_cutoff < math.inf:
+            raise SynthError(f"latency_cutoff is {self.latency_cutoff}; at least 1 adder level a cycle is needed, or 0 for no registers")
         for name in ("clock_ns", "time_limit"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -67,7 +67,8 @@ class Synthesis:
     `lut` is the sum of LUT1 .. LUT6, where LUT1 contains inverters, which take a LUT too. `lut_sites` estimates the LUT6 sites that they
     take when small ones share one (see `hgqjax.synth.netlist.sites`), shift registers included: this is what Vivado counts as CLB LUTs.
     Yosys maps to CARRY4; `carry8` is how many CARRY8 their chains fill. `bram` is in blocks of 36 kbit. `fmax_mhz` is of `fmax_family`,
-    a Lattice device for the open tools, and says nothing absolute about an AMD device.
+    a Lattice device for the open tools, and says nothing absolute about an AMD device. `key` names all that the row depends on, `content`
+    the same without what was further asked for, timing and verification: rows of one `content` are of one design.
     """
 
     point: str
@@ -104,6 +105,7 @@ class Synthesis:
     differing_words: int | None = None
     seconds: float = 0.0
     key: str = ""
+    content: str = ""
     folder: str = ""
 
     @property

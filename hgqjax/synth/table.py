@@ -12,7 +12,9 @@ from hgqjax.synth.settings import SynthError, Synthesis
 TABLE = "synth.csv"
 SAME = ("point", "tool", "clock_ns", "latency_cutoff")
 """Of two rows alike in these the later one stays, but none without numbers in place of one that has some."""
-HEADS = ("point", "LUT", "LUT sites", "FF", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "rows equal", "s")
+FURTHER = (("fmax_mhz", "fmax_family", "tool_version"), ("rows_checked", "differing_words"))
+"""Columns that only some calls ask for: of one design they stay, where the later row has not the first of them."""
+HEADS = ("point", "LUT", "LUT sites", "FF", "SRL", "CARRY8", "DSP", "BRAM", "cycles", "adder cost", "EBOPs", "Fmax MHz", "rows equal", "s")
 
 
 def write(base: Path, rows: Iterable[Synthesis]) -> None:
@@ -22,7 +24,7 @@ def write(base: Path, rows: Iterable[Synthesis]) -> None:
     for row in [*read(base), *rows]:
         key = tuple(getattr(row, name) for name in SAME)
         if row.done or key not in kept or not kept[key].done:
-            kept[key] = row
+            kept[key] = _with_further(row, kept.get(key))
     if not kept:
         return
     ordered = sorted(kept.values(), key=lambda row: (row.point, row.tool, row.clock_ns or 0.0, row.latency_cutoff or 0.0))
@@ -39,7 +41,10 @@ def read(base: Path) -> list[Synthesis]:
         return []
     schema = _schema(pl)
     try:
-        frame = pl.read_csv(path, schema_overrides=schema).select(list(schema))
+        frame = pl.read_csv(path, schema_overrides=schema)
+        if "content" not in frame.columns:  # a table of before it was there
+            frame = frame.with_columns(content=pl.lit(""))
+        frame = frame.select(list(schema))
     except (OSError, pl.exceptions.PolarsError) as error:
         why = str(error).partition("\n")[0]
         raise SynthError(f"{path} is no table of this version ({why}); remove it, the results themselves are kept in jobs/") from error
@@ -52,13 +57,32 @@ def show(rows: Iterable[Synthesis]) -> str:
     cells, others = [HEADS], []
     for row in rows:
         if row.done:
-            numbers = [row.lut, row.lut_sites, row.ff, row.carry8, row.dsp, row.bram, row.latency_cycles, row.adder_cost, row.ebops]
+            numbers = [
+                row.lut,
+                row.lut_sites,
+                row.ff,
+                row.srl,
+                row.carry8,
+                row.dsp,
+                row.bram,
+                row.latency_cycles,
+                row.adder_cost,
+                row.ebops,
+            ]
             cells.append((row.point, *map(_cell, numbers), _cell(row.fmax_mhz), _cell(row.rows_checked), f"{row.seconds:.0f}"))
         else:
             others.append(f"{row.point}: {row.status}: {row.error}")
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
     return "\n".join([*(lines if len(lines) > 1 else []), *others])
+
+
+def _with_further(row: Synthesis, before: Synthesis | None) -> Synthesis:
+    """`row`, with the timing and the verification of the row that it replaces, where that is of the same design."""
+    if before is None or not (before.done and row.done and row.content) or row.content != before.content:
+        return row
+    names = [name for group in FURTHER if getattr(row, group[0]) is None and getattr(before, group[0]) is not None for name in group]
+    return dataclasses.replace(row, **{name: getattr(before, name) for name in names})
 
 
 def _cell(number: int | float | None) -> str:
