@@ -35,7 +35,7 @@ class Checkpoints:
         try:
             import orbax.checkpoint as ocp
         except ImportError as error:
-            raise TrainingError("checkpoints need orbax-checkpoint; install hgqjax[run]") from error
+            raise TrainingError("checkpoints need orbax-checkpoint; pip install 'hgqjax[run]'") from error
         self.ocp, self.folder = ocp, folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True)
         if alone and jax.process_count() > 1:

@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import tyro
     except ImportError:
-        print("hgqjax: the command needs tyro and others; install hgqjax[run]", file=sys.stderr)
+        print("hgqjax: the command needs tyro and others; pip install 'hgqjax[run]'", file=sys.stderr)
         return EXIT_BAD_INPUT
     app = tyro.extras.SubcommandApp()
     for function in _commands(tyro):
@@ -62,7 +62,7 @@ def guarded(command: Callable[[], None]) -> int:
 
 
 def print_report(run: Path) -> None:
-    """Draws the figures of a run folder, writes its report.html and prints where it is."""
+    """Draws the figures of a run folder, writes its report.md and prints where it is."""
     from hgqjax import results
     from hgqjax.report import report
 
@@ -132,6 +132,7 @@ def _commands(tyro):
         clock_ns: float | None = None,
         io_type: str | None = None,
         latency_cutoff: float | None = None,
+        max_cost: float | None = None,
         data: str | None = None,
         rows: int | None = None,
         verify: bool = True,
@@ -151,12 +152,14 @@ def _commands(tyro):
             clock_ns: target clock period, ns, by default 5.
             io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
             latency_cutoff: of RTL: adder levels in a clock cycle, 0 for no registers at all; by default as many as fit into clock_ns.
+            max_cost: of RTL: largest design that is taken on, in EBOPs with every position of a convolution unrolled; by default 50 000.
             data: further rows for the check: a data set or file of the same features, as sweep takes it.
             rows: how many rows the check runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
             verify: --no-verify leaves the check out, which the project then records.
         """
         settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
-        _export(model, config, settings | {"latency_cutoff": latency_cutoff, "output": output, "min_rows": rows}, data, verify)
+        settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost}
+        _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 
     def summary(model: Positional[Path], *, data: str | None = None) -> None:
         """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
@@ -170,7 +173,7 @@ def _commands(tyro):
         _summary(model, data)
 
     def report(run: Positional[Path]) -> None:
-        """Make the figures and report.html of a run folder again, of an unfinished one too. The page is one file that opens offline.
+        """Make the figures and report.md of a run folder again, of an unfinished one too.
 
         Args:
             run: the run folder, results/<experiment>/<time>-<hash>.

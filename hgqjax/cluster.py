@@ -157,7 +157,7 @@ def connect(address: str = "") -> Iterator[Cluster]:
     try:
         import distributed  # noqa: F401
     except ImportError as error:
-        raise ImportError("a cluster needs Dask; install hgqjax[dask]") from error
+        raise ImportError("a cluster needs Dask; pip install 'hgqjax[dask]'") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         try:

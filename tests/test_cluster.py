@@ -221,7 +221,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(address, message, rows, tmp
 def test_a_missing_dask_is_named(rows, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     code = cli.main(["sweep", "--data", rows, "--train.batch-size", "50", "--results", str(tmp_path), "--cluster", "local:2"])
-    assert code == 2 and capsys.readouterr().err == "hgqjax: a cluster needs Dask; install hgqjax[dask]\n"
+    assert code == 2 and capsys.readouterr().err == "hgqjax: a cluster needs Dask; pip install 'hgqjax[dask]'\n"
 
 
 # whole runs

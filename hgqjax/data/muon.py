@@ -113,7 +113,7 @@ def read_h5(path: str | os.PathLike[str]) -> Rows:
     try:
         import h5py
     except ImportError:
-        raise DataError(f"{path}: reading {path.suffix} files needs the package h5py (pip install 'hgqjax[interop]')") from None
+        raise DataError(f"{path}: reading {path.suffix} files needs h5py; pip install 'hgqjax[interop]'") from None
     try:
         with h5py.File(path, "r") as file:
             if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X", "Y")):

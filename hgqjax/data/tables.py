@@ -34,7 +34,7 @@ def read_table(path: pathlib.Path):
     try:
         import polars as pl
     except ImportError:
-        raise DataError(f"{path}: reading {path.suffix} files needs the package polars (pip install 'hgqjax[run]')") from None
+        raise DataError(f"{path}: reading {path.suffix} files needs polars; pip install 'hgqjax[run]'") from None
     try:
         frame, classes = _READERS[path.suffix.lower()](path, pl)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:

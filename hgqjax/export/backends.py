@@ -8,7 +8,7 @@ from hgqjax.export.hls4ml import BACKENDS, to_hls4ml
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.rtl import FLAVORS, to_rtl
 
-HLS_ONLY, RTL_ONLY = ("strategy", "io_type"), ("latency_cutoff",)
+HLS_ONLY, RTL_ONLY = ("strategy", "io_type"), ("latency_cutoff", "max_cost")
 
 
 def check_backend(settings: dict[str, Any]) -> None:

@@ -45,6 +45,13 @@ def row_count(x: Rows) -> int:
     return len(x[0] if isinstance(x, tuple) else x)
 
 
+def check_rows(**counts: int | None) -> None:
+    """Raises ExportError where one of the given numbers of rows is not at least 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ExportError(f"{name} is {count}; at least 1 row is needed")
+
+
 def gate_rows(description: ModelDescription, *, rows: Rows | None = None, min_rows: int = 10_000, seed: int = 0) -> Rows:
     """Rows to compare on: real data, words at and beyond every input limit, and uniformly random words.
 

@@ -97,6 +97,7 @@ def to_hls4ml(
     """
     strategy = strategy.lower()
     _check_arguments(backend, io_type, strategy, project_name, reuse_factor)
+    gate.check_rows(min_rows=min_rows)
     if not 0 < clock_ns < 1e6:
         raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
     output_dir = Path(output_dir).absolute()

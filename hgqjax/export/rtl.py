@@ -19,6 +19,7 @@ import numpy as np
 from hgqjax.export import gate, rtl_bench, rtl_simulate, rtl_trace, rtl_words
 from hgqjax.export.gate import ExportError, GateReport, Rows
 from hgqjax.export.model import ModelDescription
+from hgqjax.export.rtl_keywords import RESERVED
 from hgqjax.export.storage import new_folder
 from hgqjax.resources import ebops
 
@@ -141,7 +142,7 @@ def to_rtl(
       output_dir: must not exist yet; it appears only after the gate has passed.
       flavor: "verilog" or "vhdl".
       clock_ns: target clock period, ns.
-      latency_cutoff: adder levels per clock cycle, > 0; 0 for a purely combinational design; None derives it from `clock_ns` (`cutoff`).
+      latency_cutoff: adder levels per clock cycle, >= 1; 0 for a purely combinational design; None derives it from `clock_ns` (`cutoff`).
       part: the device, for the build scripts.
       project_name: name of the top module.
       rows: data (n, *input shape) for the gate besides `description.sample`; a tuple where the model has several inputs.
@@ -161,6 +162,7 @@ def to_rtl(
     formats), and `clk` unless it is combinational. Input quantizers are inside; `rtl_ports.input_ports` says what the port expects.
     """
     _check_arguments(flavor, clock_ns, latency_cutoff, project_name)
+    gate.check_rows(min_rows=min_rows, simulated_rows=simulated_rows)
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
         raise ExportError(f"{output_dir} exists already; name a folder that does not")
@@ -189,11 +191,12 @@ def _check_arguments(flavor: str, clock_ns: float, latency_cutoff: float | None,
         raise ExportError(f"flavor {flavor!r} is not one of {', '.join(FLAVORS)}")
     if not 0 < clock_ns < 1e6:
         raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
-    if latency_cutoff is not None and not 0 <= latency_cutoff < 1e6:
-        raise ExportError(f"latency_cutoff is {latency_cutoff}; adder levels per cycle above 0 are needed, or 0 for no registers")
-    reserved = project_name.lower() in ("logic", "model_inp", "model_out") or re.fullmatch(r"(logic|stage)\d+.*", project_name)
+    if latency_cutoff is not None and latency_cutoff != 0 and not 1 <= latency_cutoff < 1e6:
+        raise ExportError(f"latency_cutoff is {latency_cutoff}; at least 1 adder level a cycle is needed, or 0 for no registers")
+    reserved = project_name.lower() in RESERVED or re.fullmatch(r"(logic|stage)\d+.*", project_name)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", project_name) or reserved:
-        raise ExportError(f"project_name {project_name!r} cannot name a module in Verilog and VHDL; use letters, digits and single _")
+        words = "use letters, digits and single _, and no word of theirs"
+        raise ExportError(f"project_name {project_name!r} cannot name a module in Verilog and VHDL; {words}")
 
 
 # ---- what is written ----

@@ -68,7 +68,7 @@ def trace(description: ModelDescription, *, hard_dc: int = HARD_DC):
     from alkaid.trace.passes import optimize
 
     check_words(description)
-    symbols = [_symbols(port, hard_dc) for port in input_ports(description)]
+    symbols = [_symbols(port) for port in input_ports(description)]
     inputs = {op.name: s.reshape(op.shape) for op, s in zip(description.inputs, symbols, strict=True)}
     outputs = apply(description, inputs, {"hard_dc": hard_dc})
     graph = finish(np.concatenate(symbols), np.concatenate([outputs[name].ravel() for name in description.outputs]), optimize=False)
@@ -79,7 +79,7 @@ def trace(description: ModelDescription, *, hard_dc: int = HARD_DC):
     return graph
 
 
-def _symbols(port: Port, hard_dc: int) -> np.ndarray:
+def _symbols(port: Port) -> np.ndarray:
     from alkaid.trace import FVArray
 
     return np.asarray(FVArray.from_kif(port.k, port.i, port.f))

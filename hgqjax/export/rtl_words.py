@@ -47,11 +47,6 @@ class Bus:
         return out
 
 
-def bus(kifs: np.ndarray) -> Bus:
-    """From alkaid's (3, elements) array."""
-    return Bus(tuple((int(k), int(i), int(f)) for k, i, f in kifs.T))
-
-
 def stimulus_values(description: ModelDescription, x: Any) -> np.ndarray:
     """Rows as values of all ports, one after the other: float64 (rows, elements)."""
     parts = x if isinstance(x, tuple) else (x,)

@@ -157,7 +157,7 @@ def test_h5_files_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="none.hdf5: there is no such file"):
         data.load(str(tmp_path / "none.hdf5"))
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(DataError, match=r"needs the package h5py \(pip install 'hgqjax\[interop\]'\)"):
+    with pytest.raises(DataError, match=r"needs h5py; pip install 'hgqjax\[interop\]'"):
         data.load(str(tmp_path / "fake.h5"))
 
 

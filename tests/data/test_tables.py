@@ -149,5 +149,5 @@ def test_parquet_with_lists(tmp_path):
 
 def test_without_polars(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(DataError, match=r"reading .csv files needs the package polars \(pip install 'hgqjax\[run\]'\)"):
+    with pytest.raises(DataError, match=r"reading .csv files needs polars; pip install 'hgqjax\[run\]'"):
         arrays.read(write(tmp_path, "t.csv", "a,y\n1,0\n"))

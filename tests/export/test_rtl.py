@@ -179,6 +179,12 @@ def test_a_wrong_word_of_either_judge_leaves_nothing(tmp_path, monkeypatch):
         ({"latency_cutoff": -1.0}, r"latency_cutoff is -1\.0"),
         ({"project_name": "a__b"}, "project_name 'a__b' cannot name a module"),
         ({"project_name": "logic3"}, "project_name 'logic3' cannot name a module"),
+        ({"project_name": "Module"}, "project_name 'Module' cannot name a module"),
+        ({"project_name": "entity"}, "project_name 'entity' cannot name a module"),
+        ({"project_name": "shift_adder"}, "project_name 'shift_adder' cannot name a module"),
+        ({"latency_cutoff": 0.5}, "latency_cutoff is 0.5; at least 1 adder level a cycle is needed"),
+        ({"min_rows": 0}, "min_rows is 0; at least 1 row is needed"),
+        ({"simulated_rows": 0}, "simulated_rows is 0; at least 1 row is needed"),
     ],
 )
 def test_arguments(arguments, message, tmp_path):
@@ -260,6 +266,10 @@ def test_the_command(tmp_path, capsys):
         (["--latency-cutoff", "2"], "backend Vitis has no latency_cutoff; verilog and vhdl have"),
         (["--backend", "RTL"], "backend 'RTL' is not one of Vitis, Vivado, verilog, vhdl"),
         (["--backend", "verilog", "--latency-cutoff", "-2"], "latency_cutoff is -2.0"),
+        (["--backend", "verilog", "--max-cost", "20"], "more than the 20 that the RTL export takes on; give a larger max_cost"),
+        (["--max-cost", "20"], "backend Vitis has no max_cost; verilog and vhdl have"),
+        (["--backend", "verilog", "--rows", "0"], "min_rows is 0; at least 1 row is needed"),
+        (["--rows", "0"], "min_rows is 0; at least 1 row is needed"),
     ],
 )
 def test_the_command_refuses(options, message, tmp_path, capsys):
