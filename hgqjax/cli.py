@@ -62,7 +62,7 @@ def guarded(command: Callable[[], None]) -> int:
 
 
 def print_report(run: Path) -> None:
-    """Draws the figures of a run folder, writes its report.md and prints where it is."""
+    """Draws the figures of a run folder, writes its report.html and prints where it is."""
     from hgqjax import results
     from hgqjax.report import report
 
@@ -173,7 +173,7 @@ def _commands(tyro):
         _summary(model, data)
 
     def report(run: Positional[Path]) -> None:
-        """Make the figures and report.md of a run folder again, of an unfinished one too.
+        """Make the figures and report.html of a run folder again, of an unfinished one too. The page is one file that opens offline.
 
         Args:
             run: the run folder, results/<experiment>/<time>-<hash>.

@@ -2,12 +2,15 @@
 
 import dataclasses
 import importlib
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
 from hgqjax.export import DescriptionError, ModelDescription
+from hgqjax.export.hls4ml import GATE_FILE
+from hgqjax.export.rtl import RECORD_FILE as RTL_FILE
 from hgqjax.results import Run, RunError
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
@@ -135,6 +138,38 @@ def synthesis(folder: Path) -> list[dict[str, Any]]:
     if "srl" not in frame.columns:  # a table of before it was shown
         frame = frame.with_columns(srl=pl.lit(None))
     return _cast(frame, schema, path).with_columns(pl.col(texts).fill_null("")).to_dicts()
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """A project in a run folder and the gate that it passed; `rows`, `words` and `differing_words` are None where that was left out."""
+
+    project: str
+    what: str
+    rows: int | None
+    words: int | None
+    differing_words: int | None
+
+
+def gates(folder: Path) -> list[Gate]:
+    """The exported projects that lie in a run folder, by name: those of the run, and later ones beside its models.
+
+    Raises: ReportError where what an export wrote about itself cannot be read.
+    """
+    found = []
+    for path in sorted([*folder.glob(f"*/*/{GATE_FILE}"), *folder.glob(f"*/*/{RTL_FILE}")]):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):  # one that is being written
+            continue
+        try:
+            about = json.loads(path.read_text())
+            names = ("flavor",) if path.name == RTL_FILE else ("backend", "io_type", "strategy")
+            gate = about["gate"] or {}
+            what = ", ".join(str(about[name]) for name in names)
+            numbers = (gate["rows"], gate["words"], gate["differing_words"]) if gate else (None, None, None)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReportError(f"{path} cannot be read as the record of an export: {_first_line(error)}") from error
+        found.append(Gate(path.parent.relative_to(folder).as_posix(), what, *numbers))
+    return found
 
 
 def require(module: str) -> Any:
