@@ -33,6 +33,7 @@ def costs_by_name(tyro):
     from hgqjax import resources
 
     names = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1"), "luts": resources.Luts()}
+    names["weight_bits"] = resources.WeightBits()
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -210,7 +211,7 @@ def _commands(tyro):
     def compare(
         runs: Positional[tuple[Path, ...]],
         *,
-        output: Path | None = None,
+        output: Path = Path("compare.png"),
         at: tuple[float, ...] = (),
         reference: tuple[float, float] | None = None,
     ) -> None:
@@ -218,7 +219,7 @@ def _commands(tyro):
 
         Args:
             runs: two or more run folders of one task, data set and cost.
-            output: the figure: .png, .svg or .pdf; by default compare.png beside the first run folder.
+            output: the figure: .png, .svg or .pdf.
             at: costs (EBOPs, or LUTs if these are the objective's cost) at which scores are compared; by default up to four.
             reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default the worst of these fronts.
         """

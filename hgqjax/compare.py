@@ -34,7 +34,7 @@ class Front:
 
 def compare(
     runs: Sequence[Path],
-    output: Path | None = None,
+    output: Path = Path("compare.png"),
     at: Sequence[float] = (),
     reference: tuple[float, float] | None = None,
 ) -> str:
@@ -44,7 +44,7 @@ def compare(
 
     Args:
       runs: run folders of one task, data set and cost, two or more.
-      output: the figure, .png, .svg or .pdf; by default ``compare.png`` beside the first run folder.
+      output: the figure, .png, .svg or .pdf.
       at: budgets of the cost; by default a few of the numbers 1, 2, 5, 10, ... that the fronts have in common.
       reference: cost, and score as people read it (accuracy in %, or resolution), of the hypervolume's reference point; by default the
         largest cost and the worst score of any point of the fronts.
@@ -52,7 +52,6 @@ def compare(
     Raises: ReportError, one sentence, for a folder that is no sound run, one without points, or runs that do not compare; ValueError for
       arguments that are out of range; nothing is written then.
     """
-    output = Path(output) if output is not None else Path(runs[0]).resolve().parent / "compare.png" if runs else Path("compare.png")
     _check_arguments(runs, output, at, reference)
     fronts = [_front(name, run) for name, run in zip(_names(runs), map(run_tables.read, runs), strict=True)]
     for front in fronts[1:]:
@@ -158,7 +157,9 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _front(name: str, run: RunTables) -> Front:
     if not run.points:
         raise ReportError(f"{run.folder} has no points yet")
-    scores, costs = [p.test_score for p in run.points], [max(p.cost, 1.0) for p in run.points]  # an axis of decades has no 0
+    counted = "ebops_paper_v1" if _cost(run).get("definition") == "paper_v1" else "ebops"  # what runs of earlier versions had as cost
+    exact = [p.cost if p.cost is not None else getattr(p, counted) for p in run.points]
+    scores, costs = [p.test_score for p in run.points], [max(cost, 1.0) for cost in exact]  # an axis of decades has no 0
     kept = pareto(scores, costs)
     if not kept:
         raise ReportError(f"{run.folder} has no point with a finite score and cost")

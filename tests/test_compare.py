@@ -124,6 +124,17 @@ def test_runs_that_differ_in_their_seeds_only_are_a_group(tmp_path):
     assert "| a, b | test | 4.50 ± 0.71 | 71.00 ± 1.41 |" in text and "| seeds | 0 | 1 |" in text
 
 
+@pytest.mark.parametrize(("definition", "column"), [("hgq2", "ebops"), ("paper_v1", "ebops_paper_v1")])
+def test_a_run_of_an_earlier_version_has_its_ebops_as_cost(definition, column, tmp_path):
+    import polars as pl
+
+    runs = [make(tmp_path / name, A, config={"cost": {"type": "Ebops", "definition": definition}}) for name in "ab"]
+    old = pl.read_csv(runs[1] / "summary.csv").drop("cost", "luts_predicted")
+    old.write_csv(runs[1] / "summary.csv")
+    front = compare._front("b", run_tables.read(runs[1]))
+    assert set(front.costs) <= set(old[column].to_list()) and "| b |" in compare.compare(runs, tmp_path / "f.svg")
+
+
 def test_differing_fields_and_commits_are_named(tmp_path):
     runs = [make(tmp_path / "a", A), make(tmp_path / "b", B, config={"betas": [1e-7, 2.0], "model": {"hidden": [8]}})]
     change(runs[1], lambda manifest: manifest.update(commit="decade" * 6))
@@ -158,7 +169,8 @@ def test_runs_that_do_not_compare_are_refused(how, sentence, tmp_path):
     assert not (tmp_path / "f.svg").exists()
 
 
-def test_the_command_and_its_refusals(tmp_path, capsys):
+def test_the_command_and_its_refusals(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     a, b = str(make(tmp_path / "x/a", A)), str(make(tmp_path / "y/b", B))
     empty = str(run_folders.make_run(tmp_path / "c", checks=0, points=0, status="running"))
     bad = [
@@ -177,4 +189,4 @@ def test_the_command_and_its_refusals(tmp_path, capsys):
         assert not out and sentence in err and err.startswith("hgqjax: ") and err.count("\n") == 1
     assert not list(tmp_path.rglob("*.png"))
     assert cli.main(["compare", a, b]) == 0
-    assert "| run | points | seeds | hypervolume |" in capsys.readouterr().out and (tmp_path / "x/compare.png").is_file()
+    assert "| run | points | seeds | hypervolume |" in capsys.readouterr().out and [*tmp_path.rglob("*.png")] == [tmp_path / "compare.png"]
