@@ -119,10 +119,17 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
                 values = [float(run.shown(scores[m])) for m in within]
                 axes.step([costs[m] for m in within], values, where="post", color=color, linewidth=0.6, alpha=0.6)
         axes.set_xscale("log")
+        ticker = require("matplotlib.ticker")
+        axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: markup.whole(value)))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        low, high = axes.get_xlim()
+        if high < 300 * low:
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
         axes.set_xlabel(_cost_label(run))
         axes.set_ylabel(f"test {run.score_label}")
         axes.grid(True)
-        figure.legend(loc="outside upper center", ncols=min(3, len(fronts)), title=run.dataset)
+        thin = "; thin: validation rows of each seed" if any(len(front.by_seed) > 1 for front in fronts) else ""
+        figure.legend(loc="outside upper center", ncols=min(3, len(fronts)), title=run.dataset + thin)
         buffer = io.BytesIO()
         stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[output.suffix.lower()]
         figure.savefig(buffer, format=output.suffix[1:].lower(), dpi=150, metadata=stamp)

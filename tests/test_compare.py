@@ -98,7 +98,9 @@ def test_the_figure_has_every_front(tmp_path):
     runs = [give_seeds(make(tmp_path / "x/a", A), several), make(tmp_path / "y/b", B)]
     fronts = [compare._front(name, run_tables.read(run)) for name, run in zip("xy", runs, strict=True)]
     svg = compare.draw(fronts, tmp_path / "f.svg").read_text()
-    assert all(f">{text}<" in svg for text in ("x", "y", "test accuracy (%)", "jets (re-simulated)"))
+    assert all(
+        f">{text}<" in svg for text in ("x", "y", "test accuracy (%)", "jets (re-simulated); thin: validation rows of each seed", "10 000")
+    )
     assert fronts[1].scores == [0.72, 0.76] and fronts[1].costs == [1_000.0, 100_000.0]
     before = (tmp_path / "f.svg").read_bytes()
     assert compare.draw(fronts, tmp_path / "f.svg").read_bytes() == before
