@@ -1,4 +1,4 @@
-"""The command `hgqjax`: sweep, resume, export, summary, report, table, compare."""
+"""The command `hgqjax`: sweep, resume, export, summary, report, table, compare, synth, zoo."""
 
 import sys
 from collections.abc import Callable
@@ -80,6 +80,7 @@ def _commands(tyro):
     from hgqjax import experiment
     from hgqjax.devices import Machines, is_first
     from hgqjax.synth.command import synth
+    from hgqjax.zoo import zoo
 
     Positional = tyro.conf.Positional
 
@@ -226,7 +227,7 @@ def _commands(tyro):
 
         print(compare(runs, output, at, reference), end="")
 
-    return sweep, resume, export, summary, report, table, compare, synth
+    return sweep, resume, export, summary, report, table, compare, synth, zoo
 
 
 def _export(model, config, settings, data, verify) -> None:
@@ -253,27 +254,15 @@ def _export(model, config, settings, data, verify) -> None:
 
 def _description(model: Path):
     """The folder of a model description, or a `.keras` file of HGQ2."""
-    from hgqjax import export, interop
+    from hgqjax.model_files import open_model
 
-    return interop.load_hgq2(model) if model.suffix.lower() == ".keras" else export.ModelDescription.load(model)
+    return open_model(model)
 
 
 def _rows(description, data: str):
-    import numpy as np
+    from hgqjax.model_files import RowReader
 
-    from hgqjax import data as data_
-
-    about = description.metadata
-    if "hgq2" in about:  # its files hold neither scaler nor classes
-        jets = data_.load("jets")
-        if [op.shape for op in description.inputs] != [jets.input_shape]:
-            raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of the jets data sets")
-        trained = jets if Path(data).exists() else data_.load(data)
-        return data_.load_rows(data, scaler=trained.scaler, classes=trained.classes)
-    if "scaler" not in about or "classes" not in about:
-        raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
-    scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
-    return data_.load_rows(data, scaler=scaler, classes=tuple(about["classes"]))
+    return RowReader()(description, data)[:2]
 
 
 def _summary(model: Path, data: str | None) -> None:

@@ -208,14 +208,19 @@ def write_project(folder: str, config: Any, point: str) -> dict[str, Any]:
     return results.once(Path(folder), f"project_{point}", work)
 
 
-def measure(description: export.ModelDescription, x: np.ndarray, y: np.ndarray, objective: Objective) -> dict[str, float]:
-    """``score`` of the frozen model on rows `x`, as `Objective.score` says, by the exact evaluator; with a window ``outliers``, too."""
+def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objective: Objective) -> dict[str, float]:
+    """``score`` of the frozen model on rows `x`, as `Objective.score` says, by the exact evaluator; with a window ``outliers``, too.
+
+    Of a model with several inputs `x` is a tuple of their rows.
+    """
+    parts = x if isinstance(x, tuple) else (x,)
     words = sum(math.prod(op.shape) for op in description.operations)
     batch = min(20_000, max(1, 2**25 // words))  # so many rows of a large network that their words take 256 MiB
-    outputs = np.concatenate([description.evaluate(x[start : start + batch]) for start in range(0, len(x), batch)])
+    starts = range(0, len(y), batch)
+    outputs = np.concatenate([description.evaluate(tuple(part[start : start + batch] for part in parts)) for start in starts])
     if objective.task == "classification":
-        return {"score": int(np.sum(np.argmax(outputs, axis=-1) == y)) / len(x)}
-    residual = outputs.reshape(len(x), -1) - y.reshape(len(x), -1)
+        return {"score": int(np.sum(np.argmax(outputs, axis=-1) == y)) / len(y)}
+    residual = outputs.reshape(len(y), -1) - y.reshape(len(y), -1)
     if objective.window is None:
         return {"score": -float(np.sqrt(np.mean(residual**2)))}
     inside = np.abs(residual) < objective.window

@@ -1,0 +1,83 @@
+"""Models by their paths: our own descriptions and the files of HGQ2; and the rows of a data set as each of them must see them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax import data as data_
+from hgqjax.export import ModelDescription
+
+SUFFIX = ".keras"
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is the folder of a model description or a .keras file."""
+    return (path / "description.json").is_file() or (path.suffix.lower() == SUFFIX and path.is_file())
+
+
+def open_model(path: Path) -> ModelDescription:
+    """The model description of a folder, or of a .keras file of HGQ2; errors are those of `ModelDescription.load` and `load_hgq2`."""
+    from hgqjax import interop
+
+    return interop.load_hgq2(path) if path.suffix.lower() == SUFFIX else ModelDescription.load(path)
+
+
+class RowReader:
+    """Reads each data set once for all the models that take it in the same way."""
+
+    def __init__(self):
+        self._rows: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        self._sets: dict[str, data_.Dataset] = {}
+
+    def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, str]:
+        """Rows scaled as the model was trained, labels or numbers, and the unit of the numbers ("" of labels).
+
+        A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names, of jets for the rows of a file.
+        The columns of a row are divided among the inputs of a network that has several, in their order, where that is how they fit: the
+        seven gaps of ``muon`` among three stations, for instance.
+
+        Args:
+          description: the model. data: as for `hgqjax.data.load`.
+        Returns: x, (rows, *shape), or a tuple of such arrays where the model has several inputs; y, (rows,); the unit.
+        Raises: ValueError, one sentence, where the rows are not what the model takes.
+        """
+        about = description.metadata
+        if "hgq2" in about:
+            trained = self._set("jets" if Path(data).exists() else data)
+            parts = _division([op.shape for op in description.inputs], trained.input_shape)
+            if parts is None:
+                raise ValueError(
+                    f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of "
+                    f"{'the jets data sets' if Path(data).exists() else trained.name}"
+                )
+            x, y = self._load(data, trained.scaler, trained.classes)
+            return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, trained.unit
+        if "scaler" not in about or "classes" not in about:
+            raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
+        scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
+        x, y = self._load(data, scaler, tuple(about["classes"]))
+        return x, y, about.get("unit", "")
+
+    def _set(self, name: str) -> data_.Dataset:
+        if name not in self._sets:
+            self._sets[name] = data_.load(name)
+        return self._sets[name]
+
+    def _load(self, data: str, scaler: data_.Scaler, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes
+        if key not in self._rows:
+            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)
+        return self._rows[key]
+
+
+def _division(shapes: list[tuple[int, ...]], row: tuple[int, ...]) -> list[slice] | None:
+    """How the last axis of a row is divided among inputs of `shapes`; None where they do not make up the row.
+
+    >>> _division([(50, 3), (50, 2)], (50, 5)), _division([(4,)], (5,))
+    ([slice(0, 3, None), slice(3, 5, None)], None)
+    """
+    ends = np.cumsum([shape[-1] for shape in shapes]).tolist()
+    if not ends or ends[-1] != row[-1] or any(shape[:-1] != row[:-1] for shape in shapes):
+        return None
+    return [slice(end - shape[-1], end) for end, shape in zip(ends, shapes, strict=True)]
