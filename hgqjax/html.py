@@ -13,7 +13,7 @@ from hgqjax.export.layer_table import Widths
 
 LARGEST_SVG = 600_000
 """Bytes of a drawing that goes into a page as it is; of a larger one its pixels do, so that the page stays small."""
-BAR, GAP, HEIGHT = 5, 1, 24
+BAR, GAP, HEIGHT = 4, 1, 24
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f5f7f9;--ink:#1d242b;--soft:#5b6670;--line:#dde2e7;
@@ -23,7 +23,7 @@ STYLE = """
 img.plot{filter:invert(1) hue-rotate(180deg)}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main,header,nav{max-width:1080px;margin:0 auto;padding:0 20px}
+main,header,nav{max-width:1120px;margin:0 auto;padding:0 20px}
 header{padding-top:36px}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3em;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:2.6em 0 .6em;padding-bottom:.25em;border-bottom:1px solid var(--line)}
@@ -44,9 +44,9 @@ nav ul{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;margin:0;padding
 .tiles dd small{display:block;font-weight:400;font-size:.8rem;color:var(--soft)}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px;margin:.8em 0}
 .scroll:focus-visible{outline:2px solid var(--blue)}
-table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}
 caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:middle}
+th,td{padding:6px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th{background:var(--raised);font-weight:600;white-space:normal;vertical-align:bottom;min-width:4.2em}
 tbody th{font-weight:600}
 .l{text-align:left}
@@ -63,7 +63,7 @@ details{margin:.25em 0}
 summary{cursor:pointer;padding:4px 0;font-weight:600}
 summary span{font-weight:400;color:var(--soft);font-size:.92em}
 .good{color:var(--good)}.bad{color:var(--bad)}
-footer{max-width:1080px;margin:40px auto 24px;padding:0 20px}
+footer{max-width:1120px;margin:40px auto 24px;padding:0 20px}
 @media(max-width:600px){main,header,nav,footer{padding-left:12px;padding-right:12px}h1{font-size:1.45rem}th,td{padding:5px 8px}}
 @media print{nav{display:none}.scroll{overflow:visible}}
 """.strip()
@@ -149,7 +149,8 @@ def histogram(widths: Widths, what: str) -> Markup:
         if n:
             high = max(HEIGHT * min(n / top, 1.0), 1.0)
             place = f'x="{bits * (BAR + GAP)}" y="{HEIGHT - high:.1f}" width="{BAR}" height="{high:.1f}"'
-            bars.append(f"<rect {place}{' class=gone' if bits == 0 else ''}/>")
+            gone = ' class="gone"' if bits == 0 else ""
+            bars.append(f"<rect {place}{gone}/>")
     width = len(widths.counts) * (BAR + GAP)
     size = f'width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}"'
     label = html.escape(words)

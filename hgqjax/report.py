@@ -196,7 +196,7 @@ def _layers(run: RunTables, rows: dict[str, list[LayerRow]]) -> Markup:
 
 
 def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
-    heads = ["layer", "kind", "result", "input bits", "inputs", "dead", "weights", "weight bits", "of weights", "pruned", "EBOPs"]
+    heads = ["layer", "kind", "result", "input bits", "histogram", "dead", "weights", "weight bits", "histogram", "pruned", "EBOPs"]
     heads += ["paper_v1", "LUTs"]
     cells = []
     for r in rows:
@@ -208,7 +208,7 @@ def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
     sums = [_number(sum(getattr(r, name) or 0.0 for r in rows)) for name in ("ebops", "ebops_paper_v1", "luts")]
     last = [_bits(activations), html.histogram(activations, "activations"), f"{activations.pruned:.1%}", ""]
     last += [_bits(weights), html.histogram(weights, "weights"), f"{weights.pruned:.1%}", *sums]
-    left = ("layer", "kind", "inputs", "of weights")
+    left = ("layer", "kind", "histogram")
     return table(f"Layers of {point.point}", heads, [*cells, ["total", "", "", *last]], left=left, total=True)
 
 

@@ -139,12 +139,12 @@ def test_nothing_is_outside_the_file(path, page):
 
 def test_a_drawing_that_is_too_large_goes_in_as_pixels(folder, monkeypatch):
     monkeypatch.setattr(pages, "LARGEST_SVG", 10)
-    assert all(a["src"].startswith("data:image/png;base64,") for tag, a in read(report(folder)).elements if tag == "img")
+    assert all(a["src"].startswith("data:image/png;base64,") for tag, a in read(report(folder, formats=())).elements if tag == "img")
 
 
 def test_text_is_escaped(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status="running", name="<script>alert(1)</script> & co")
-    page = read(report(folder))
+    page = read(report(folder, formats=()))
     assert "made-up on <script>alert(1)</script> & co" in page.text and "script" not in {tag for tag, _ in page.elements}
 
 
@@ -156,7 +156,7 @@ def test_projects_and_what_their_gates_say(folder):
     ):
         (folder / place).parent.mkdir(parents=True)
         (folder / place).write_text(json.dumps({"gate": {"rows": 10_001, "words": 50_005, "differing_words": 0}} | record))
-    _, *rows = read(report(folder)).tables["Exported projects"]
+    _, *rows = read(report(folder, formats=())).tables["Exported projects"]
     assert rows == [
         ["models/p00_verilog", "verilog", "10 001", "50 005", "0", "verified"],
         ["models/p00_vhdl", "vhdl", "", "", "", "not verified"],
@@ -170,21 +170,21 @@ def test_projects_and_what_their_gates_say(folder):
 @pytest.mark.parametrize(("status", "words"), [("running", "is not finished (status: running)"), ("failed", "failed (status: failed)")])
 def test_an_unfinished_run(tmp_path, status, words):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status=status, name="muons")
-    page = read(report(folder))
+    page = read(report(folder, formats=()))
     assert f"This run {words}; what follows is what it has so far." in page.text
     assert "No models yet." in page.text and "Training" not in page.text and "published" not in page.text
 
 
 def test_a_regression_has_no_percent(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", checks=0, points=1, status="running", name="muons")
-    page = read(report(folder))
+    page = read(report(folder, formats=()))
     assert "test resolution" in page.tables["Selected models"][0] and "±" not in page.text and "outliers" not in page.text
     assert "The resolution is the root mean square of the residuals; less is better." in page.text
 
 
 def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=1, name="muons", unit="mrad")
-    page = read(report(folder))
+    page = read(report(folder, formats=()))
     heads, *rows = page.tables["Selected models"]
     (shown,) = [dict(zip(heads, row, strict=True))["test resolution (mrad)"] for row in rows if row[0] == "p01"]
     value, _, share = shown.partition(" ")
@@ -197,10 +197,12 @@ def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
 def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_path):
     if browser.CHROMIUM is None:
         pytest.skip("chromium is not installed; scripts/test installs it")
+    drawn = [a["aria-label"].count(" of ") for tag, a in read(path).elements if tag == "svg"]  # a bar for each number of bits
     alone = tmp_path / "sent to a friend.html"  # without the folder it was made in
     shutil.copy(path, alone)
     decoded = "Promise.all([...document.images].map(i => i.decode().then(() => i.getBoundingClientRect().width)))"
     hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).every(e => e.clientWidth <= innerWidth)"
+    bars = "[...document.querySelectorAll('svg.bits')].map(s => [...s.children].filter(c => c.tagName == 'rect').length)"
     with browser.Browser(tmp_path / "profile") as chromium:
         for width in (1280, 400):
             grounds = set()
@@ -210,6 +212,7 @@ def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_
                 shown = chromium.evaluate(decoded)
                 assert len(shown) == 3 and all(0.6 * width < w <= width for w in shown)
                 assert chromium.evaluate(hidden) and chromium.evaluate("document.querySelectorAll('h2').length") == 6
+                assert chromium.evaluate(bars) == drawn
                 grounds.add(chromium.evaluate("getComputedStyle(document.body).backgroundColor"))
             assert len(grounds) == 2
         assert not chromium.said
