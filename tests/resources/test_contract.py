@@ -72,7 +72,7 @@ def test_cost_models(cost):
 
     assert float(total(*arrays)) == pytest.approx(float(exact.total), rel=1e-5)
     assert float(total(*(a + 1 for a in arrays))) >= float(total(*arrays)) >= float(total(*(0 * a - 3 for a in arrays))) == 0
-    gradients = jax.grad(total, (0, 1))(*arrays)
+    gradients = jax.jit(jax.grad(total, (0, 1)))(*arrays)
     assert all(np.all(np.isfinite(g)) and np.all(g >= 0) for g in gradients) and any(np.any(g > 0) for g in gradients)
     assert from_json(resources.AbstractCost, to_json(cost)) == cost and hash(cost) is not None
     assert eval(repr(cost), vars(resources)) == cost
@@ -96,7 +96,7 @@ def test_numpy_jax_and_jit_agree(case, definition):
 @pytest.mark.parametrize("case", OPERATIONS)
 def test_gradients_are_those_of_the_count(case):
     x, w = widths()
-    gradients = jax.grad(lambda x, w: count(case, x, w), (0, 1))(jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32))
+    gradients = jax.jit(jax.grad(lambda x, w: count(case, x, w), (0, 1)))(jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32))
     for which, gradient in enumerate(gradients):
         for index in np.ndindex(gradient.shape):
             step = np.zeros(gradient.shape)
@@ -111,5 +111,5 @@ def test_a_bit_more_never_costs_less_and_no_bits_cost_nothing(case):
     for definition in ("hgq2", "paper_v1"):
         assert float(count(case, x + 1, w + 1, definition)) >= float(count(case, x, w, definition))
         assert float(count(case, 0 * x - 3, 0 * w - 3, definition)) == 0
-    gradients = jax.grad(lambda x, w: count(case, x, w), (0, 1))(jnp.full((4, 3), -3.0), jnp.full((2, 3, 3), -3.0))
+    gradients = jax.jit(jax.grad(lambda x, w: count(case, x, w), (0, 1)))(jnp.full((4, 3), -3.0), jnp.full((2, 3, 3), -3.0))
     assert not any(np.any(gradient) for gradient in gradients)
