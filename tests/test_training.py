@@ -84,13 +84,13 @@ def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, s
 def test_one_trace_for_the_whole_sweep(train):
     traces = []
 
-    def counting(state, member, rows, check):
+    def segment(state, member, rows, check):
         traces.append(1)
         return train.segment(state, member, rows, check)
 
     counted = training.make_train(CONFIG, build)
-    counted.segment = counting
-    population.sweep(counted, data(), members(0.0, 1e-4), [0, 1])
+    counted.segment = segment
+    population.sweep(counted, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1])  # the program of `swept`, which is compiled already
     assert len(traces) == 1
 
 
@@ -128,7 +128,7 @@ def test_a_diverging_member_is_left_out_and_named(train):
 
 @pytest.mark.parametrize("name", ["layer_0", "layer_1"])
 def test_the_layer_that_broke_first_is_named(train, name):
-    init, segment = population._compiled(train)
+    init, segment = population._compiled(train, None, 0)  # as a sweep on one device asks for it
     keys, three = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)), members(0.0, 1e-5, 1e-3)
     states = init(keys, three, data())
     kernel = states.params["weights"][name]["kernel"]
