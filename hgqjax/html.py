@@ -19,8 +19,7 @@ STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f5f7f9;--ink:#1d242b;--soft:#5b6670;--line:#dde2e7;
 --blue:#0063a3;--good:#00704f;--bad:#b3341f}
 @media(prefers-color-scheme:dark){:root{--paper:#14181c;--raised:#1d2328;--ink:#e3e7ea;--soft:#9aa6b0;--line:#333c44;
---blue:#6cb8ec;--good:#4cc79a;--bad:#f08a73}
-img.plot{filter:invert(1) hue-rotate(180deg)}}
+--blue:#6cb8ec;--good:#4cc79a;--bad:#f08a73}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main,header,nav{max-width:1120px;margin:0 auto;padding:0 20px}
@@ -54,7 +53,8 @@ tbody th{font-weight:600}
 tbody tr:last-child>*{border-bottom:0}
 tr.total>*{border-top:2px solid var(--line);font-weight:600}
 figure{margin:1.2em 0}
-img.plot{display:block;width:860px;max-width:100%;height:auto;margin:0 auto}
+.plot{background:#fff}
+.plot img{display:block;width:860px;max-width:100%;min-width:700px;height:auto;margin:0 auto;padding:6px}
 figcaption{margin:.6em auto 0;max-width:75ch}
 svg.bits{display:inline-block;vertical-align:middle;max-width:100%}
 svg.bits rect{fill:var(--blue)}
@@ -65,7 +65,7 @@ summary span{font-weight:400;color:var(--soft);font-size:.92em}
 .good{color:var(--good)}.bad{color:var(--bad)}
 footer{max-width:1120px;margin:40px auto 24px;padding:0 20px}
 @media(max-width:600px){main,header,nav,footer{padding-left:12px;padding-right:12px}h1{font-size:1.45rem}th,td{padding:5px 8px}}
-@media print{nav{display:none}.scroll{overflow:visible}}
+@media print{nav{display:none}.scroll{overflow:visible}.plot img{min-width:0}}
 """.strip()
 
 
@@ -109,7 +109,12 @@ def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], left: 
         cells = [_cell(cell, c, first=m == 0) for m, (cell, c) in enumerate(zip(row, classes, strict=True))]
         lines.append(element("tr", *cells, **({"class_": "total"} if total and n == len(rows) - 1 else {})))
     whole = element("table", element("caption", name), element("thead", head), element("tbody", *lines))
-    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=name)
+    return _box(name, whole)
+
+
+def _box(name: str, inside: Markup, kind: str = "") -> Markup:
+    """A box that scrolls sideways where what is inside is wider than the screen; `name` is what screen readers call it."""
+    return element("div", inside, class_=f"scroll {kind}".strip(), tabindex="0", role="region", aria_label=name)
 
 
 def _cell(cell: Any, attributes: dict[str, str], first: bool) -> Markup:
@@ -120,17 +125,20 @@ def _cell(cell: Any, attributes: dict[str, str], first: bool) -> Markup:
     return element("td", cell, **attributes)
 
 
-def figure(drawing: Path, pixels: Path, alt: str, caption: str) -> Markup:
-    """A drawing inside the page: the .svg, without its white ground, or the .png `pixels` where that is larger than `LARGEST_SVG`."""
+def figure(name: str, drawing: Path, pixels: Path, alt: str, caption: str) -> Markup:
+    """A drawing inside the page: the .svg, or the .png `pixels` where that is larger than `LARGEST_SVG`.
+
+    It keeps its white ground in the dark, and is never so narrow that its text cannot be read: its box scrolls, and is called `name`.
+    """
     if drawing.stat().st_size <= LARGEST_SVG:
-        text = drawing.read_text(encoding="utf-8").replace("fill: #ffffff", "fill: none")
+        text = drawing.read_text(encoding="utf-8")
         text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")  # of much the same width, where it is not installed
         kind, content = "svg+xml", text.encode()
     else:
         kind, content = "png", pixels.read_bytes()
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    image = Markup(f'<img class="plot" alt="{html.escape(alt)}" src="{source}">')
-    return element("figure", image, element("figcaption", caption))
+    image = Markup(f'<img alt="{html.escape(alt)}" src="{source}">')
+    return element("figure", _box(name, image, "plot"), element("figcaption", caption))
 
 
 def histogram(widths: Widths, what: str) -> Markup:

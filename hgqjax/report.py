@@ -101,7 +101,7 @@ def _figure(run: RunTables, stem: str) -> Markup:
         ends = (f"{_number(p.ebops)} EBOPs at {run.in_words(p.test_score)}" for p in (run.points[0], run.points[-1]))
         alt = f"Front of {len(run.points)} models, from {' to '.join(ends)}. {caption}"
     folder = run.folder / "figures"
-    return html.figure(folder / f"{stem}.svg", folder / f"{stem}.png", alt, caption)
+    return html.figure(f"Figure: {stem}", folder / f"{stem}.svg", folder / f"{stem}.png", alt, caption)
 
 
 def _points(run: RunTables) -> Markup:

@@ -1,11 +1,13 @@
 import html.parser
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from hgqjax import figures
 from hgqjax import html as pages
 from hgqjax.report import ReportError, report
 
@@ -18,6 +20,8 @@ def load(name):
 
 
 run_folders, browser = load("run_folders"), load("browser")
+SIZES = re.compile(r"font(?:-size)?: ([\d.]+)px")
+"""Of texts in a drawing; 72 of its pixels are an inch."""
 
 
 class Page(html.parser.HTMLParser):
@@ -200,7 +204,9 @@ def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_
     drawn = [a["aria-label"].count(" of ") for tag, a in read(path).elements if tag == "svg"]  # a bar for each number of bits
     alone = tmp_path / "sent to a friend.html"  # without the folder it was made in
     shutil.copy(path, alone)
-    decoded = "Promise.all([...document.images].map(i => i.decode().then(() => i.getBoundingClientRect().width)))"
+    wide = "[i, i.closest('.scroll')].map(e => e.getBoundingClientRect().width)"
+    decoded = f"Promise.all([...document.images].map(i => i.decode().then(() => {wide})))"
+    smallest = min(float(points) for svg in (path.parent / "figures").glob("*.svg") for points in SIZES.findall(svg.read_text()))
     hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).every(e => e.clientWidth <= innerWidth)"
     bars = "[...document.querySelectorAll('svg.bits')].map(s => [...s.children].filter(c => c.tagName == 'rect').length)"
     with browser.Browser(tmp_path / "profile") as chromium:
@@ -210,7 +216,8 @@ def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_
                 chromium.open(alone, width, dark=dark)
                 assert chromium.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
                 shown = chromium.evaluate(decoded)
-                assert len(shown) == 3 and all(0.6 * width < w <= width for w in shown)
+                assert len(shown) == 3 and all(0.6 * width < box <= width for _, box in shown)
+                assert all(smallest * image / (72 * figures.WIDTH) > 8 for image, _ in shown)  # pixels high
                 assert chromium.evaluate(hidden) and chromium.evaluate("document.querySelectorAll('h2').length") == 6
                 assert chromium.evaluate(bars) == drawn
                 grounds.add(chromium.evaluate("getComputedStyle(document.body).backgroundColor"))
