@@ -47,6 +47,7 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
+        """Step of the last checkpoint, None where there is none."""
         return self.manager.latest_step()
 
     @property

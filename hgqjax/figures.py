@@ -4,6 +4,7 @@ Drawn for a page 7 inches wide, in the palette of Okabe and Ito, which colour-bl
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from hgqjax import markup
 from hgqjax import published as published_
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import Dense, Quantize
@@ -47,6 +49,7 @@ DEPTH = 0.15
 """The axis of the front ends this far (accuracy) below its best point at the latest; what lies lower is counted in a note."""
 TIMES = 3.0
 """The axis of the front of a regression ends at so many times the best resolution at the latest; what lies higher is counted in a note."""
+_number = functools.partial(markup.whole, gap="\u2009")  # a thin space
 LINE_POINTS, CLOUD_POINTS, PANELS = 1000, 20_000, 5
 
 
@@ -366,8 +369,3 @@ def _curve(run: RunTables, member: int, split: str, metric: str) -> tuple[np.nda
     rows = run.metrics.filter(same).sort("step").select("epoch", "value").to_numpy()
     kept = np.unique(np.linspace(0, max(len(rows) - 1, 0), min(len(rows), LINE_POINTS)).astype(np.int64))
     return rows[kept, 0], rows[kept, 1]
-
-
-def _number(number: int | float) -> str:
-    """A whole number with thin spaces between its thousands."""
-    return f"{number:,.0f}".replace(",", "\u2009")

@@ -61,13 +61,13 @@ def comma_separated(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def whole(number: int | float) -> str:
-    """A whole number with its thousands apart.
+def whole(number: int | float, gap: str = " ") -> str:
+    """A whole number with its thousands apart, by `gap`.
 
     >>> whole(13285.2)
     '13 285'
     """
-    return f"{number:,.0f}".replace(",", " ")
+    return f"{number:,.0f}".replace(",", gap)
 
 
 def _escaped(text: str) -> str:

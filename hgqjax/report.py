@@ -1,12 +1,13 @@
 """``report.html`` of a run folder, one file for all: front, points, projects, synthesis, layers, training, published results, origin."""
 
+import functools
 import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from hgqjax import figures, html
+from hgqjax import figures, html, markup
 from hgqjax import published as published_
 from hgqjax.export.layer_table import LayerRow, Widths, layer_rows, shape_text, weight_widths
 from hgqjax.html import Markup, element, section, table
@@ -24,6 +25,7 @@ REGRESSION_CAPTIONS = {
     "front": "Test resolution of the frozen models, of which less is better, and their exact EBOPs; grey: validation rows while training.",
     "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
 }
+_number = functools.partial(markup.whole, gap="\u00a0")  # a space that does not break
 EMBEDDED: tuple[figures.Format, ...] = ("svg", "png")
 
 
@@ -274,22 +276,13 @@ def _score(run: RunTables, score: float, split: str, outliers: float | None) -> 
 
 
 def _bits(widths: Widths) -> str:
-    return f"{widths.low} / {widths.mean:.2f} / {widths.high}" if widths.size else ""
+    return str(widths).replace("/", " / ")
 
 
 def _amount(number: int | float | None, share: float | None = None) -> str:
     if number is not None:
         return _number(number)
     return "" if share is None else f"{share:.2f} %"
-
-
-def _number(number: int | float) -> str:
-    """A whole number with its thousands apart, by spaces that do not break.
-
-    >>> _number(13285.2).replace(chr(0xA0), " ")
-    '13 285'
-    """
-    return f"{number:,.0f}".replace(",", "\u00a0")
 
 
 def _time(seconds: int | float) -> str:

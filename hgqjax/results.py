@@ -235,6 +235,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
+        """Until now, to a tenth."""
         return round(time.monotonic() - self.start, 1)
 
 

@@ -131,10 +131,7 @@ def synthesis(folder: Path) -> list[dict[str, Any]]:
     texts, counts = ("point", "status", "tool", "tool_version", "family", "fmax_family"), ("lut", "lut_sites", "ff", "srl", "carry8", "dsp")
     numbers = ("bram", "clock_ns", "adder_cost", "ebops", "fmax_mhz")
     schema = dict.fromkeys(texts, pl.String) | dict.fromkeys((*counts, "latency_cycles"), pl.Int64) | dict.fromkeys(numbers, pl.Float64)
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+    frame = _texts(path)
     if "srl" not in frame.columns:  # a table of before it was shown
         frame = frame.with_columns(srl=pl.lit(None))
     return _cast(frame, schema, path).with_columns(pl.col(texts).fill_null("")).to_dicts()
@@ -198,10 +195,7 @@ def _points(path: Path, needed: bool) -> list[Point]:
         return []
     kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64, float | None: pl.Float64}
     schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point)}
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+    frame = _texts(path)
     for field in dataclasses.fields(Point):
         if field.default is None and field.name not in frame.columns:
             del schema[field.name]
@@ -211,6 +205,15 @@ def _points(path: Path, needed: bool) -> list[Point]:
     if empty:
         raise ReportError(f"{path} has an empty cell in column {empty[0]}")
     return sorted((Point(**row) for row in frame.to_dicts()), key=lambda p: (p.ebops, p.point))
+
+
+def _texts(path: Path) -> Any:
+    """A csv file as it stands, every value a text."""
+    pl = require("polars")
+    try:
+        return pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
 
 
 def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:

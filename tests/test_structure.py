@@ -1,6 +1,8 @@
 """The shape of the package: imports go one way, the core is light, files and functions are short."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "layers", "objective", "schedules"]
+ROOMS = ["fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "methods", "layers", "objective", "schedules"]
 ROOMS += ["shuffle", "devices", "training", "front", "checkpoints", "population", "export", "interop", "data", "networks"]
 ROOMS += ["results", "published", "run_tables", "seeds", "markup", "figures", "html", "report", "tables", "compare"]
-ROOMS += ["cluster", "jobs", "experiment", "synth", "model_files", "zoo", "cli"]
+ROOMS += ["cluster", "jobs", "progress", "experiment", "synth", "model_files", "zoo", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed")
@@ -69,3 +71,24 @@ def test_public_names_have_docstrings(path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and path.name != "float_jets.py":
             assert ast.get_docstring(node), node.name
+
+
+def own_methods(kind):
+    """Public (name, function) that a class defines itself."""
+    for name, found in vars(kind).items():
+        function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield name, function
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "hgqjax")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_methods_have_docstrings(path):
+    """Each has one of its own, of a base class, or of another class of its module whose contract it keeps; a Protocol has the class's."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    kinds = [k for name, k in vars(module).items() if inspect.isclass(k) and k.__module__ == module.__name__ and not name.startswith("_")]
+    said = {name for kind in kinds for name, function in own_methods(kind) if function.__doc__}
+    for kind in kinds:
+        if not getattr(kind, "_is_protocol", False):
+            silent = [name for name, _ in own_methods(kind) if not (name in said or inspect.getdoc(getattr(kind, name)))]
+            assert not silent, f"{kind.__name__}: {silent}"

@@ -112,6 +112,7 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
+        """Number of classes, 0 of a regression."""
         return len(self.classes)
 
     @property

@@ -12,7 +12,8 @@ from jaxtyping import Float
 class Costed(Protocol):
     """A model (`hgqjax.layers.Module`) or a model description."""
 
-    def operations_cost(self) -> dict[str, Any]: ...
+    def operations_cost(self) -> dict[str, Any]:
+        """The operations of `hgqjax.resources` that it computes, by layer name."""
 
 
 class Costs(dict):
@@ -20,6 +21,7 @@ class Costs(dict):
 
     @property
     def total(self) -> Float[ArrayLike, ""]:
+        """Over all layers."""
         return sum(self.values(), start=0.0)
 
 

@@ -62,6 +62,7 @@ class Dense(NamedTuple):
     bias: Signal | None
 
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        """Bit operations of an inference, by "hgq2" or "paper_v1"; see `hgqjax.resources.Ebops`, whose arguments these are."""
         bits_in = self.input.bits(definition, normalize_gradient)
         total = dense_ebops(bits_in, self.kernel.bits(definition, normalize_gradient))
         size = math.prod(self.input.shape[:-1]) * self.kernel.shape[1]
