@@ -1,7 +1,8 @@
 """``python -m experiments NAME [--field value ...] [--cluster local:2]``: a configuration by its name, any field of it changed on the
 command line; `--cluster` as for `hgqjax sweep`.
 
-`float_jets` (the floating-point reference) and `lut_models` (what predicts LUTs) have a configuration of their own."""
+`float_jets` (the floating-point reference), `lut_models` (what predicts LUTs) and `methods` (rival methods side by side) have a
+configuration of their own."""
 
 import argparse
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import float_jets, jets, lut_models, muon, svhn
+from experiments import float_jets, jets, lut_models, methods, muon, svhn
 from hgqjax import cli, devices, experiment
 
 RESULTS = Path("results")
@@ -18,7 +19,7 @@ RESULTS = Path("results")
 def main() -> int:
     """Runs the experiment that the command line names."""
     name, config = None, None
-    apart = {"float_jets": float_jets, "lut_models": lut_models}
+    apart = {"float_jets": float_jets, "lut_models": lut_models, "methods": methods}
     if module := apart.get(sys.argv[1] if len(sys.argv) > 1 else ""):
         config = tyro.cli(module.Config, args=sys.argv[2:], description=module.__doc__)
         return cli.guarded(lambda: module.run(config))

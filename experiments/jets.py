@@ -1,13 +1,14 @@
 """Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of our README."""
 
 from hgqjax.experiment import Sweep
+from hgqjax.methods import Hgq
 from hgqjax.networks import Mlp
 from hgqjax.objective import Objective
 from hgqjax.resources import Ebops, Luts
 from hgqjax.schedules import Constant, LogRamp
 from hgqjax.training import Config
 
-PAPER_START = Mlp(weight_bits=2.0, activation_fraction_bits=2.0)
+PAPER_START = Mlp(method=Hgq(weight_bits=2.0, activation_fraction_bits=2.0))
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
 
 

@@ -1,6 +1,7 @@
 """Muon angles from thin-gap-chamber hits, the tracker of arXiv:2405.00645: the paper's configuration, and shortened runs."""
 
 from hgqjax.experiment import Sweep
+from hgqjax.methods import Hgq, Uniform
 from hgqjax.networks import Tracker
 from hgqjax.objective import Objective
 from hgqjax.resources import Ebops
@@ -15,7 +16,9 @@ SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=RESOLUT
 
 def uniform(bits: int) -> Sweep:
     """The short run with one width for everything."""
-    return Sweep(data="muon", model=Tracker(bits=bits), train=SHORT, betas=(0.0,), learning_rate=1e-2, points=1, within=10.0)
+    return Sweep(
+        data="muon", model=Tracker(method=Uniform(bits=bits)), train=SHORT, betas=(0.0,), learning_rate=1e-2, points=1, within=10.0
+    )
 
 
 CONFIGS = {
@@ -23,7 +26,7 @@ CONFIGS = {
         "Eight penalties, 60 epochs each: a shortened front of the tracker on simulated tracks.",
         Sweep(
             data="muon",
-            model=Tracker(activation_fraction_bits=5.0, weight_bits=5.0),
+            model=Tracker(method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
             train=SHORT,
             betas=(3e-6, 8e-6, 2e-5, 4e-5, 8e-5, 1.5e-4, 3e-4, 6e-4),
             learning_rate=1e-2,
@@ -40,7 +43,7 @@ CONFIGS = {
         "The paper's run in its published length: 60 000 epochs of batches of 16 384 (for a GPU).",
         Sweep(
             data="muon",
-            model=Tracker(batch_norm=False, weight_bits=8.0, activation_fraction_bits=8.0, squash="tanh"),
+            model=Tracker(batch_norm=False, method=Hgq(weight_bits=8.0, activation_fraction_bits=8.0), squash="tanh"),
             learning_rate=3e-3,
             train=Config(
                 epochs=60_000,

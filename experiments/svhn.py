@@ -1,6 +1,7 @@
 """SVHN digits, the convolutional network of arXiv:2405.00645: the paper's configuration, and shortened runs that a CPU ends today."""
 
 from hgqjax.experiment import Sweep
+from hgqjax.methods import Hgq, Uniform
 from hgqjax.networks import Cnn
 from hgqjax.objective import Objective
 from hgqjax.resources import Ebops
@@ -13,7 +14,7 @@ SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256)
 
 def uniform(bits: int) -> Sweep:
     """The short run with one width for everything."""
-    return Sweep(data="svhn", model=Cnn(bits=bits), train=SHORT, betas=(0.0,), learning_rate=5e-3, points=1, within=1.0)
+    return Sweep(data="svhn", model=Cnn(method=Uniform(bits=bits)), train=SHORT, betas=(0.0,), learning_rate=5e-3, points=1, within=1.0)
 
 
 CONFIGS = {
@@ -40,7 +41,7 @@ CONFIGS = {
         "The paper's run in its published length: 12 000 epochs of batches of 2 048, with the extra images (for a GPU).",
         Sweep(
             data="svhn_extra",
-            model=Cnn(batch_norm=False, weight_bits=6.0, activation_fraction_bits=6.0),
+            model=Cnn(batch_norm=False, method=Hgq(weight_bits=6.0, activation_fraction_bits=6.0, activation_granularity="tensor")),
             learning_rate=1e-3,
             train=Config(
                 epochs=12_000,

@@ -33,6 +33,7 @@ def costs_by_name(tyro):
     from hgqjax import resources
 
     names = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1"), "luts": resources.Luts()}
+    names["weight_bits"] = resources.WeightBits()
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule

@@ -13,16 +13,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from hgqjax import cluster as cluster_
 from hgqjax import data as data_
-from hgqjax import devices, jobs, population, results, schedules, training
+from hgqjax import devices, jobs, layers, population, results, training
 from hgqjax.config import ConfigError, from_json
 from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
 from hgqjax.export.storage import new_folder
 from hgqjax.networks import Mlp, Network
-from hgqjax.objective import Objective
+from hgqjax.progress import Progress, cells
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,11 @@ class Sweep:
     """Penalty weights, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
     seeds: tuple[int, ...] = (0,)
     """Initialisations of each."""
+    each_seed: bool = False
+    """Keep and freeze a front for each seed, for error bands, and not one of all together; each seed is then a group of its own."""
     budgets: tuple[float, ...] = ()
-    """EBOPs to reach, with the penalty schedule Budget: one member for each, instead of for each beta."""
+    """Costs to reach (EBOPs, or what the objective's cost counts), with the penalty schedule Budget or Target: one member for each, instead
+    of for each beta."""
     learning_rate: float = 1e-2
     """Peak learning rate of the weights."""
     points: int = 12
@@ -70,17 +74,21 @@ class Sweep:
             raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
         if not all(0 < budget < math.inf for budget in self.budgets):
             raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
-        if bool(self.budgets) != isinstance(self.train.penalty, schedules.Budget):
-            raise ValueError("budgets and the penalty schedule Budget go together; give both or none")
+        if bool(self.budgets) != self.train.penalty.steers:
+            raise ValueError("budgets and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
         if not 0 < self.learning_rate < math.inf or self.points < 1 or not 0 <= self.projects <= self.points or not self.within >= 0:
             raise ValueError("a finite learning_rate > 0, points >= 1, 0 <= projects <= points and within >= 0 are needed")
         for name in ("groups", "gate_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if self.each_seed and self.groups not in (None, len(self.seeds)):
+            raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {len(self.seeds)}, one for each seed")
 
     def members(self) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies, and the seed of each member."""
         grid = list(itertools.product(self.budgets or self.betas, self.seeds))
+        if self.each_seed:
+            grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
         vary = np.array([value for value, _ in grid], np.float32)
         beta = np.full(len(grid), self.betas[0], np.float32) if self.budgets else vary
         budget = vary if self.budgets else np.zeros(len(grid), np.float32)
@@ -90,7 +98,8 @@ class Sweep:
     def division(self) -> list[slice]:
         """The members of each group; sizes differ by one at most."""
         members = len(self.budgets or self.betas) * len(self.seeds)
-        ends = [members * n // min(self.groups or 1, members) for n in range(min(self.groups or 1, members) + 1)]
+        groups = min(len(self.seeds) if self.each_seed else self.groups or 1, members)
+        ends = [members * n // groups for n in range(groups + 1)]
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
@@ -129,6 +138,8 @@ def run(
 
 def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
     """With the number of groups, which the manifest then holds, so that a resume divides alike."""
+    if config.each_seed:
+        return dataclasses.replace(config, groups=len(config.division()))
     if not config.groups and not workers.slots:
         raise ConfigError(f"the cluster at {workers.address} has no workers yet; say how many groups of members there shall be (--groups)")
     config = dataclasses.replace(config, groups=config.groups or workers.slots)
@@ -181,9 +192,23 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     if task != dataset.task:
         what = "labels" if dataset.classes else "numbers"
         raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {dataset.task!r}")
-    config.model.build(dataset.input_shape, dataset.n_outputs)
+    build = config.model.build(dataset.input_shape, dataset.n_outputs)
+    if config.budgets:
+        _check_budgets(config, build, dataset)
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
+
+
+def _check_budgets(config: Sweep, build, dataset) -> None:
+    """Refuses costs that not even the fewest bits reach."""
+    model, objective = build(nnx.Rngs(0)), config.train.objective
+    layers.adapt(model, jnp.asarray(dataset.x_train[: config.train.batch_size], jnp.float32))
+    layers.narrowest(model)
+    model.observing()
+    least = float(objective.costs(model).total)
+    if min(config.budgets) < least:
+        unit = objective.cost.unit
+        raise ConfigError(f"budgets has {min(config.budgets):g} {unit}, which this network cannot reach; the least possible is {least:.4g}")
 
 
 def _finish(folder: results.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:
@@ -237,7 +262,7 @@ def _tidy_up(folder: Path) -> None:
 def _proceed(folder: results.Run, config: Sweep, workers: cluster_.Cluster, progress: bool) -> None:
     bench = jobs.bench(str(folder.folder.absolute()), config)
     checks, groups = config.train.checks, len(config.division())
-    with _Progress(checks * groups, progress) as bar:
+    with Progress(checks * groups, progress) as bar:
         sweep = _train(folder, bench, workers, bar)
     steps = len(bench.dataset.x_train) // config.train.batch_size
     folder.write_metrics(results.tidy(sweep.history, config.train.epochs_per_check, steps))
@@ -253,13 +278,13 @@ def _proceed(folder: results.Run, config: Sweep, workers: cluster_.Cluster, prog
         bar.say(f"member {member}: {reason}")
 
 
-def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: "_Progress") -> population.Sweep:
+def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> population.Sweep:
     """All groups trained, as one sweep."""
     numbers = range(len(bench.config.division()))
     work = {jobs.group_name(n): (str(bench.folder), bench.config, n) for n in numbers}
 
     def report(number: int, check: int, sweep: population.Sweep) -> None:
-        bar(number * bench.config.train.checks + check, _cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
+        bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
         folder.save(seconds=folder.seconds)
 
     def tick() -> None:
@@ -278,17 +303,21 @@ def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
 
 
 def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
-    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score."""
-    work = {}
-    for point in sweep.archive.select(bench.config.points, bench.config.within):
-        number = next(n for n, part in enumerate(bench.config.division()) if part.start <= point.member < part.stop)
-        name = jobs.point_name(point)
-        work[name] = (str(bench.folder), bench.config, number, name)
+    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
+    config, work = bench.config, {}
+    division = config.division()
+    archives = [sweep.archive] if not config.each_seed else [bench.group(n).archive for n in range(len(division))]
+    for number, archive in enumerate(archives):
+        for point in archive.select(config.points, config.within) if archive.points else []:  # none of a seed that diverged
+            if config.each_seed:
+                point = dataclasses.replace(point, member=division[number].start + point.member)
+            group = next(n for n, part in enumerate(division) if part.start <= point.member < part.stop)
+            name = jobs.point_name(point)
+            work[name] = (str(bench.folder), config, group, name)
     rows = workers.map(jobs.freeze_point, work)
     names, table = list(rows), list(rows.values())
-    kept = population.pareto([row["val_score"] for row in table], [row["cost"] for row in table])
     summary = []
-    for number, n in enumerate(kept):
+    for number, n in enumerate(_kept(table, config.each_seed)):
         name, row = f"p{number:02d}", table[n]
         path = bench.folder / "models" / name
         if not path.exists():
@@ -298,6 +327,16 @@ def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluste
         say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
     return summary
+
+
+def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
+    """Rows that no other dominates, of those of the same seed or of all; by seed, then by cost."""
+    seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
+    kept = []
+    for seed in seeds:
+        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
+        kept += [own[n] for n in population.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
+    return kept
 
 
 def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, say) -> None:
@@ -319,46 +358,3 @@ def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.
         if row["point"] in projects:
             project = projects[row["point"]]
             row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}
-
-
-def _cells(sweep: population.Sweep, members: int, objective: Objective) -> str:
-    """Loss, accuracy or resolution, and cost of every member at the last check."""
-    name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
-    cells = [
-        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['ebops'] / 1000:.1f}k"
-        if row["member"] not in sweep.failed
-        else "failed"
-        for row in sweep.history[-members:]
-    ]
-    return f"loss, {name}, {objective.cost.unit}: " + " | ".join(cells) if cells else "compiling"
-
-
-class _Progress:
-    """A bar of checks; silent where `shown` is False."""
-
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar, self.done = total, shown, None, -1
-
-    def __enter__(self):
-        if self.shown:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=self.total, unit="check", dynamic_ncols=True)
-        return self
-
-    def __exit__(self, *_):
-        if self.bar is not None:
-            self.bar.close()
-
-    def __call__(self, done: int, text: str) -> bool:
-        """Shows that so many checks are done; whether that is news."""
-        news, self.done = done != self.done, done
-        if self.bar is not None and news:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update(done - self.bar.n)
-        return news
-
-    def say(self, text: str) -> None:
-        """Prints a line."""
-        if self.shown:
-            print(text, flush=True)

@@ -4,65 +4,29 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from flax import nnx
 
-from hgqjax import fixed_point, layers
+from hgqjax import layers
 from hgqjax.config import ConfigError
 from hgqjax.data import muon
-from hgqjax.granularity import Granularity
-from hgqjax.quantizers import AbstractQuantizer, Fixed, Kbi, Kif
+from hgqjax.methods import Hgq, Method, Pruning, Uniform
+from hgqjax.quantizers import Fixed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network(abc.ABC):
-    """How weights and activations of a network are quantized. A new network adds its fields and writes `build`."""
+    """What every network has. A new one adds its fields and writes `build`."""
 
     batch_norm: bool = True
     """Fold a batch norm into every layer with weights and relu, and into a perceptron's last one."""
-    weight_bits: float = 3.0
-    """Magnitude bits that each weight starts with."""
-    activation_fraction_bits: float = 3.0
-    """Fractional bits that each activation starts with."""
-    weight_overflow: fixed_point.Overflow = "WRAP"
-    """WRAP: integer bits follow each weight's magnitude; SAT, SAT_SYM: they are trained."""
-    activation_overflow: fixed_point.Overflow = "WRAP"
-    """WRAP: integer bits follow the observed range; SAT, SAT_SYM: they are trained, and the hardware clips."""
-    weight_granularity: Granularity = "element"
-    """Which weights share a width: element (none), channel (those of a neuron), tensor (all of a layer)."""
-    activation_granularity: Granularity = "element"
-    """Which activations share a width."""
-    bits: int | None = None
-    """The uniform baseline: one width for each layer, this many bits for weights (their sign included) and magnitudes of activations, none
-    of it learned. Integer bits follow the range."""
-
-    def __post_init__(self):
-        if self.bits is not None and not 2 <= self.bits <= 24:
-            raise ValueError(f"bits is {self.bits}; 2 .. 24, or None for learned widths, are legal")
+    method: Method = Hgq()
+    """How weights and activations are quantized: learned (HGQ), or a rival method."""
 
     @abc.abstractmethod
     def build(self, input_shape: tuple[int, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
         """The function that makes the model, of rows of `input_shape`, from flax random streams."""
-
-    def quantization(self) -> dict[str, Any]:
-        """What every layer with weights is given."""
-        weight, granularity = Kif(b0=self.weight_bits, overflow=self.weight_overflow), self.weight_granularity
-        if self.bits is not None:
-            weight, granularity = uniform(self.bits - 1), "tensor"
-        return self.activations() | {"kernel_quantizer": weight, "bias_quantizer": weight, "kernel_granularity": granularity}
-
-    def activations(self) -> dict[str, Any]:
-        """What every layer is given for its inputs."""
-        if self.bits is not None:
-            return {"input_quantizer": uniform(self.bits), "input_granularity": "tensor"}
-        quantizer = Kif(f0=self.activation_fraction_bits, overflow=self.activation_overflow)
-        return {"input_quantizer": quantizer, "input_granularity": self.activation_granularity}
-
-
-def uniform(bits: int) -> AbstractQuantizer:
-    """A quantizer of `bits` magnitude bits, which are not trained; integer bits follow the range."""
-    return Kbi(b0=float(bits), b_limits=(float(bits), float(bits)), overflow="WRAP")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,18 +37,17 @@ class Mlp(Network):
     """Neurons of each hidden layer."""
 
     def __post_init__(self):
-        super().__post_init__()
         if any(n < 1 for n in self.hidden):
             raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
 
     def build(self, input_shape, n_out):
         if len(input_shape) != 1:
-            return lambda rngs: _Flat(input_shape, self._perceptron(input_shape, n_out)(rngs), **self.activations())
+            return lambda rngs: _Flat(input_shape, self._perceptron(input_shape, n_out)(rngs), **self.method.of_inputs())
         return self._perceptron(input_shape, n_out)
 
     def _perceptron(self, input_shape, n_out):
         sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
-        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.batch_norm, **self.quantization())
+        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.batch_norm, **self.method.of_layers())
 
 
 class _Flat(layers.Module):
@@ -115,11 +78,10 @@ class Cnn(Network):
     """Neurons of each hidden dense layer."""
     parallelization: int | None = 1
     """Positions of a convolution that hardware computes at a time; None: all."""
-    activation_granularity: Granularity = "tensor"
-    """Which activations share a width."""
+    method: Method = Hgq(activation_granularity="tensor")
+    """As of every network; the default's activations share a width in a layer."""
 
     def __post_init__(self):
-        super().__post_init__()
         if not self.filters or min((*self.filters, *self.hidden, self.size, self.pool)) < 1:
             sizes = f"filters is {self.filters}, size {self.size}, pool {self.pool}, hidden {self.hidden}"
             raise ValueError(f"{sizes}; positive numbers are needed")
@@ -142,13 +104,13 @@ class _Convolutional(layers.Module):
         conv = layers.BatchNormConv2D if config.batch_norm else layers.Conv2D
         self.pool, self.depth = config.pool, len(config.filters)
         for n, filters in enumerate(config.filters):
-            settings = {"activation": "relu", "parallelization": config.parallelization} | config.quantization()
+            settings = {"activation": "relu", "parallelization": config.parallelization} | config.method.of_layers()
             layer = conv(shape, filters, config.size, rngs=rngs, **settings)
             setattr(self, f"conv_{n}", layer)
             height, width, _ = layer.output_shape
             shape = (height // config.pool, width // config.pool, filters)
         sizes = (shape[0] * shape[1] * shape[2], *config.hidden, n_out)
-        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.batch_norm, **config.quantization())
+        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.batch_norm, **config.method.of_layers())
 
     def __call__(self, x):
         for n in range(self.depth):
@@ -174,11 +136,12 @@ class Tracker(Network):
     """How far outputs spread around it at the start, mrad."""
 
     def __post_init__(self):
-        super().__post_init__()
         if not self.hidden or min(self.hidden) < 1 or not self.spread > 0:
             raise ValueError(f"hidden is {self.hidden}, spread {self.spread}; one layer or more, sizes and a spread above 0 are needed")
-        if self.squash == "tanh" and self.bits is not None and self.bits > 15:
-            raise ValueError(f"bits is {self.bits} and squash 'tanh'; tables take at most 15 bits and a sign, or squash 'hard_tanh' none")
+        if self.squash == "tanh" and isinstance(self.method, Uniform | Pruning) and self.method.bits > 15:
+            raise ValueError(
+                f"bits is {self.method.bits} and squash 'tanh'; tables take at most 15 bits and a sign, or squash 'hard_tanh' none"
+            )
 
     def build(self, input_shape, n_out):
         if tuple(input_shape) != (muon.CHANNELS, len(muon.GAPS)) or n_out != 1:
@@ -194,12 +157,10 @@ def _station_masks():
 class _Tracker(layers.Module):
     def __init__(self, config: Tracker, rngs):
         shape, (mask12, mask13, mask23) = (50,), _station_masks()
-        settings, inputs = config.quantization(), config.activations()
+        settings, inputs = config.method.of_layers(), config.method.of_inputs()
         squashed, self.tanh = dict(settings), config.squash == "tanh"
         if config.squash == "hard_tanh":
-            f0 = config.activation_fraction_bits if config.bits is None else config.bits
-            limits = (-24.0, 24.0) if config.bits is None else (float(f0), float(f0))
-            squashed["input_quantizer"] = Kif(i0=0.0, i_limits=(0.0, 0.0), f0=float(f0), f_limits=limits, overflow="SAT")
+            squashed["input_quantizer"], squashed["input_granularity"] = config.method.clipped()
         self.hits = layers.Quantize((50, 7), Fixed(keep_negative=False, i=1, f=0), "tensor")
         for n, gaps in enumerate((3, 2, 2), start=1):
             conv = layers.Conv1D((50, gaps), 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings)
@@ -209,8 +170,7 @@ class _Tracker(layers.Module):
         self.map23 = layers.Dense(50, 50, rngs=rngs, mask=mask23, use_bias=False, **squashed)
         self.add2, self.add3 = layers.Add(shape, **inputs), layers.Add(shape, 3, **inputs)
         if self.tanh:
-            table = {"input_quantizer": Kif(f0=4.0) if config.bits is None else uniform(config.bits)}
-            self.tanh1, self.tanh2, self.tanh3 = (layers.Table("tanh", shape, **table) for _ in range(3))
+            self.tanh1, self.tanh2, self.tanh3 = (layers.Table("tanh", shape, input_quantizer=config.method.tables()) for _ in range(3))
         dense = layers.BatchNormDense if config.batch_norm else layers.Dense
         sizes = (50, *config.hidden)
         self.depth = len(config.hidden)

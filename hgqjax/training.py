@@ -18,6 +18,8 @@ from hgqjax.objective import Objective
 
 AT_ONCE = 2**22
 """Input values of the validation rows that are held in one piece."""
+CURVATURE_ROWS = 256
+"""Training rows that the curvature of weights is measured on, for quantizers that ask for it."""
 
 
 class Member(NamedTuple):
@@ -119,6 +121,9 @@ class Train:
         self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
         model.observing()
         self._frozen, *_ = _split(model)
+        model.train()
+        model.set_attributes(use_running_average=True, raise_if_not_found=False)  # batch norms are settled, the rest trains
+        self._settled, *_ = _split(model)
 
     def __call__(self, key: Array, member: Member, data: Data) -> tuple[State, dict[str, Array]]:
         """A whole run: the last state, and metrics with a leading axis of checks."""
@@ -129,6 +134,7 @@ class Train:
         """Fresh parameters; widths of activations start from the first training rows."""
         model = self.build(nnx.Rngs(params=key))
         layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
+        layers.seed(model, key)
         model.train()
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
@@ -156,7 +162,7 @@ class Train:
         Where the objective has a window also the share of outliers; `State.broken`; for each layer with a kernel whether it is dead, that
         is without a product that is not 0.
         """
-        objective, now = self.config.objective, self._merge(self._training, state)
+        objective, now = self.config.objective, self._merge(self._frozen, state)
         outputs = self._outputs(state, data.x_val)
         cost = objective.costs(now)
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
@@ -214,22 +220,41 @@ class Train:
         """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""
 
         def of(graphdef):
-            def loss(params, observed, x, y, beta):
+            def loss(params, observed, x, y, beta, step, progress):
                 model = nnx.merge(graphdef, params["weights"], params["widths"], observed, copy=True)
+                layers.begin_step(model, step, progress)
                 value, metrics = self.config.objective(model, x, y, beta)
                 return value, (metrics, _split(model)[3])
 
             return jax.grad(loss, has_aux=True)
 
-        if self._frozen == self._training:  # no batch norm
+        if self._settled == self._training:  # no batch norm
             return of(self._training)(*inputs)
         # two programs, not one that selects: kept statistics need no second product of rows and weights
-        return lax.cond(keeps, of(self._frozen), of(self._training), *inputs)
+        return lax.cond(keeps, of(self._settled), of(self._training), *inputs)
+
+    def _reassigned(self, state: State, data: Data, epoch: Array) -> State:
+        """With what the quantizers' schedules change before this epoch."""
+        epochs, rows = self.config.epochs, slice(CURVATURE_ROWS)
+        due = layers.schedule(self._merge(self._training, state), epoch, epochs)
+        if due is False:
+            return state
+
+        def loss(model):
+            return self.config.objective.task_loss(model(_as_float32(data.x_train[rows])), data.y_train[rows])
+
+        def again(state):
+            model = self._merge(self._training, state)
+            layers.reassign(model, epoch, epochs, loss)
+            return state._replace(params=state.params | {"widths": _split(model)[2]})
+
+        return lax.cond(due, again, lambda state: state, state)
 
     def _epoch(self, state: State, member: Member, data: Data, epoch: Array):
         steps, size = self._steps_per_epoch(data), self.config.batch_size
         total = self.config.epochs * steps
         optimizer = self._optimizer(member, steps)
+        state = self._reassigned(state, data, epoch)
         key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
         order = shuffle.permutation(key, len(data.x_train))[: steps * size].reshape(steps, size)
 
@@ -237,7 +262,8 @@ class Train:
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
             beta, carry = self.config.penalty.step(state.penalty, count / total, state.ebops, member.beta, member.budget)
-            inputs = (state.params, state.observed, _as_float32(data.x_train[rows]), data.y_train[rows], beta)
+            batch = (_as_float32(data.x_train[rows]), data.y_train[rows])
+            inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes

@@ -236,7 +236,7 @@ def test_missing_tools_are_named(run, tmp_path, capsys, monkeypatch):
     [
         ["sweep", "--betas", "-1"],
         ["sweep", "--train.epoch", "3"],
-        ["sweep", "--model.weight-overflow", "CLIP"],
+        ["sweep", "model.method:hgq", "--model.method.weight-overflow", "CLIP"],
         ["sweep", "--points", "0"],
         ["sweep", "--seeds", "5000000000"],
         ["sweep", "--betas", "nan"],

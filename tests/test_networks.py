@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import jets, muon, svhn
-from hgqjax import experiment, export, layers, networks, resources
+from hgqjax import experiment, export, layers, methods, networks, resources
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.objective import Objective
 from hgqjax.training import Config
@@ -28,7 +28,7 @@ def test_configurations_build_and_are_kept_as_json(name):
 
 def test_a_uniform_network_has_one_width_a_layer():
     x = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 1)).astype(np.float32)
-    config = networks.Cnn(bits=5, filters=(2,), hidden=(3,))
+    config = networks.Cnn(method=methods.Uniform(bits=5), filters=(2,), hidden=(3,))
     model = config.build((8, 8, 1), 2)(nnx.Rngs(0))
     layers.adapt(model, jnp.asarray(x))
     description = export.describe(model, x)
@@ -55,8 +55,8 @@ REFUSED = [
     (lambda: networks.Cnn(parallelization=0), "parallelization is 0"),
     (lambda: networks.Tracker().build((50, 6), 1), r"the tracker takes hits \(50, 7\)"),
     (lambda: networks.Tracker(spread=0.0), "a spread above 0"),
-    (lambda: networks.Mlp(bits=1), "bits is 1"),
-    (lambda: networks.Tracker(bits=18, squash="tanh"), "tables take at most 15 bits"),
+    (lambda: methods.Uniform(bits=1), "bits is 1"),
+    (lambda: networks.Tracker(method=methods.Uniform(bits=18), squash="tanh"), "tables take at most 15 bits"),
 ]
 
 

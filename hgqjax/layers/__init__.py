@@ -1,6 +1,6 @@
 """Quantized layers for flax nnx, and functions on their results: the only flax code of the package."""
 
-from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
+from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
 from hgqjax.layers.conv import (
@@ -20,6 +20,7 @@ from hgqjax.layers.linear import BatchNorm, Linear
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
+from hgqjax.layers.search import begin_step, narrowest, reassign, row_curvatures, schedule, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, reshape, select, transpose
 from hgqjax.layers.table import HARD_TANH, Table
@@ -40,6 +41,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "Draw",
     "EinsumDense",
     "FrozenWeight",
     "Layer",
@@ -58,6 +60,7 @@ __all__ = [
     "Table",
     "adapt",
     "average_pool",
+    "begin_step",
     "calibrate",
     "clip_widths",
     "concatenate",
@@ -66,9 +69,14 @@ __all__ = [
     "global_max_pool",
     "max_pool",
     "mlp",
+    "narrowest",
+    "reassign",
     "regularizer_bits",
     "relu",
     "reshape",
+    "row_curvatures",
+    "schedule",
+    "seed",
     "select",
     "transpose",
 ]

@@ -19,6 +19,10 @@ class Observed(nnx.Variable):
     """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
 
 
+class Draw(nnx.Variable):
+    """Seed, step or temperature of a quantizer that samples while it trains; `hgqjax.layers.begin_step` sets them."""
+
+
 class FrozenWeight(NamedTuple):
     """A constant of the hardware: float `values` on the grids of their `format`, and the `overflow` of their quantizer."""
 
@@ -69,24 +73,24 @@ class Symbol:
 class Module(nnx.Module):
     """Base of quantized models, free-form ones too: subclass it, hold layers as attributes (lists as `nnx.List`), call them in `__call__`.
 
-    Three ways to run, set for the whole model: `train()` (batch statistics, ranges are observed, WRAP does not wrap), `observing()`
-    (frozen statistics, ranges are observed: for calibration) and `eval()` (all frozen, bit-exact). A call changes ranges and statistics
-    only in the first two.
+    Three ways to run, set for the whole model: `train()` (batch statistics, ranges are observed, WRAP does not wrap, quantizers that
+    sample do), `observing()` (frozen statistics, ranges are observed: for calibration) and `eval()` (all frozen, bit-exact). A call changes
+    ranges and statistics only in the first two.
     """
 
     def train(self, **attributes) -> None:
         """Sets training: batch statistics, ranges observed."""
-        super().train(observe=True, **attributes)
+        super().train(observe=True, sampling=True, **attributes)
         for _, layer in self.named(Layer):
             layer.thaw()
 
     def eval(self, **attributes) -> None:
         """Sets evaluation: bit-exact, nothing changes."""
-        super().eval(observe=False, **attributes)
+        super().eval(observe=False, sampling=False, **attributes)
 
     def observing(self) -> None:
         """Sets calibration: frozen statistics, ranges observed."""
-        super().eval(observe=True)
+        super().eval(observe=True, sampling=False)
 
     def named(self, kind: type) -> Iterator[tuple[str, Any]]:
         """(name, module) for each submodule of class `kind`; the name is the attribute path joined by underscores."""

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from hgqjax import granularity as granularity_
 from hgqjax import ranges
-from hgqjax.layers._base import BitWidth, FrozenWeight, Layer, Observed, Symbol
+from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Observed, Symbol
 from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
 
@@ -23,7 +24,7 @@ class _Quantizer(Layer):
         if quantizer.rounding == "S_RND":
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
         self.shape, self.quantizer = tuple(shape), quantizer
-        self.observe = True
+        self.observe, self.sampling, self.floating = True, quantizer.samples, False
         self.sharing = math.prod(self.shape) / math.prod(widths_shape)
         params = quantizer.init(widths_shape, sample=sample)
         self.parameter_names = tuple(sorted(params))
@@ -31,6 +32,9 @@ class _Quantizer(Layer):
         range_shape = self.shape if quantizer.format_of_each_value else widths_shape
         seen = ranges.empty(range_shape) if sample is None else ranges.observe(sample, range_shape)
         self.low, self.high = Observed(seen.low), Observed(seen.high)
+        if quantizer.samples:
+            self.seed, self.step = Draw(jnp.zeros((2,), jnp.uint32)), Draw(jnp.zeros((), jnp.int32))
+            self.temperature = Draw(jnp.ones(()))
 
     def _set(self, params):
         for name, value in params.items():
@@ -52,9 +56,20 @@ class _Quantizer(Layer):
     def _keep(self, seen: ranges.Range):
         self.low[...], self.high[...] = seen
 
+    @property
+    def _samples(self) -> bool:
+        return self.sampling and self.quantizer.samples
+
     def format(self) -> Format:
-        """Format in force."""
-        return self.quantizer.format(self.params, self.range)
+        """Format in force; while it samples that on average."""
+        return (self.quantizer.expected_format if self._samples else self.quantizer.format)(self.params, self.range)
+
+    def _trained(self, x, seen: ranges.Range):
+        """What training sees."""
+        if not self._samples:
+            return self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
+        key = jax.random.fold_in(jax.random.wrap_key_data(self.seed[...]), self.step[...])
+        return self.quantizer.sample(x, self.params, key=key, temperature=self.temperature[...], ranges=seen)
 
     def clip(self):
         """Brings the widths into their limits."""
@@ -94,10 +109,12 @@ class Quantize(_Quantizer):
             raise ValueError(f"x has rows of shape {x.shape[1:]}; this quantizer was made for {self.shape}")
         if self.adapting:
             self._set(self.quantizer.init(self.low[...].shape, sample=x))
+        if self.floating:
+            return x
         if not self.observe:
             return self.quantizer.quantize(x, self.params, ranges=self.range)
         self._keep(ranges.update(self.range, x.astype(self.low[...].dtype), self.decay_bits))
-        return self.quantizer.quantize_unwrapped(x, self.params, ranges=self.range)
+        return self._trained(x, self.range)
 
     def signal(self) -> Signal:
         """What the cost models read."""
@@ -121,10 +138,12 @@ class QuantizeWeight(_Quantizer):
         self._setup(shape, granularity_.widths_shape(tuple(shape), granularity), quantizer, sample)
 
     def forward(self, x):
+        if self.floating:
+            return x + self.probe[...] if hasattr(self, "probe") else x
         seen = ranges.observe(x, self.low[...].shape)
         if self.observe:
             self._keep(seen)
-        return self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
+        return self._trained(x, seen)
 
     def signal(self, weight: Callable[[], Array] | None = None) -> Signal:
         """What the cost models read; `weight` gives the weight that is quantized here, for those that read its values."""

@@ -3,11 +3,14 @@
 from hgqjax.quantizers._base import AbstractQuantizer, FixedPoint, Format, sample_exponent
 from hgqjax.quantizers.binary import Binary
 from hgqjax.quantizers.fixed import Fixed
+from hgqjax.quantizers.hmq import Hmq
 from hgqjax.quantizers.kbi import Kbi
 from hgqjax.quantizers.kif import Kif
 from hgqjax.quantizers.minifloat import Minifloat
 from hgqjax.quantizers.power_of_two import PowerOfTwo
+from hgqjax.quantizers.pruned import Pruned
+from hgqjax.quantizers.row_wise import RowWise, row_counts
 from hgqjax.quantizers.ternary import Ternary
 
-__all__ = ["AbstractQuantizer", "Binary", "Fixed", "FixedPoint", "Format", "Kbi", "Kif", "Minifloat", "PowerOfTwo", "Ternary"]
-__all__ += ["sample_exponent"]
+__all__ = ["AbstractQuantizer", "Binary", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif", "Minifloat", "PowerOfTwo", "Pruned"]
+__all__ += ["RowWise", "Ternary", "row_counts", "sample_exponent"]

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -36,6 +37,10 @@ class AbstractQuantizer(abc.ABC):
     overflow: ClassVar[str] = "SAT_SYM"
     format_of_each_value: ClassVar[bool] = False
     """True: the `ranges` given to `format` are those of each value by itself, and so is the format."""
+    samples: ClassVar[bool] = False
+    """True: it is one of several grids while it trains: layers then train with `sample` and `expected_format`."""
+    untrained: ClassVar[frozenset[str]] = frozenset()
+    """Parameters without gradients: `init` and `reassign` alone set them."""
 
     def __post_init__(self):
         for name, bounds in self.limits().items():
@@ -62,6 +67,40 @@ class AbstractQuantizer(abc.ABC):
     def quantize_unwrapped(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
         """As `quantize`, with WRAP left out: what a layer trains with."""
         return self.quantize(x, params, ranges=ranges, key=key)
+
+    def sample(self, x, params: Widths, *, key: Array, temperature: Float[Array, ""], ranges: ranges_.Range | None = None):
+        """Of a method that `samples`: values of a random mixture of grids, drawn by `key`, sharper at a lower `temperature`.
+
+        The layers call it in each training step; validation, calibration and export use `quantize` and `format`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has one grid; it trains with quantize_unwrapped")
+
+    def expected_format(self, params: Widths, ranges: ranges_.Range | None = None) -> Format:
+        """The format on average over the mixture, smooth in `params`: what a cost reads while training. One grid has but its `format`."""
+        return self.format(params, ranges)
+
+    def temperature(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        """Of `sample`, when the share `progress` of the run is over, in [0, 1)."""
+        return jnp.ones(())
+
+    def schedule(self, epoch: Array, epochs: int) -> Array | bool:
+        """Whether `reassign` is called before epoch number `epoch` (from 0) of a run of `epochs`; False: never."""
+        return False
+
+    def reassign(
+        self, params: Widths, x: Float[Array, "..."] | None, *, progress: Float[Array, ""], curvature: Callable[[], Array]
+    ) -> Widths:
+        """Parameters that no gradient finds: which grid a row has, which weights are left, a choice made for good.
+
+        Args:
+          x: the weight that is quantized, None for activations. progress: share of the run that is over. curvature: gives, of a weight, the
+            largest eigenvalue of the loss's Hessian in each slice along its last axis (each output row), in the shape (1, ..., 1, rows).
+        """
+        return params
+
+    def narrowest(self, params: Widths) -> Widths:
+        """Parameters of the lowest cost that training can reach; those of the lower `limits`."""
+        return {name: jnp.full_like(value, self.limits()[name][0]) for name, value in params.items()}
 
     def clip(self, params: Widths) -> Widths:
         """Parameters brought into their `limits`; the training step calls it after each update."""

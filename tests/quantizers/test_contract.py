@@ -1,6 +1,7 @@
 """The contract that every quantizer keeps. A new quantizer is one more line in CASES."""
 
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -29,6 +30,11 @@ CASES = [
     quantizers.PowerOfTwo(bits=2, i0=0.0),
     quantizers.Minifloat(),
     quantizers.Minifloat(m0=3.0, e0=2.0),
+    quantizers.Hmq(bits=(4, 2, 3), thresholds=3),
+    quantizers.Hmq(keep_negative=False, headroom=0),
+    quantizers.RowWise(),
+    quantizers.RowWise(ratio=(0.0, 0.5, 0.5)),
+    quantizers.Pruned(bits=4),
 ]
 SHAPE, GROUP = (4, 3), (4, 1)
 every_case = pytest.mark.parametrize("quantizer", CASES, ids=repr)
@@ -62,13 +68,14 @@ def test_values(quantizer):
 def test_format_holds_the_values(quantizer):
     params = jax.tree.map(lambda a: a + 0.3, quantizer.init(GROUP))
     x = data() * 3
-    formats = [quantizer.format(params)]
-    assert all(np.shape(v) in (GROUP, ()) for v in formats[0])
+    pairs = [(quantizer.format(params), quantizer.quantize(x, params))]
+    assert all(np.shape(v) in (GROUP, ()) for v in pairs[0][0])
     if quantizer.format_of_each_value:
-        formats.append(quantizer.format(params, ranges.observe(x, SHAPE)))
-        assert all(np.shape(v) == SHAPE for v in formats[1])
-    q = np.asarray(quantizer.quantize(x, params), np.float64)
-    for fmt in formats:
+        seen = ranges.observe(x, SHAPE)
+        pairs.append((quantizer.format(params, seen), quantizer.quantize(x, params, ranges=seen)))
+        assert all(np.shape(v) == SHAPE for v in pairs[1][0])
+    for fmt, q in pairs:
+        q = np.asarray(q, np.float64)
         k, i, f = (np.broadcast_to(np.asarray(v), SHAPE) for v in fmt)
         assert all(np.all(v == np.round(v)) for v in (k, i, f)) and np.all((k == 0) | (k == 1))
         steps = np.ldexp(q, f.astype(int))
@@ -88,10 +95,12 @@ def test_not_a_number_stays_and_infinity_saturates(quantizer):
 def test_gradients_reach_every_width(quantizer):
     params = jax.tree.map(lambda a: a - 0.3, quantizer.init(GROUP))
     x = data() * jnp.array([[1e-3, 1.0, 1e4]])  # some below the smallest level, some beyond the largest
-    g = jax.grad(lambda p: jnp.sum(quantizer.quantize_unwrapped(x, p)))(params)
-    assert {name: v.shape for name, v in g.items()} == {name: GROUP for name in params}
+    how = {"key": jax.random.key(0), "temperature": jnp.ones(())}
+    trained = functools.partial(quantizer.sample, **how) if quantizer.samples else quantizer.quantize_unwrapped
+    g = jax.grad(lambda p: jnp.sum(trained(x, p)))(params)
+    assert all(g[name].shape[:2] == GROUP and g[name].shape == value.shape for name, value in params.items())
     observed = {"i"} if quantizer.overflow == "WRAP" and "f" in params else set()  # the range decides
-    assert {name for name, value in g.items() if np.any(value != 0)} == set(params) - observed
+    assert {name for name, value in g.items() if np.any(value != 0)} == set(params) - observed - quantizer.untrained
 
 
 @every_case
@@ -160,16 +169,19 @@ def test_json_both_ways(quantizer):
 @every_case
 def test_clip_brings_the_widths_into_their_limits(quantizer):
     params = quantizer.clip(jax.tree.map(lambda a: a + 1000, quantizer.init(GROUP)))
-    assert {name: float(v[0, 0]) for name, v in params.items()} == {name: high for name, (_, high) in quantizer.limits().items()}
+    assert {name: float(np.unique(v)[0]) for name, v in params.items()} == {name: high for name, (_, high) in quantizer.limits().items()}
+    assert all(np.unique(v).size == 1 for v in params.values())
 
 
 @pytest.mark.parametrize("quantizer", {type(case): case for case in CASES}.values(), ids=repr)
 def test_weights_are_exported_word_for_word(quantizer):
     activations = quantizer if isinstance(quantizer, quantizers.FixedPoint) and quantizer.overflow != "WRAP" else quantizers.Kif(f0=3.0)
-    layer = layers.Dense(3, 4, rngs=nnx.Rngs(0), input_quantizer=activations, kernel_quantizer=quantizer, kernel_granularity="channel")
+    shared = {"kernel_granularity": "element" if isinstance(quantizer, quantizers.Pruned) else "channel"}
+    layer = layers.Dense(3, 4, rngs=nnx.Rngs(0), input_quantizer=activations, kernel_quantizer=quantizer, **shared)
     if not getattr(quantizer, "keep_negative", True):
         layer.kernel[...] = abs(layer.kernel[...])
         layer(data())
+    layer.observing()  # one that samples has its present choice
     description = export.describe(layer, np.asarray(data()))  # raises when a word differs
     constants = description["model"].kernel
     weights, frozen = layer.kernel_quantizer, layer.kernel_quantizer.frozen(layer.kernel[...])
@@ -201,6 +213,14 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.Minifloat(m_limits=(-2.0, 9.0)), r"m_limits is \(-2.0, 9.0\); mantissa bits within 0..20"),
         (lambda: quantizers.Ternary(i0=99.0), "i0 is 99.0; a number of bits within"),
         (lambda: quantizers.Kbi(i_limits=(0.0, float("nan"))), r"i_limits is \(0.0, nan\); a pair"),
+        (lambda: quantizers.Hmq(bits=(4, 4)), r"bits is \(4, 4\); different whole numbers within 1..16"),
+        (lambda: quantizers.Hmq(thresholds=0), "thresholds is 0, headroom 1; 1 to 16 and 0 to 8"),
+        (lambda: quantizers.Hmq(search=0.0), "search is 0.0, cycles 6; a share"),
+        (lambda: quantizers.RowWise(ratio=(0.5, 0.3, 0.1)), r"ratio is \(0.5, 0.3, 0.1\), which sums to 0.9; three shares"),
+        (lambda: quantizers.RowWise(ratio=(1.5, -0.5, 0.0)), r"ratio is \(1.5, -0.5, 0.0\), which sums to 1; three shares"),
+        (lambda: quantizers.RowWise(every=0), "every is 0"),
+        (lambda: quantizers.Pruned(bits=1), "bits is 1; 2 to 16"),
+        (lambda: quantizers.Pruned(sparsity=1.0), "sparsity is 1.0"),
     ],
 )
 def test_bad_choices_are_named(make, message):

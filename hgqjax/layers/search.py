@@ -1,0 +1,119 @@
+"""Whole-model functions for quantizers that gradients alone do not train: what they draw, what is reassigned, and by which curvature."""
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from hgqjax.layers._base import Module
+from hgqjax.layers.linear import Linear
+from hgqjax.layers.quantize import QuantizeWeight, _Quantizer
+
+ITERATIONS = 8
+"""Of the power iteration."""
+STREAM = 0x5EED
+"""Folded into a run's key: its samples are not those that the weights were drawn with."""
+
+
+class _Probe(nnx.Variable):
+    """Zeros that are added to a weight, to differentiate by them."""
+
+
+def seed(model: Module, key: Array) -> None:
+    """Gives each quantizer that samples a stream of its own of random numbers."""
+    key = jax.random.fold_in(key, STREAM)
+    for n, quantizer in enumerate(_sampling(model)):
+        quantizer.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
+
+
+def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
+    """Sets number and temperature of a training step for the quantizers that sample; `progress` is the share of the run that is over."""
+    for quantizer in _sampling(model):
+        quantizer.step[...] = step.astype(jnp.int32)
+        quantizer.temperature[...] = quantizer.quantizer.temperature(progress)
+
+
+def schedule(model: Module, epoch: Array, epochs: int) -> Array | bool:
+    """Whether any quantizer is to be reassigned before this epoch; the constant False where none ever is."""
+    return functools.reduce(operator.or_, (q.quantizer.schedule(epoch, epochs) for _, q in model.named(_Quantizer)), False)
+
+
+def reassign(model: Module, epoch: Array, epochs: int, loss: Callable[[Module], Float[Array, ""]]) -> None:
+    """Calls `reassign` of the quantizers whose `schedule` has it before this epoch; `loss` is that of the task, for their curvature."""
+    progress = jnp.asarray(epoch / epochs, jnp.float32)
+    due = {name: layer.quantizer.schedule(epoch, epochs) for name, layer in model.named(_Quantizer)}
+    due = {name: when for name, when in due.items() if when is not False}
+    weights = dict(_weights(model))
+    curvatures = functools.cache(lambda: row_curvatures(model, [name for name in due if name in weights], loss))
+    for name, when in due.items():
+        layer = dict(model.named(_Quantizer))[name]
+        curvature = functools.partial(lambda name: curvatures()[name], name)
+        new = layer.quantizer.reassign(layer.params, weights.get(name), progress=progress, curvature=curvature)
+        layer._set({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
+
+
+def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module], Float[Array, ""]]) -> dict[str, Float[Array, "..."]]:
+    r"""Largest eigenvalue, in magnitude, of the Hessian of ``loss(model)`` in each row of the weights that the quantizers `names` quantize.
+
+    Rows are slices along the last axis; a result has 1 on all others. Of row r the block :math:`H_{rr}`, by power iteration
+    :math:`v \leftarrow H_{rr} v / |H_{rr} v|` (8 times) and :math:`\lambda = v^T H_{rr} v`; a product with H is the derivative, forward, of
+    the gradient. Weights and activations are those before quantization, batch norms keep their statistics.
+    Source: RMSMP, arXiv:2111.00153, takes rows of greater eigenvalue as the more sensitive ones.
+    """
+    model = nnx.clone(model)
+    model.observing()
+    model.set_attributes(_Quantizer, floating=True)
+    quantizers = dict(model.named(_Quantizer))
+    shapes = {name: quantizers[name].shape for name in names}
+    for name in names:
+        quantizers[name].probe = _Probe(jnp.zeros(shapes[name]))
+    graphdef, zeros, rest = nnx.split(model, _Probe, ...)
+    gradient = jax.grad(lambda probes: loss(nnx.merge(graphdef, probes, rest, copy=True)))
+    leaves, structure = jax.tree.flatten(zeros)
+    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])
+    starts = [jax.random.normal(jax.random.key(n), leaf.shape) for n, leaf in enumerate(leaves)]
+
+    def of_row(row):
+        own = [(jnp.arange(end - leaf.shape[-1], end) == row).astype(jnp.float32) for end, leaf in zip(ends, leaves, strict=True)]
+
+        def product(v):
+            hv = jax.jvp(gradient, (zeros,), (jax.tree.unflatten(structure, v),))[1]
+            return [part * mask for part, mask in zip(jax.tree.leaves(hv), own, strict=True)]
+
+        def unit(v):
+            norm = jnp.sqrt(sum(jnp.sum(part**2) for part in v))
+            return [part / jnp.maximum(norm, 1e-30) for part in v]
+
+        v = unit([part * mask for part, mask in zip(starts, own, strict=True)])
+        v = lax.fori_loop(0, ITERATIONS, lambda _, v: unit(product(v)), v)
+        return abs(sum(jnp.sum(a * b) for a, b in zip(v, product(v), strict=True)))
+
+    found = lax.map(of_row, jnp.arange(ends[-1]))
+    rows = jax.tree.unflatten(structure, [found[end - leaf.shape[-1] : end] for end, leaf in zip(ends, leaves, strict=True)])
+    nnx.update(model, rows)
+    return {name: quantizers[name].probe[...].reshape((1,) * (len(shape) - 1) + (-1,)) for name, shape in shapes.items()}
+
+
+def narrowest(model: Module) -> None:
+    """Gives every quantizer the parameters of the lowest cost that training can reach."""
+    for _, layer in model.named(_Quantizer):
+        layer._set(layer.quantizer.narrowest(layer.params))
+
+
+def _sampling(model: Module) -> list[_Quantizer]:
+    return [quantizer for _, quantizer in model.named(_Quantizer) if quantizer.quantizer.samples]
+
+
+def _weights(model: Module) -> Iterator[tuple[str, Array]]:
+    """(name of the quantizer, the weight that it quantizes)."""
+    named = {id(quantizer): name for name, quantizer in model.named(QuantizeWeight)}
+    for _, layer in model.named(Linear):
+        for quantizer, weight in zip((layer.kernel_quantizer, layer.bias_quantizer), layer._weights(None), strict=True):
+            if quantizer is not None:
+                yield named[id(quantizer)], weight

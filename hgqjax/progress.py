@@ -1,0 +1,47 @@
+"""What a sweep shows while it runs: a bar of checks, and the numbers of its members."""
+
+from hgqjax import population
+from hgqjax.objective import Objective
+
+
+def cells(sweep: population.Sweep, members: int, objective: Objective) -> str:
+    """Loss, accuracy or resolution, and cost of every member at the last check."""
+    name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
+    cells = [
+        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['ebops'] / 1000:.1f}k"
+        if row["member"] not in sweep.failed
+        else "failed"
+        for row in sweep.history[-members:]
+    ]
+    return f"loss, {name}, {objective.cost.unit}: " + " | ".join(cells) if cells else "compiling"
+
+
+class Progress:
+    """A bar of checks; silent where `shown` is False."""
+
+    def __init__(self, total: int, shown: bool):
+        self.total, self.shown, self.bar, self.done = total, shown, None, -1
+
+    def __enter__(self):
+        if self.shown:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.total, unit="check", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, done: int, text: str) -> bool:
+        """Shows that so many checks are done; whether that is news."""
+        news, self.done = done != self.done, done
+        if self.bar is not None and news:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(done - self.bar.n)
+        return news
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if self.shown:
+            print(text, flush=True)

@@ -1,0 +1,42 @@
+"""Weight bits: what the weights take in memory, the cost that HMQ aims at."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+from hgqjax.resources._base import AbstractCost, Costs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightBits(AbstractCost):
+    r"""Mean bits of a weight: :math:`\sum b / n` over all n weights of the kernels, sign included, 0 where a weight has no magnitude bits.
+
+    32 over it is the compression rate against 32-bit floats. Of each layer: its share, so that `total` is the mean. Biases do not count,
+    and powers of two count the bits of their values as fixed point (1 and a sign), not those of their code.
+
+    Gradients: 1 / n in each width that is above 0.
+    Source: the weight compression rate of Habi et al. (HMQ), arXiv:2007.09952.
+
+    >>> import jax
+    >>> from flax import nnx
+    >>> from hgqjax import layers
+    >>> from hgqjax.quantizers import Kif
+    >>> model = layers.mlp((3, 4, 2), rngs=nnx.Rngs(0), kernel_quantizer=Kif(b0=3.0))
+    >>> bool(3.5 < WeightBits()(model).total <= 4.0)
+    True
+    """
+
+    unit: ClassVar[str] = "bits per weight"
+
+    def operation(self, op):
+        """Bits of the weights of one operation."""
+        if not hasattr(op, "kernel"):
+            return 0.0
+        k, i, f = op.kernel.format
+        xp, width = f.__array_namespace__(), i + f
+        return xp.broadcast_to(xp.where(width > 0, width + k, 0.0 * width), op.kernel.shape).sum()
+
+    def __call__(self, model):
+        operations = model.operations_cost()
+        count = sum(math.prod(op.kernel.shape) for op in operations.values() if hasattr(op, "kernel"))
+        return Costs({name: self.operation(op) / max(count, 1) for name, op in operations.items()})
