@@ -1,4 +1,4 @@
-"""Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of our README."""
+"""Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of docs/results.md."""
 
 from hgqjax.experiment import Sweep
 from hgqjax.methods import Hgq
@@ -22,7 +22,7 @@ CONFIGS = {
     "jets_ebops": ("Eight penalties on EBOPs, 200 epochs each: compared with `jets_luts` by synthesis.", cost_compared(Ebops())),
     "jets_luts": ("Eight penalties on predicted LUTs, 200 epochs each: compared with `jets_ebops` by synthesis.", cost_compared(Luts())),
     "jets": (
-        "Nine penalties, 600 epochs each, on all re-simulated rows: the front of the README (23 minutes on 2 cores).",
+        "Nine penalties, 600 epochs each, on all re-simulated rows: the front of docs/results.md (23 minutes on 2 cores).",
         Sweep(
             train=Config(
                 epochs=600,

@@ -19,7 +19,7 @@ def uniform(bits: int) -> Sweep:
 
 CONFIGS = {
     "svhn": (
-        "Five penalties, 30 epochs each: a shortened front of the SVHN network, io_stream (for --data svhn:FILE of 10 000 images: README).",
+        "Five penalties, 30 epochs each: a shortened front of the SVHN network, io_stream (--data svhn:FILE of 10 000 images).",
         Sweep(
             data="svhn",
             model=Cnn(),

@@ -1,5 +1,7 @@
-"""The README's Python is run, its commands exist."""
+"""The Python of the README and of docs/ is run, and the commands marked so; the others exist, and so do files that are named."""
 
+import ast
+import glob
 import re
 import shlex
 from pathlib import Path
@@ -8,15 +10,43 @@ import pytest
 
 from hgqjax import cli
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+TEXT = "\n".join(PAGES.values())
+BLOCKS = [(name, code) for name, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.S)]
+RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"], re.S)
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_python_blocks_run(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "code"), BLOCKS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(BLOCKS)])
+def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, page, "exec"), {"__name__": "readme"})
     assert (tmp_path / "my_project").is_dir() == ("my_project" in code)
+
+
+def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
+    """One after the other, in one folder, with * as the shell has it."""
+    monkeypatch.chdir(tmp_path)
+    assert len(RUN) == 2
+    for line in "".join(RUN).splitlines():
+        words = [found for word in shlex.split(line, comments=True) for found in (sorted(glob.glob(word)) or [word])]
+        assert words[0] == "hgqjax" and cli.main(words[1:]) == 0, capsys.readouterr().err
+    (run,) = tmp_path.glob("results/sweep/*")
+    assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1
+    assert f"run {run.name}" in (tmp_path / "jets.md").read_text()
+
+
+def part(code, name):
+    """A file of the package made of an example: a docstring, the class, and of the imports those that it needs."""
+    tree = ast.parse(code)
+    (kind,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    first = kind.decorator_list[0].lineno if kind.decorator_list else kind.lineno
+    body = "\n".join(code.splitlines()[first - 1 : kind.end_lineno])
+    lines, used = [], {node.id for node in ast.walk(kind) if isinstance(node, ast.Name)}
+    for node in tree.body[: tree.body.index(kind)]:
+        node.names = [alias for alias in node.names if (alias.asname or alias.name) in used]
+        lines += [ast.unparse(node)] if node.names else []
+    return "\n".join([f'"""{name}, an example."""', "", *lines, "", "", body, ""])
 
 
 @pytest.mark.slow
@@ -29,12 +59,9 @@ def test_python_blocks_run(code, tmp_path, monkeypatch):
     ],
 )
 def test_one_file_one_line_in_the_index_one_in_the_table(room, file, new, case, package_copy):
-    """Adds the README's part to the package: while it is missing from the table a test fails, then all of its tests pass."""
-    (code,) = [block for block in BLOCKS if f"class {new}(" in block]
-    code = code.partition("\n\nobjective = ")[0]
-    code = code.replace("from hgqjax.objective import Objective\n", "").replace("resources, training", "resources")
-    docstring = "" if code.startswith('"""') else f'"""{new}, from the README."""\n\n'
-    (package_copy.path / "hgqjax" / room / f"{file}.py").write_text(docstring + code)
+    """Adds the part of an example to the package: while it is missing from the table a test fails, then all of its tests pass."""
+    (code,) = [code for _, code in BLOCKS if f"class {new}(" in code]
+    (package_copy.path / "hgqjax" / room / f"{file}.py").write_text(part(code, new))
     index = package_copy.path / "hgqjax" / room / "__init__.py"
     index.write_text(index.read_text() + f"\nfrom hgqjax.{room}.{file} import {new}  # noqa\n")
     table = f"tests/{room}/test_contract.py"
@@ -47,7 +74,7 @@ def test_one_file_one_line_in_the_index_one_in_the_table(room, file, new, case, 
     assert int(re.search(r"(\d+) passed", there.stdout).group(1)) >= 3
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"^hgqjax (\w+)", README, re.M))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"^hgqjax (\w+)", TEXT, re.M))))
 def test_commands_have_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([name, "--help"])
@@ -55,18 +82,36 @@ def test_commands_have_help(name, capsys):
 
 
 def test_scripts_that_are_named_exist():
-    root = Path(__file__).resolve().parents[1]
-    named = set(re.findall(r"scripts/\w+(?:\.py)?", README)) | set(re.findall(r"experiments/\w+\.md", README))
-    assert named and all((root / name).exists() for name in named)
+    named = set(re.findall(r"scripts/\w+(?:\.py)?", TEXT)) | set(re.findall(r"experiments/\w+\.md", TEXT))
+    assert named and all((ROOT / name).exists() for name in named)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    anchors = {
+        name: {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", text, re.M)}
+        for name, text in PAGES.items()
+    }
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if not link.startswith("http"):
+            path, _, anchor = link.partition("#")
+            there = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+            assert there.exists(), link
+            assert not anchor or anchor in anchors[str(there.relative_to(ROOT))], link
+
+
+def test_every_room_is_named():
+    rooms = {path.name for path in (ROOT / "hgqjax").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    named = PAGES["README.md"].partition("## The rooms")[2]
+    assert not [room for room in rooms - {"__init__.py"} if f"{room} " not in named and f"{room}/" not in named]
 
 
 def test_no_number_is_left_to_fill_in():
-    root = Path(__file__).resolve().parents[1]
-    for name in ("README.md", "experiments/README.md"):
-        assert not re.search("_PLACEHOLDER|_PARAGRAPH|_TIME|_EXPECTED", (root / name).read_text())
+    for text in (TEXT, (ROOT / "experiments" / "README.md").read_text()):
+        assert not re.search("_PLACEHOLDER|_PARAGRAPH|_TIME|_EXPECTED", text)
 
 
-@pytest.mark.parametrize("line", re.findall(r"^hgqjax sweep [^#\n]*", README, re.M) + re.findall(r"`(hgqjax sweep --[^`]*)`", README))
+@pytest.mark.parametrize("line", re.findall(r"^hgqjax sweep [^#\n]*", TEXT, re.M) + re.findall(r"`(hgqjax sweep --[^`]*)`", TEXT))
 def test_sweeps_of_the_readme_are_understood(line, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr("hgqjax.experiment.run", lambda config, root, **how: seen.append(config) or tmp_path)
