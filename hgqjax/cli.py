@@ -57,7 +57,9 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"hgqjax: {_sentence(error)}", file=sys.stderr)
+        from hgqjax.cluster import sentence
+
+        print(f"hgqjax: {sentence(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
@@ -69,12 +71,6 @@ def print_report(run: Path) -> None:
 
     with results.hold(run):
         print(report(run))
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot read or write {error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
 
 
 def _commands(tyro):

@@ -163,7 +163,7 @@ def connect(address: str = "") -> Iterator[Cluster]:
         try:
             client = stack.enter_context(_local(workers) if workers else _remote(address))
         except Exception as error:  # of many kinds, as a scheduler file that is something else shows
-            reason = _sentence(error)[:200]
+            reason = sentence(error)[:200]
             raise ClusterError(f"cannot connect to a Dask scheduler at {address}: {reason}") from error
         yield Cluster(client, address)
 
@@ -228,7 +228,7 @@ def _here(function, name: str, arguments: tuple, done) -> Any:
     try:
         result = function(*arguments)
     except Exception as error:
-        raise JobError(f"{name}: {_sentence(error)}") from error
+        raise JobError(f"{name}: {sentence(error)}") from error
     done(name, result)
     return result
 
@@ -265,10 +265,18 @@ def _attempt(function, arguments: tuple, context: dict[str, Any]) -> _Outcome:
     except Exception as error:
         if isinstance(error, OSError):
             time.sleep(POLL_SECONDS)  # it may pass
-        return _Outcome(error=_sentence(error), trace=traceback.format_exc(), transient=isinstance(error, OSError))
+        return _Outcome(error=sentence(error), trace=traceback.format_exc(), transient=isinstance(error, OSError))
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What an error says, on one line; before it the kind of error where that is one that no user is meant to see.
+
+    >>> sentence(ValueError("rows is 0;\\n1 is needed")), sentence(KeyError("a"))
+    ('rows is 0; 1 is needed', "KeyError: 'a'")
+    """
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read or write {error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
-    expected = isinstance(error, ValueError | RuntimeError | ImportError | OSError) and text
-    return text if expected else f"{type(error).__name__} {text}".strip()
+    if text and isinstance(error, ValueError | RuntimeError | ImportError | OSError):
+        return text
+    return f"{type(error).__name__}: {text or 'no reason given'}"

@@ -75,7 +75,7 @@ def test_without_a_cluster_jobs_run_here_in_order(tmp_path):
     with cluster.connect() as here:
         assert here.slots == 1
         found = here.map(jobs.group_name, {"b": (1,), "a": (2,)}, done=lambda name, result: seen.append((name, result)))
-        with pytest.raises(cluster.JobError, match=r"^second: KeyError 'k1'$"):
+        with pytest.raises(cluster.JobError, match=r"^second: KeyError: 'k1'$"):
             here.map(cluster_jobs.wrong, {"first": (str(tmp_path), 0), "second": (str(tmp_path), 1)})
     assert list(found.items()) == seen == [("b", "group_01"), ("a", "group_02")]
 
@@ -93,10 +93,10 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(workers, tmp_pa
 def test_errors_of_jobs_are_one_sentence_and_not_tried_again(workers, tmp_path):
     with pytest.raises(cluster.JobError) as info:
         workers.map(cluster_jobs.wrong, {name: (str(tmp_path), n) for n, name in enumerate(("first", "second", "third"))})
-    assert str(info.value) == "second: KeyError 'k1'" and "cluster_jobs.py" in info.value.__notes__[0] and counted(tmp_path, "tried") == 1
+    assert str(info.value) == "second: KeyError: 'k1'" and "cluster_jobs.py" in info.value.__notes__[0] and counted(tmp_path, "tried") == 1
     (tmp_path / "log").unlink()
     assert workers.map(cluster_jobs.two_before, {"flaky": (str(tmp_path), 2)}) == {"flaky": 3}
-    with pytest.raises(cluster.JobError, match=r"^flaky: .*Stale file handle: 'rows.npz'\n"):
+    with pytest.raises(cluster.JobError, match=r"^flaky: cannot read or write rows.npz: Stale file handle\n"):
         workers.map(cluster_jobs.two_before, {"flaky": (str(tmp_path), 99)})
     assert counted(tmp_path, "tried") == 6
 

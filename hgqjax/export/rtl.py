@@ -24,7 +24,6 @@ from hgqjax.export.storage import new_folder
 from hgqjax.resources import ebops
 
 FLAVORS = ("verilog", "vhdl")
-KNOWN_ALKAID = "0.8."
 DEFAULT_PART = "xcvu13p-flga2577-2-e"
 RECORD_FILE = "hgqjax_rtl.json"
 MODEL_FOLDER = "hgqjax_model"

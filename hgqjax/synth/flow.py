@@ -145,20 +145,13 @@ def _arguments(
         try:
             sums = {"key": designs_.key(design, settings, versions), "content": designs_.content(design, settings, tool)}
         except (SynthError, OSError) as error:
-            why = _sentence(error)
+            why = cluster_.sentence(error)
             if strict:
                 raise SynthError(why) from error
             refused[n] = Synthesis(point=design.point, tool=settings.tool, status="refused", error=why)
             continue
         arguments[n] = (design, settings, sums, f"{RESULTS}_{design.point}_{sums['key'][:12]}")
     return arguments, refused
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot read or write {error.filename}: {error.strerror}"
-    text = " ".join(str(error).split()) or "no reason given"
-    return f"{type(error).__name__}: {text}" if isinstance(error, AssertionError | LookupError) else text
 
 
 def tool_versions(settings: Settings) -> dict[str, str]:
@@ -220,7 +213,7 @@ def design_job(design: Design, settings: Settings, sums: dict[str, str], name: s
             for empty in (folder.parent, folder.parent.parent):
                 with contextlib.suppress(OSError):
                     empty.rmdir()
-        row = head | {"status": status, "error": _sentence(error), "seconds": seconds}
+        row = head | {"status": status, "error": cluster_.sentence(error), "seconds": seconds}
     return Synthesis(**row)
 
 
