@@ -41,8 +41,8 @@ def entries(task: str) -> dict[str, Entry]:
     """All methods by name, with penalties and targets for the network of `task`."""
     betas = JETS_BETAS if task == "jets" else (8e-6, 4e-5, 1.5e-4, 6e-4)
     budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (100e3, 200e3, 400e3, 800e3)
-    ratios = [{"activation_bits": b} for b in (3, 4, 6, 8)]
-    sparsities = [{"bits": b, "sparsity": s} for b, s in ((4, 0.75), (6, 0.5), (6, 0.75), (6, 0.9))]
+    ratios = [{"activation_bits": b} for b in (3, 4, 6)]
+    sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
     return {
         "hgq": Entry("HGQ, every value", ((methods_.Hgq(), {"betas": betas}),)),
         "hgq_layers": Entry("learned widths of layers", ((HGQ_OF_LAYERS, {"betas": betas}),)),
@@ -50,7 +50,7 @@ def entries(task: str) -> dict[str, Entry]:
         "hmq_channel": Entry("HMQ, each neuron", ((methods_.Hmq(granularity="channel"), {"budgets": budgets}),)),
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods_.Ilmpq, ratios)),
         "pruning": Entry("pruning, uniform", _points(methods_.Pruning, sparsities)),
-        "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in range(2, 9)])),
+        "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in (2, 3, 4, 6, 8)])),
     }
 
 

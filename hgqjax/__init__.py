@@ -5,7 +5,7 @@ The public rooms are attributes, imported when first used: ``hgqjax.quantizers``
 
 import importlib
 
-__all__ = ["data", "export", "fixed_point", "interop", "layers", "networks", "population", "quantizers", "resources"]
+__all__ = ["data", "export", "fixed_point", "interop", "layers", "methods", "networks", "population", "quantizers", "resources"]
 __all__ += ["schedules", "testing", "training"]
 
 

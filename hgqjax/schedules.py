@@ -108,7 +108,7 @@ class Target(AbstractPenalty):
 
     .. math:: \beta = 2 \gamma\, relu(1 - C^*/C)\, C^* / C^2
 
-    With rates R = C_0 / C this is HMQ's :math:`\gamma\, relu((R^* - R)/R^*)^2`, :math:`\gamma` = `strength`. The rate to reach rises from 1,
+    With R = C_0 / C this is :math:`\gamma\, relu((R^* - R)/R^*)^2` of HMQ, :math:`\gamma` = `strength`. The rate to reach rises from 1,
     at the cost :math:`C_0` of the start, to that of the member's budget in `steps` equal steps over the first share `rise` of the run; the
     member's beta has no part in it. C is that of the step before. Source: Habi et al. (HMQ), arXiv:2007.09952: from a trained network,
     in 4 steps over 20 of 50 epochs. In short runs from scratch such large steps crush the network (Adam follows the first violation for

@@ -80,7 +80,10 @@ def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module],
     starts = [jax.random.normal(jax.random.key(n), leaf.shape) for n, leaf in enumerate(leaves)]
 
     def of_row(row):
-        own = [(jnp.arange(end - leaf.shape[-1], end) == row).astype(jnp.float32) for end, leaf in zip(ends, leaves, strict=True)]
+        own = [
+            (jnp.arange(end - leaf.shape[-1], end) == row).astype(jnp.float32).reshape((1,) * (leaf.ndim - 1) + (-1,))
+            for end, leaf in zip(ends, leaves, strict=True)
+        ]
 
         def product(v):
             hv = jax.jvp(gradient, (zeros,), (jax.tree.unflatten(structure, v),))[1]

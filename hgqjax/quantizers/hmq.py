@@ -28,7 +28,8 @@ class Hmq(FixedPoint):
 
     .. math:: Q(x) = \hat\Delta\, clip(round(x / \hat\Delta), \pm(\hat t / \hat\Delta - 1))
 
-    (from 0 where k = 0). Each slice of x along `sample_axis` draws its own p: -2 are the input channels of a kernel, 0 the rows of a batch.
+    (from 0 where k = 0). Slices of x along `sample_axis` draw their own p: -2 are the input channels of a kernel, 0 the rows of a batch; no
+    more than `draws` of them, which then repeat (in the paper every slice has its own; the noise is most of the cost of a step).
     The search takes the share `search` of the run; the temperature falls in `cycles` saw-teeth from 1 to 0.5. Then the choice is made: the
     likeliest number of bits, and its likeliest threshold; from there on `sample`, `format` and export are that one grid. `format` and
     `quantize` are those of the present choice at any time: hardware always has a plain grid, with overflow SAT_SYM.
@@ -57,6 +58,7 @@ class Hmq(FixedPoint):
     i0: float = 2.0
     headroom: int = 1
     sample_axis: int = -2
+    draws: int = 32
     search: float = 0.6
     cycles: int = 6
     i_limits: tuple[float, float] = (-24.0, 24.0)
@@ -66,8 +68,9 @@ class Hmq(FixedPoint):
         whole = all(isinstance(b, int) and not isinstance(b, bool) and 1 <= b <= 16 for b in self.bits)
         if not whole or not self.bits or len(set(self.bits)) < len(self.bits):
             raise ValueError(f"bits is {self.bits}; different whole numbers within 1..16 are needed")
-        if not 1 <= self.thresholds <= 16 or not 0 <= self.headroom <= 8:
-            raise ValueError(f"thresholds is {self.thresholds}, headroom {self.headroom}; 1 to 16 and 0 to 8 are legal")
+        if not 1 <= self.thresholds <= 16 or not 0 <= self.headroom <= 8 or self.draws < 1:
+            found = f"thresholds is {self.thresholds}, headroom {self.headroom}, draws {self.draws}"
+            raise ValueError(f"{found}; 1 to 16, 0 to 8 and at least 1 are legal")
         if not 0 < self.search <= 1 or self.cycles < 1:
             raise ValueError(f"search is {self.search}, cycles {self.cycles}; a share within 0..1 of the run and at least 1 are needed")
         check_bits("i0", self.i0)
@@ -102,9 +105,10 @@ class Hmq(FixedPoint):
 
     def sample(self, x, params, *, key, temperature, ranges=None):
         logits = params["logits"]
-        slices = list(logits.shape[:-2])
+        slices, count = list(logits.shape[:-2]), 1
         if -x.ndim <= self.sample_axis < x.ndim and slices[self.sample_axis] == 1:
-            slices[self.sample_axis] = x.shape[self.sample_axis]
+            count = x.shape[self.sample_axis]
+            slices[self.sample_axis] = min(count, self.draws)
         noise = jax.random.gumbel(key, (*slices, *logits.shape[-2:]), logits.dtype)
         p = jax.nn.softmax((jax.nn.log_softmax(logits, (-2, -1)) + noise) / temperature, (-2, -1))
         largest = jnp.round(lax.stop_gradient(params["i"]))
@@ -113,6 +117,8 @@ class Hmq(FixedPoint):
         thresholds = fixed_point.pow2(largest[..., None, None] - shift)
         steps = thresholds * fixed_point.pow2(k[..., None, None] - bits)
         threshold, step = (jnp.sum(p * v, (-2, -1)).astype(x.dtype) for v in (thresholds, steps))
+        if count > self.draws:
+            threshold, step = (jnp.take(v, np.arange(count) % self.draws, axis=self.sample_axis) for v in (threshold, step))
         most = threshold / step - 1.0
         v = x / step
         whole = fixed_point.straight_through(fixed_point.round_to_integer(v, "RND"), v)

@@ -84,7 +84,7 @@ class RowWise(AbstractQuantizer):
         return jnp.where(rank < eight, FIXED_8, jnp.where(rest < powers, POWERS, FIXED_4)).astype(jnp.float32).reshape(shape)
 
     def schedule(self, epoch, epochs):
-        return (epoch % self.every == 0) & (epoch <= self.until * epochs)
+        return (epoch % self.every == 0) & (epoch <= math.floor(self.until * epochs))
 
     def reassign(self, params, x, *, progress, curvature):
         axes = tuple(a for a, n in enumerate(params["scheme"].shape) if n == 1)

@@ -214,7 +214,7 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.Ternary(i0=99.0), "i0 is 99.0; a number of bits within"),
         (lambda: quantizers.Kbi(i_limits=(0.0, float("nan"))), r"i_limits is \(0.0, nan\); a pair"),
         (lambda: quantizers.Hmq(bits=(4, 4)), r"bits is \(4, 4\); different whole numbers within 1..16"),
-        (lambda: quantizers.Hmq(thresholds=0), "thresholds is 0, headroom 1; 1 to 16 and 0 to 8"),
+        (lambda: quantizers.Hmq(thresholds=0), "thresholds is 0, headroom 1, draws 32; 1 to 16, 0 to 8 and at least 1"),
         (lambda: quantizers.Hmq(search=0.0), "search is 0.0, cycles 6; a share"),
         (lambda: quantizers.RowWise(ratio=(0.5, 0.3, 0.1)), r"ratio is \(0.5, 0.3, 0.1\), which sums to 0.9; three shares"),
         (lambda: quantizers.RowWise(ratio=(1.5, -0.5, 0.0)), r"ratio is \(1.5, -0.5, 0.0\), which sums to 1; three shares"),

@@ -20,6 +20,7 @@ def operand(f, constant=False, overflow="WRAP"):
 
 
 CASES = [resources.Ebops(), resources.Ebops(definition="paper_v1"), resources.Ebops(normalize_gradient=True), resources.Luts()]
+CASES += [resources.WeightBits()]
 OPERATIONS = {
     "Dense": lambda x, w: resources.Dense(operand(x), operand(w[0, :, :2], True), operand(w[0, 0, :2], True)),
     "Einsum": lambda x, w: resources.Einsum(operand(x), operand(w[0], True), operand(w[0, 0], True), "tc,cd->td", parallelization=2),
