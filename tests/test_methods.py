@@ -32,8 +32,8 @@ def fronts():
 def test_points_are_chosen_by_validation_rows_for_each_cost(fronts):
     front = fronts["hgq"]["ebops"][0]
     assert front["test_score"].to_list() == [0.71, 0.74]
-    assert [experiment._at(front, "ebops", budget) for budget in (99, 100, 450, 9e9)] == [None, 0.71, 0.74, 0.74]
-    assert experiment._at(fronts["hgq"]["adders"][0], "adders", 250) == 0.99
+    assert [experiment._at(front, "ebops", budget) for budget in (99.0, 100.0, 450.0, 9e9)] == [None, 0.71, 0.74, 0.74]
+    assert experiment._at(fronts["hgq"]["adders"][0], "adders", 250.0) == 0.99
 
 
 def test_table_and_figure(fronts, tmp_path):
