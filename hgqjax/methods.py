@@ -155,7 +155,8 @@ class Hmq(AbstractMethod):
         self.weights(), self.activations()
 
     def weights(self):
-        return q.Hmq(bits=self.weight_bits, search=self.search), self.granularity
+        draws = 1 if self.granularity == "channel" else 32  # neurons draw by themselves
+        return q.Hmq(bits=self.weight_bits, search=self.search, draws=draws), self.granularity
 
     def activations(self):
         return q.Hmq(bits=self.activation_bits, search=self.search, sample_axis=0), "tensor"
