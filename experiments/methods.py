@@ -40,7 +40,7 @@ def _points(made: Callable[..., methods_.Method], changes: Sequence[dict[str, An
 def entries(task: str) -> dict[str, Entry]:
     """All methods by name, with penalties and targets for the network of `task`."""
     betas = JETS_BETAS if task == "jets" else (8e-6, 4e-5, 1.5e-4, 6e-4)
-    budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (100e3, 200e3, 400e3, 800e3)
+    budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (30e3, 50e3, 80e3, 130e3)
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
     return {

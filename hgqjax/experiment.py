@@ -49,7 +49,7 @@ class Sweep:
     learning_rate: float = 1e-2
     """Peak learning rate of the weights."""
     points: int = 12
-    """Points of the front that are frozen, calibrated, measured and saved, at most."""
+    """Points of the front, or of each seed's, that are frozen, calibrated, measured and saved, at most."""
     within: float = 0.1
     """Points whose validation score is further below the best are left out: a collapsed network is no choice. In units of the score: of an
     accuracy, 0 .. 1, or of y."""

@@ -114,7 +114,7 @@ class Uniform(AbstractMethod):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pruning(AbstractMethod):
-    """Uniform widths, and the smallest weights of each layer set to zero (`hgqjax.quantizers.Pruned`): a run is one point."""
+    """Uniform widths, and the smallest weights of each layer set to zero (`hgqjax.quantizers.Pruned`): a run shrinks to one point."""
 
     bits: int = 6
     """As of `Uniform`."""
@@ -156,10 +156,13 @@ class Hmq(AbstractMethod):
 
     def weights(self):
         draws = 1 if self.granularity == "channel" else 32  # neurons draw by themselves
-        return q.Hmq(bits=self.weight_bits, search=self.search, draws=draws), self.granularity
+        return q.Hmq(bits=self.weight_bits, search=self.search, draws=draws, signed=True), self.granularity
 
     def activations(self):
         return q.Hmq(bits=self.activation_bits, search=self.search, sample_axis=0), "tensor"
+
+    def clipped(self):
+        return dataclasses.replace(self.activations()[0], thresholds=1, headroom=0, i0=0.0, i_limits=(0.0, 0.0)), "tensor"
 
     def biases(self):
         return uniform(7)
@@ -167,7 +170,7 @@ class Hmq(AbstractMethod):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ilmpq(AbstractMethod):
-    """Rows of powers of two, of 4 and of 8 bits in one ratio (MSP, ILMPQ, RMSMP; `hgqjax.quantizers.RowWise`): a run is one point."""
+    """Rows of powers of two, of 4 and of 8 bits in one ratio (MSP, ILMPQ, RMSMP; `hgqjax.quantizers.RowWise`): nothing makes a front."""
 
     ratio: tuple[float, float, float] = (0.6, 0.35, 0.05)
     """Shares of the rows of every layer: powers of two, fixed 4 bits, fixed 8 bits. The sum is 1."""

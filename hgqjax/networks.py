@@ -11,8 +11,8 @@ from flax import nnx
 from hgqjax import layers
 from hgqjax.config import ConfigError
 from hgqjax.data import muon
-from hgqjax.methods import Hgq, Method, Pruning, Uniform
-from hgqjax.quantizers import Fixed
+from hgqjax.methods import Hgq, Method
+from hgqjax.quantizers import Fixed, Kbi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,10 +138,9 @@ class Tracker(Network):
     def __post_init__(self):
         if not self.hidden or min(self.hidden) < 1 or not self.spread > 0:
             raise ValueError(f"hidden is {self.hidden}, spread {self.spread}; one layer or more, sizes and a spread above 0 are needed")
-        if self.squash == "tanh" and isinstance(self.method, Uniform | Pruning) and self.method.bits > 15:
-            raise ValueError(
-                f"bits is {self.method.bits} and squash 'tanh'; tables take at most 15 bits and a sign, or squash 'hard_tanh' none"
-            )
+        table = self.method.tables()
+        if self.squash == "tanh" and isinstance(table, Kbi) and table.b0 > 15:
+            raise ValueError(f"squash is 'tanh' with tables of {table.b0:g} bits; at most 15 and a sign are legal, or squash 'hard_tanh'")
 
     def build(self, input_shape, n_out):
         if tuple(input_shape) != (muon.CHANNELS, len(muon.GAPS)) or n_out != 1:

@@ -30,7 +30,7 @@ class Member(NamedTuple):
     learning_rate: Float[Array, "..."]
     """Peak learning rate of the weights."""
     budget: Float[Array, "..."]
-    """EBOPs to reach, for `schedules.Budget`; 0 otherwise."""
+    """Cost to reach, for `schedules.Budget` and `schedules.Target`; 0 otherwise."""
 
 
 class Data(NamedTuple):

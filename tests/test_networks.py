@@ -56,7 +56,7 @@ REFUSED = [
     (lambda: networks.Tracker().build((50, 6), 1), r"the tracker takes hits \(50, 7\)"),
     (lambda: networks.Tracker(spread=0.0), "a spread above 0"),
     (lambda: methods.Uniform(bits=1), "bits is 1"),
-    (lambda: networks.Tracker(method=methods.Uniform(bits=18), squash="tanh"), "tables take at most 15 bits"),
+    (lambda: networks.Tracker(method=methods.Uniform(bits=18), squash="tanh"), "tables of 18 bits; at most 15"),
 ]
 
 

@@ -107,7 +107,7 @@ def test_hmq_temperature_is_a_saw_tooth():
 
 def test_signs_of_an_activation_follow_its_range():
     params, x = logits(9, 0, 0, 0), jnp.array([[0.3, 1.9]])
-    positive = ranges.Range(jnp.zeros((1, 1)), jnp.ones((1, 1)))
+    positive = ranges.Range(jnp.full((1, 1), -1e-7), jnp.ones((1, 1)))  # one that decays never comes to 0
     assert float(HMQ.format(params, positive).k[0, 0]) == 0 and float(HMQ.format(params, positive).f[0, 0]) == 3
     np.testing.assert_array_equal(HMQ.quantize(x, params, ranges=positive), [[0.25, 1.875]])
 
@@ -154,6 +154,30 @@ def test_row_curvatures_are_those_of_the_whole_hessian():
         for row in range(shape[1]):
             exact = np.abs(np.linalg.eigvalsh(hessian[:, row, :, row])).max()
             assert 0.85 * exact < float(found[name][0, row]) < 1.01 * exact  # a few iterations, from below
+
+
+def test_hmq_gradients_are_whole_at_zero_and_at_the_largest_level():
+    chosen = HMQ.reassign(logits(1, 0, 0, 0), None, progress=0.6, curvature=None)
+    x = jnp.array([[0.01, 1.85, -1.7, 1.75, 5.0, -5.0]])
+    slopes = jax.grad(lambda x: jnp.sum(drawn(HMQ, chosen, x)))(x)
+    np.testing.assert_array_equal(slopes, [[1, 1, 1, 1, 0, 0]])
+    positive = dataclasses.replace(HMQ, keep_negative=False)
+    slopes = jax.grad(lambda x: jnp.sum(drawn(positive, chosen, x)))(x)
+    np.testing.assert_array_equal(slopes, [[1, 1, 0, 1, 0, 0]])
+
+
+def test_masked_weights_are_no_weights():
+    weight = jnp.where(jnp.arange(40).reshape(8, 5) % 4 == 0, jax.random.normal(jax.random.key(0), (8, 5)), 0.0)
+    pruned = quantizers.Pruned(sparsity=0.5)
+    keep = pruned.reassign(pruned.init((8, 5)), weight, progress=jnp.float32(0.9), curvature=None)["keep"]
+    assert int(jnp.sum(keep)) == 5  # of ten
+    rows = quantizers.RowWise(ratio=(0.4, 0.6, 0.0))
+    dense = rows.init((1, 5), sample=weight)
+    scheme = rows.reassign(dense, weight, progress=0.0, curvature=lambda: jnp.zeros((1, 5)))["scheme"]
+    spread = [np.var(column[column != 0]) for column in np.asarray(weight).T]
+    assert set(np.argsort(spread)[:2]) == set(np.flatnonzero(np.asarray(scheme)[0] == 0))
+    with pytest.raises(ValueError, match="row-wise schemes need granularity 'channel'"):
+        rows.reassign(rows.init((8, 5)), weight, progress=0.0, curvature=lambda: jnp.zeros((1, 5)))
 
 
 def test_pruning_keeps_the_largest_and_follows_its_schedule():

@@ -154,7 +154,7 @@ class QuantizeWeight(_Quantizer):
             return x, self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
 
         values = None if weight is None else quantized
-        about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint)}
+        about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint) and not self._samples}
         return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, **about)
 
     def frozen(self, x) -> FrozenWeight:

@@ -26,10 +26,15 @@ class _Probe(nnx.Variable):
 
 
 def seed(model: Module, key: Array) -> None:
-    """Gives each quantizer that samples a stream of its own of random numbers."""
+    """Gives each quantizer that samples random numbers of its own; those of weights start anew, from weights with batch norms folded."""
     key = jax.random.fold_in(key, STREAM)
     for n, quantizer in enumerate(_sampling(model)):
         quantizer.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
+    weights = dict(_weights(model))
+    for name, layer in model.named(QuantizeWeight):
+        if layer.quantizer.samples:
+            shape = layer.low[...].shape
+            layer._set(layer.quantizer.init(shape, key=jax.random.wrap_key_data(layer.seed[...]), sample=weights[name]))
 
 
 def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:

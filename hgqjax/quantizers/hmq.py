@@ -36,7 +36,7 @@ class Hmq(FixedPoint):
 
     Initialisation: largest threshold :math:`2^i`, i = `i0`, or from the sample `headroom` octaves above each group's largest magnitude; it
     is not trained. The pair of most bits and largest threshold has log(0.95 n / 0.05) of n pairs, the others 0, or with a key -U(0, 1).
-    The sign bit k is there where the range, if given, has negative values.
+    The sign bit k is there where the range, if given, has negative values, or always if `signed` (for weights).
 
     Gradients: of `sample`, in x 1 inside the range and 0 outside; in the logits by :math:`round(x / \hat\Delta) - x / \hat\Delta` inside
     for :math:`\hat\Delta`, outside by -1 for it and 1 for :math:`\hat t`. Of `expected_format`, those of the softmax. `format` has none.
@@ -57,6 +57,7 @@ class Hmq(FixedPoint):
     thresholds: int = 8
     i0: float = 2.0
     headroom: int = 1
+    signed: bool = False
     sample_axis: int = -2
     draws: int = 32
     search: float = 0.6
@@ -94,14 +95,19 @@ class Hmq(FixedPoint):
     def _format(self, params, ranges, p):
         """Means over the pairs, which have the probabilities `p`."""
         bits, shift = (jnp.sum(p * v, (-2, -1)) for v in self._pairs(p.ndim))
-        i = jnp.round(lax.stop_gradient(params["i"])) - shift
-        k = self._signs(i, ranges)
+        largest = jnp.round(lax.stop_gradient(params["i"]))
+        i = largest - shift
+        k = self._signs(largest, ranges)
         return Format(k, i, bits - k - i)
 
     def _signs(self, like, ranges):
-        if ranges is None or not self.keep_negative:
+        if ranges is None or not self.keep_negative or self.signed:
             return self._sign(like)
-        return (jnp.asarray(ranges.low) < 0).astype(like.dtype)
+        return (ranges.low < -self._finest(like) / 2).astype(like.dtype)
+
+    def _finest(self, i):
+        """A step that tells values from 0: ranges that decay in training never come to it."""
+        return fixed_point.pow2(jnp.round(i) - max(self.bits))
 
     def sample(self, x, params, *, key, temperature, ranges=None):
         logits = params["logits"]
@@ -122,14 +128,15 @@ class Hmq(FixedPoint):
         most = threshold / step - 1.0
         v = x / step
         whole = fixed_point.straight_through(fixed_point.round_to_integer(v, "RND"), v)
-        return step * jnp.clip(whole, -k.astype(x.dtype) * most, most)
+        least = -k.astype(x.dtype) * most
+        return step * jnp.where(whole > most, most, jnp.where(whole < least, least, whole))  # not clip: it halves gradients at ties
 
     def temperature(self, progress):
         within = jnp.minimum(progress / self.search, 1.0) * self.cycles % 1.0
         return jnp.maximum(jnp.exp(-jnp.round(STEPS * within) / 100), 0.5)
 
     def schedule(self, epoch, epochs):
-        return epoch == math.ceil(self.search * epochs)
+        return epoch == min(math.ceil(round(self.search * epochs, 6)), epochs - 1)
 
     def reassign(self, params, x, *, progress, curvature):
         return params | {"logits": jnp.where(self._chosen(params) > 0, CHOSEN, -CHOSEN)}

@@ -42,8 +42,8 @@ class Pruned(AbstractQuantizer):
         super().__post_init__()
         if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 16:
             raise ValueError(f"bits is {self.bits!r}; 2 to 16 bits, the sign included, are legal")
-        if not 0 <= self.sparsity < 1 or not 0 < self.until <= 1:
-            raise ValueError(f"sparsity is {self.sparsity}, until {self.until}; a share below 1 and one within 0..1 are needed")
+        if not 0 <= self.sparsity < 1 or not 0 < self.until < 1:
+            raise ValueError(f"sparsity is {self.sparsity}, until {self.until}; shares below 1 are needed, of the run above 0")
         check_bits("i0", self.i0)
 
     def limits(self):
@@ -63,12 +63,10 @@ class Pruned(AbstractQuantizer):
         if params["keep"].shape != x.shape:
             raise ValueError(f"keep has shape {params['keep'].shape} for weights {x.shape}; pruning needs granularity 'element'")
         left = (1.0 - jnp.minimum(progress / self.until, 1.0)) ** 3
-        gone = jnp.round(self.sparsity * (1.0 - left) * x.size)
+        zeros = jnp.sum((x == 0).astype(jnp.float32))  # not there at all: a mask
+        gone = zeros + jnp.round(self.sparsity * (1.0 - left) * (x.size - zeros))
         rank = jnp.argsort(jnp.argsort(abs(x).ravel())).astype(jnp.float32)
         return params | {"keep": (rank >= gone).astype(jnp.float32).reshape(x.shape)}
-
-    def narrowest(self, params):
-        return params
 
     def format(self, params, ranges=None):
         i, kept = jnp.round(params["i"]), params["keep"] >= 0.5
@@ -90,4 +88,4 @@ class Pruned(AbstractQuantizer):
     def _integer_bits(self, largest):
         """The fewest that hold the largest magnitude, rounded."""
         i = fixed_point.exponent(largest)
-        return i + (largest > fixed_point.pow2(i) * (1.0 - 2.0 ** (1 - self.bits))).astype(i.dtype)
+        return i + (largest > fixed_point.pow2(i) * (1.0 - 2.0**-self.bits)).astype(i.dtype)

@@ -30,7 +30,7 @@ class RowWise(AbstractQuantizer):
         are whole: largest remainders. For a board: `hgqjax.resources.row_ratio`.
 
     Initialisation: i = `i0`, or from the sample; schemes by variance, 8 bits for the rows of the largest magnitude (there is no loss yet).
-    Gradients: dq/dx = 1, 0 beyond the largest level; the parameters have none.
+    Gradients: dq/dx = 1, 0 beyond :math:`2^i`; the parameters have none.
     Raises: ValueError for ratios that are no shares or do not sum to 1, and for epochs below 1.
     Source: Chang et al., arXiv:2009.07460 (MSP), 2111.00155 (ILMPQ), 2111.00153 (RMSMP); there each row has a real scale, which no
     fixed-point format has, so that here it is a power of two.
@@ -87,8 +87,14 @@ class RowWise(AbstractQuantizer):
         return (epoch % self.every == 0) & (epoch <= math.floor(self.until * epochs))
 
     def reassign(self, params, x, *, progress, curvature):
-        axes = tuple(a for a, n in enumerate(params["scheme"].shape) if n == 1)
-        return params | {"scheme": self._schemes(jnp.var(as_float32(x), axes, keepdims=True), curvature())}
+        shape = params["scheme"].shape
+        if shape != (1,) * (x.ndim - 1) + (x.shape[-1],):
+            raise ValueError(f"scheme has shape {shape} for weights {x.shape}; row-wise schemes need granularity 'channel'")
+        x, axes = as_float32(x), tuple(range(x.ndim - 1))
+        there = (x != 0).astype(x.dtype)  # what a mask leaves out is no weight
+        count = jnp.maximum(jnp.sum(there, axes, keepdims=True), 1.0)
+        mean = jnp.sum(x, axes, keepdims=True) / count
+        return params | {"scheme": self._schemes(jnp.sum(there * (x - mean) ** 2, axes, keepdims=True) / count, curvature())}
 
     def narrowest(self, params):
         return params
@@ -145,9 +151,9 @@ def _magnitude_bits(scheme):
 
 def _scale(largest, scheme):
     """i of each row from its largest magnitude: the nearest power of two is the largest level, or the fewest integer bits that hold it."""
-    step = fixed_point.pow2(-_magnitude_bits(scheme))
+    half = fixed_point.pow2(-_magnitude_bits(scheme) - 1.0)
     i = fixed_point.exponent(largest)
-    fixed = i + (largest > fixed_point.pow2(i) * (1.0 - step)).astype(i.dtype)
+    fixed = i + (largest > fixed_point.pow2(i) * (1.0 - half)).astype(i.dtype)  # else it rounds to the largest level
     return jnp.where(scheme == POWERS, nearest_exponent(largest) + 1.0, fixed)
 
 

@@ -9,10 +9,10 @@ from hgqjax.resources._base import AbstractCost, Costs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightBits(AbstractCost):
-    r"""Mean bits of a weight: :math:`\sum b / n` over all n weights of the kernels, sign included, 0 where a weight has no magnitude bits.
+    r"""Mean bits of a weight: :math:`\sum b / n` over all n weights of the kernels; 0 without magnitude bits, else its sign, too.
 
     32 over it is the compression rate against 32-bit floats. Of each layer: its share, so that `total` is the mean. Biases do not count,
-    and powers of two count the bits of their values as fixed point (1 and a sign), not those of their code.
+    masked weights do (0 bits), and powers of two count the bits of their values as fixed point (1 and a sign), not those of their code.
 
     Gradients: 1 / n in each width that is above 0.
     Source: the weight compression rate of Habi et al. (HMQ), arXiv:2007.09952.
@@ -32,9 +32,9 @@ class WeightBits(AbstractCost):
         """Bits of the weights of one operation."""
         if not hasattr(op, "kernel"):
             return 0.0
-        k, i, f = op.kernel.format
+        _, i, f = op.kernel.format
         xp, width = f.__array_namespace__(), i + f
-        return xp.broadcast_to(xp.where(width > 0, width + k, 0.0 * width), op.kernel.shape).sum()
+        return xp.broadcast_to(xp.where(width > 0, width + 1.0, 0.0 * width), op.kernel.shape).sum()
 
     def __call__(self, model):
         operations = model.operations_cost()
