@@ -50,7 +50,7 @@ def entries(task: str) -> dict[str, Entry]:
         "hmq_channel": Entry("HMQ, each neuron", ((methods_.Hmq(granularity="channel"), {"budgets": budgets}),)),
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods_.Ilmpq, ratios)),
         "pruning": Entry("pruning, uniform", _points(methods_.Pruning, sparsities)),
-        "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in (2, 3, 4, 6, 8)])),
+        "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
     }
 
 
@@ -124,10 +124,19 @@ def _measured(folder: Path) -> list[dict[str, Any]]:
     found = pl.read_csv(folder / "summary.csv")
     kept = folder / "adders.csv"
     if not kept.exists():
-        costs = [export.adder_graph(export.ModelDescription.load(folder / path), max_cost=math.inf).cost for path in found["model"]]
-        write_atomically(kept, pl.DataFrame({"point": found["point"], "adders": [float(v) for v in costs]}).write_csv())
+        costs = {point: _adders(folder / path) for point, path in zip(found["point"], found["model"], strict=True)}
+        there = {point: cost for point, cost in costs.items() if cost is not None}
+        write_atomically(kept, pl.DataFrame({"point": list(there), "adders": list(there.values())}).write_csv())
     names = ["point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adders"]
     return found.join(pl.read_csv(kept), on="point").select(names).with_columns(run=pl.lit(folder.name)).to_dicts()
+
+
+def _adders(model: Path) -> float | None:
+    """Adder-graph cost; None of a network that collapsed to a constant, which has no hardware."""
+    try:
+        return float(export.adder_graph(export.ModelDescription.load(model), max_cost=math.inf).cost)
+    except export.ExportError:
+        return None
 
 
 def _fronts(frame: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:

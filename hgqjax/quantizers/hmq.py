@@ -103,7 +103,7 @@ class Hmq(FixedPoint):
     def _signs(self, like, ranges):
         if ranges is None or not self.keep_negative or self.signed:
             return self._sign(like)
-        return (ranges.low < -self._finest(like) / 2).astype(like.dtype)
+        return (as_float32(ranges.low) < -self._finest(like) / 2).astype(like.dtype)
 
     def _finest(self, i):
         """A step that tells values from 0: ranges that decay in training never come to it."""
