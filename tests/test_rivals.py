@@ -267,7 +267,7 @@ def test_hmq_reaches_a_compression_rate():
     method = methods.Hmq(activation_bits=(8,))
     (model,), metrics = trained(method, (32 / 9,), cost=resources.WeightBits(), epochs=20)
     bits = float(resources.WeightBits()(words(model)).total)
-    assert abs(bits / (32 / 9) - 1) < 0.3 and float(metrics["ebops"][0][0]) > 6
+    assert 2 < bits <= 32 / 9 < 6 < float(metrics["ebops"][0][0])  # reached, by two choices of 32 and 24 weights, and not by the least bits
 
 
 SLOW = [methods.Pruning(bits=5, sparsity=0.5), methods.Hmq(granularity="channel")]
