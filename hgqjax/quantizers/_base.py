@@ -163,6 +163,12 @@ def nearest_exponent(magnitude: Float[Array, "..."]) -> Float[Array, "..."]:
     return below + (magnitude >= 1.5 * fixed_point.pow2(below)).astype(below.dtype)
 
 
+def rounded_exponent(largest: Float[Array, "..."], bits) -> Float[Array, "..."]:
+    """Fewest integer bits whose grid of `bits` magnitude bits has a level for each magnitude, rounded to nearest."""
+    i = fixed_point.exponent(largest)
+    return i + (largest > fixed_point.pow2(i) * (1.0 - fixed_point.pow2(-bits - 1.0))).astype(i.dtype)
+
+
 def group_mean(values: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Mean of `values` over the axes where `shape`, of the same rank, is 1; 0 of none."""
     axes = ranges_.shared_axes(values, shape)

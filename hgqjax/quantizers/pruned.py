@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, largest_magnitude, rounded_width
+from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, largest_magnitude, rounded_exponent, rounded_width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,5 +87,4 @@ class Pruned(AbstractQuantizer):
 
     def _integer_bits(self, largest):
         """The fewest that hold the largest magnitude, rounded."""
-        i = fixed_point.exponent(largest)
-        return i + (largest > fixed_point.pow2(i) * (1.0 - 2.0**-self.bits)).astype(i.dtype)
+        return rounded_exponent(largest, jnp.float32(self.bits - 1))

@@ -8,12 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import AbstractQuantizer, Format, as_float32, check_bits, largest_magnitude, nearest_exponent, rounded_width
+from hgqjax.quantizers._base import (
+    AbstractQuantizer,
+    Format,
+    as_float32,
+    check_bits,
+    largest_magnitude,
+    nearest_exponent,
+    rounded_exponent,
+    rounded_width,
+)
+from hgqjax.quantizers.power_of_two import PowerOfTwo
 
 POWERS, FIXED_4, FIXED_8 = 0.0, 1.0, 2.0
 """Schemes of a row."""
-LEVELS = 7
-"""Powers of two of a 4-bit code: its sign, and 7 exponents or zero."""
+_CODE = PowerOfTwo(bits=4)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,13 +111,13 @@ class RowWise(AbstractQuantizer):
     def format(self, params, ranges=None):
         i = jnp.round(params["i"])
         if ranges is None:  # that of all levels
-            return Format(jnp.ones_like(i), i, LEVELS - i)
+            return Format(jnp.ones_like(i), i, _CODE.powers - i)
         low, high = as_float32(ranges)
         value = jnp.where(high > 0, high, low)
         scheme = jnp.round(params["scheme"])
         largest = _of_rows(jnp.maximum(-low, high), scheme.shape)
-        power = fixed_point.exponent(_powers(value, _scale(largest, scheme)))
-        zero = _powers(value, _scale(largest, scheme)) == 0
+        power = fixed_point.exponent(_CODE._levels(value, _scale(largest, scheme)))
+        zero = _CODE._levels(value, _scale(largest, scheme)) == 0
         i = jnp.where(scheme == POWERS, power, _scale(largest, scheme))
         bits = jnp.where(scheme == POWERS, jnp.where(zero, 0.0, 1.0), _magnitude_bits(scheme))
         return Format(((value < 0) & ~((scheme == POWERS) & zero)).astype(i.dtype), i, bits - i)
@@ -122,7 +131,7 @@ class RowWise(AbstractQuantizer):
             i = _scale(_of_rows(largest, params["scheme"].shape), scheme)
         bits = jnp.broadcast_to(_magnitude_bits(scheme), x.shape)
         fixed = fixed_point.quantize(x, jnp.ones_like(i), i, bits - i, "RND", "SAT_SYM")
-        q = jnp.where(scheme == POWERS, _powers(x, i), fixed)
+        q = jnp.where(scheme == POWERS, _CODE._levels(x, i), fixed)
         beyond = abs(x) > fixed_point.pow2(i)
         return fixed_point.straight_through(q, jnp.where(beyond, 0.0, 1.0) * x)
 
@@ -151,14 +160,4 @@ def _magnitude_bits(scheme):
 
 def _scale(largest, scheme):
     """i of each row from its largest magnitude: the nearest power of two is the largest level, or the fewest integer bits that hold it."""
-    half = fixed_point.pow2(-_magnitude_bits(scheme) - 1.0)
-    i = fixed_point.exponent(largest)
-    fixed = i + (largest > fixed_point.pow2(i) * (1.0 - half)).astype(i.dtype)  # else it rounds to the largest level
-    return jnp.where(scheme == POWERS, nearest_exponent(largest) + 1.0, fixed)
-
-
-def _powers(x, i):
-    """The nearest of the powers of two, or 0."""
-    power = jnp.clip(nearest_exponent(abs(x)), i - LEVELS, i - 1.0)
-    dead = abs(x) < fixed_point.pow2(i - LEVELS - 1.0)
-    return jnp.where(dead, jnp.zeros_like(x), jnp.sign(x) * fixed_point.pow2(power))
+    return jnp.where(scheme == POWERS, nearest_exponent(largest) + 1.0, rounded_exponent(largest, _magnitude_bits(scheme)))
