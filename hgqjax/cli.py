@@ -159,16 +159,23 @@ def _commands(tyro):
         settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost}
         _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 
-    def summary(model: Positional[Path], *, data: str | None = None) -> None:
+    def summary(model: Positional[Path], *, data: str | None = None, window: float | None = None) -> None:
         """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
 
         Args:
             model: folder of a model description, or a .keras file of HGQ2.
             data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the accuracy on all its
                 rows, or of a regression the resolution (root mean square of the residuals) and the share of outliers. A .keras file
-                holds neither scaler nor classes: those of the data set are taken, of jets for the rows of a file.
+                holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
+            window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
         """
-        _summary(model, data)
+        from hgqjax.model_files import RowReader, measured, open_model
+
+        description = open_model(model)
+        print(description.summary())
+        if data is not None:
+            found = measured(description, data, RowReader(), window=window)
+            print(f"on {data}: {found} ({found.rows} rows)")
 
     def report(run: Positional[Path]) -> None:
         """Make the figures and report.html of a run folder again, of an unfinished one too. The page is one file that opens offline.
@@ -185,6 +192,7 @@ def _commands(tyro):
         models: tuple[Path, ...] = (),
         data: str | None = None,
         data_name: str | None = None,
+        window: float | None = None,
         format: Literal["markdown", "csv", "latex"] = "markdown",
         output: Path | None = None,
     ) -> None:
@@ -196,14 +204,14 @@ def _commands(tyro):
             models: model descriptions, .keras files of HGQ2, or folders of them, to be measured on the rows of --data.
             data: a data set ("jets", "openml", ...) or a file: all its rows.
             data_name: what the rows of a file are, e.g. "OpenML 42468": so the table calls them, and finds published rows on the same.
+            window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
             format: markdown, csv (all columns, numbers as they are) or latex.
             output: a file instead of standard output.
         """
         from hgqjax import tables
 
         tables.check(name, output)
-        measured = _measured(models, data, data_name)
-        tables.write(tables.build(name, runs, measured).text(format), output)
+        tables.write(tables.build(name, runs, _measured(models, data, data_name, window)).text(format), output)
 
     def compare(
         runs: Positional[tuple[Path, ...]],
@@ -231,6 +239,7 @@ def _export(model, config, settings, data, verify) -> None:
     from hgqjax import results
     from hgqjax.export import backends
     from hgqjax.export.hls4ml_config import read_config
+    from hgqjax.model_files import RowReader, open_model
 
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
@@ -243,63 +252,30 @@ def _export(model, config, settings, data, verify) -> None:
     output = given.pop("output_dir", given.pop("output", None))
     backends.check_backend(given)
     output = output or backends.default_output(model, given)
-    description = _description(model)
-    rows = None if data is None else _rows(description, data)[0]
+    description = open_model(model)
+    rows = None if data is None else RowReader()(description, data)[0]
     with results.hold(output):
         print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
 
 
-def _description(model: Path):
-    """The folder of a model description, or a `.keras` file of HGQ2."""
-    from hgqjax.model_files import open_model
-
-    return open_model(model)
-
-
-def _rows(description, data: str):
-    from hgqjax.model_files import RowReader
-
-    return RowReader()(description, data)[:2]
-
-
-def _summary(model: Path, data: str | None) -> None:
-    from hgqjax.jobs import measure
-    from hgqjax.objective import Objective
-
-    description = _description(model)
-    print(description.summary())
-    if data is not None:
-        x, y = _rows(description, data)
-        about = description.metadata
-        objective = Objective(task=about.get("task", "classification"), window=about.get("window"))
-        found = measure(description, x, y, objective)
-        score = found["score"]
-        if objective.task == "classification":
-            print(f"accuracy on {data}: {score:.4f} +- {(score * (1 - score) / len(x)) ** 0.5:.4f} ({len(x)} rows)")
-        else:
-            print(f"on {data}: {objective.in_words(score, about.get('unit', ''), found.get('outliers'))} ({len(x)} rows)")
-
-
-def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None) -> list:
+def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> list:
     """Rows of a table: each model on all rows of `data`."""
     from hgqjax import data as data_
     from hgqjax import resources, tables
-    from hgqjax.jobs import measure
-    from hgqjax.objective import Objective
+    from hgqjax.model_files import RowReader, measured, open_model
 
-    if bool(models) != (data is not None) or (data_name is not None and data is None):
+    if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
-    found = []
+    if not models:
+        return []
+    where = data_name or (Path(data).name if Path(data).exists() else data_.load(data).name)
+    found, reader = [], RowReader()
     for path in _model_paths(models):
-        description = _description(path)
-        x, y = _rows(description, data)
-        about = description.metadata
-        objective = Objective(task=about.get("task", "classification"), window=about.get("window"))
-        score, cost = measure(description, x, y, objective)["score"], float(resources.ebops(description).total)
-        where = data_name or (Path(data).name if Path(data).exists() else data_.load(data).name)
+        description = open_model(path)
+        here = measured(description, data, reader, window=window)
         name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem
-        unit = "%" if objective.task == "classification" else about.get("unit", "")
-        found.append(tables.of_model(name, where, len(x), score, cost, unit))
+        unit = "%" if here.objective.task == "classification" else here.unit
+        found.append(tables.of_model(name, where, here.rows, here.score, here.error, float(resources.ebops(description).total), unit))
     return found
 
 

@@ -12,7 +12,6 @@ from hgqjax import figures, markup, run_tables, seeds
 from hgqjax.front import best_within, hypervolume, pareto
 from hgqjax.results import write_atomically
 from hgqjax.run_tables import ReportError, RunTables, require
-from hgqjax.tables import statistical_error
 
 COLORS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.INK)
 MARKERS = ("o", *figures.MARKERS)
@@ -28,6 +27,7 @@ class Front:
     name: str
     run: RunTables
     scores: list[float]
+    errors: list[float | None]
     costs: list[float]
     by_seed: dict[int, tuple[list[float], list[float]]]
 
@@ -111,9 +111,8 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
             color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
             shown = [float(run.shown(score)) for score in front.scores]
             axes.plot(front.costs, shown, color=color, marker=marker, markersize=5, linewidth=1.2, label=front.name, zorder=3)
-            errors = [front.run.error(score) for score in front.scores]
-            if None not in errors:
-                axes.errorbar(front.costs, shown, [100 * e for e in errors], fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
+            if None not in front.errors:
+                axes.errorbar(front.costs, shown, front.errors, fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
             for scores, costs in front.by_seed.values() if len(front.by_seed) > 1 else ():
                 within = [m for m, cost in enumerate(costs) if min(front.costs) <= cost <= max(front.costs)]
                 values = [float(run.shown(scores[m])) for m in within]
@@ -170,7 +169,8 @@ def _front(name: str, run: RunTables) -> Front:
     kept = pareto(scores, costs)
     if not kept:
         raise ReportError(f"{run.folder} has no point with a finite score and cost")
-    return Front(name, run, [scores[n] for n in kept], [costs[n] for n in kept], seeds.seed_fronts(run))
+    errors = [run.error(run.points[n]) for n in kept]
+    return Front(name, run, [scores[n] for n in kept], errors, [costs[n] for n in kept], seeds.seed_fronts(run))
 
 
 def _reference(fronts: Sequence[Front], given: tuple[float, float] | None) -> tuple[float, float]:
@@ -207,7 +207,7 @@ def _scores(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[floa
         best = [best_within(front.scores, front.costs, budget) for budget in budgets]
         volume = _volume(run, front.scores, front.costs, point)
         count = str(len(front.by_seed)) if front.by_seed else ""
-        rows.append([front.name, str(len(front.scores)), count, f"{volume:.2f}", *(_shown(front.run, score) for score in best)])
+        rows.append([front.name, str(len(front.scores)), count, f"{volume:.2f}", *(_shown(front, score) for score in best)])
     return markup.markdown(heads, rows, ["run"])
 
 
@@ -256,10 +256,10 @@ def _differences(fronts: Sequence[Front]) -> str:
     return "Configurations differ in:\n\n" + markup.markdown(["field", *(front.name for front in fronts)], rows, ["field"])
 
 
-def _shown(run: RunTables, score: float | None) -> str:
+def _shown(front: Front, score: float | None) -> str:
     if score is None:
         return "none"
-    error = statistical_error(score, run.manifest["data"].get("rows", {}).get("test"))
+    run, error = front.run, front.errors[front.scores.index(score)]
     digits = 2 if run.is_accuracy else 3
     return f"{run.shown(score):.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 

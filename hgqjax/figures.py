@@ -202,10 +202,10 @@ def _published_series(others: Sequence[published_.Published]) -> Iterable[_Serie
 
 
 def _error_bars(axes: Any, run: RunTables) -> None:
-    errors = [run.error(p.test_score) for p in run.points]
+    errors = [run.error(p) for p in run.points]
     if errors and None not in errors:
         x, y = [p.ebops for p in run.points], [run.shown(p.test_score) for p in run.points]
-        axes.errorbar(x, y, 100 * np.array(errors), fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
+        axes.errorbar(x, y, errors, fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
 
 
 def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:

@@ -19,6 +19,25 @@ LN2 = 0.6931471805599453
 MAX_BITS = 52
 
 
+def one_program(*static: str):
+    """Decorator: called outside of compiled code, the function is one program, and not one for each of its operations.
+
+    Compiling these, for every new shape, took most of the time of a model's construction. Inside compiled code nothing changes.
+    """
+
+    def decorate(function):
+        compiled = jax.jit(function, static_argnames=static)
+
+        @functools.wraps(function)
+        def call(*args, **named):
+            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, named)))
+            return (function if traced else compiled)(*args, **named)
+
+        return call
+
+    return decorate
+
+
 def check_modes(rounding: str, overflow: str) -> None:
     """Raises ValueError, naming the legal choices, unless both modes exist."""
     for argument, value, legal in (("rounding", rounding, Rounding), ("overflow", overflow, Overflow)):
@@ -231,6 +250,7 @@ def _sum_to(g, like):
 
 
 _quantize.defvjp(_quantize_fwd, _quantize_bwd)
+_quantized = one_program("rounding", "overflow", "wrapped")(_quantize)
 
 
 def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
@@ -280,7 +300,7 @@ def _apply(x, k, i, f, rounding, overflow, key, wrapped):
     x = as_float(x)
     widths = [aligned(x, name, width) for name, width in (("k", k), ("i", i), ("f", f))]
     check_format(*widths)
-    return _quantize(x, *(jnp.asarray(w).astype(x.dtype) for w in widths), key, rounding, overflow, wrapped)
+    return _quantized(x, *(jnp.asarray(w).astype(x.dtype) for w in widths), key, rounding=rounding, overflow=overflow, wrapped=wrapped)
 
 
 def aligned(x, name: str, width):

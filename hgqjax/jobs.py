@@ -211,7 +211,8 @@ def write_project(folder: str, config: Any, point: str) -> dict[str, Any]:
 def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objective: Objective) -> dict[str, float]:
     """``score`` of the frozen model on rows `x`, as `Objective.score` says, by the exact evaluator; with a window ``outliers``, too.
 
-    Of a model with several inputs `x` is a tuple of their rows.
+    Of a regression also ``error``, the statistical one of its resolution r: the standard error of the squares of the residuals over 2 r,
+    whatever their distribution. Of a model with several inputs `x` is a tuple of their rows.
     """
     parts = x if isinstance(x, tuple) else (x,)
     words = sum(math.prod(op.shape) for op in description.operations)
@@ -221,8 +222,12 @@ def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objecti
     if objective.task == "classification":
         return {"score": int(np.sum(np.argmax(outputs, axis=-1) == y)) / len(y)}
     residual = outputs.reshape(len(y), -1) - y.reshape(len(y), -1)
-    if objective.window is None:
-        return {"score": -float(np.sqrt(np.mean(residual**2)))}
-    inside = np.abs(residual) < objective.window
-    score = -float(np.sqrt(np.mean(residual[inside] ** 2))) if inside.any() else -objective.window
-    return {"score": score, "outliers": float(np.mean(~inside))}
+    inside = np.abs(residual) < (math.inf if objective.window is None else objective.window)
+    found = _resolution(residual[inside]) if inside.any() else {"score": -objective.window, "error": 0.0}
+    return found if objective.window is None else found | {"outliers": float(np.mean(~inside))}
+
+
+def _resolution(residuals: np.ndarray) -> dict[str, float]:
+    squares = residuals.astype(np.float64) ** 2
+    resolution = float(np.sqrt(np.mean(squares)))
+    return {"score": -resolution, "error": float(np.std(squares)) / (2 * resolution * len(squares) ** 0.5) if resolution else 0.0}

@@ -1,5 +1,6 @@
-"""Models by their paths: our own descriptions and the files of HGQ2; and the rows of a data set as each of them must see them."""
+"""Models by their paths: our own descriptions and the files of HGQ2; rows of a data set as each must see them, and its score."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from hgqjax import data as data_
 from hgqjax.export import ModelDescription
+from hgqjax.jobs import measure
+from hgqjax.objective import Objective
+from hgqjax.run_tables import accuracy_error
 
 SUFFIX = ".keras"
 
@@ -33,7 +37,8 @@ class RowReader:
     def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, str]:
         """Rows scaled as the model was trained, labels or numbers, and the unit of the numbers ("" of labels).
 
-        A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names, of jets for the rows of a file.
+        A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names; for the rows of a file of jets
+        or muon tracks, whichever fits.
         The columns of a row are divided among the inputs of a network that has several, in their order, where that is how they fit: the
         seven gaps of ``muon`` among three stations, for instance.
 
@@ -44,13 +49,14 @@ class RowReader:
         """
         about = description.metadata
         if "hgq2" in about:
-            trained = self._set("jets" if Path(data).exists() else data)
-            parts = _division([op.shape for op in description.inputs], trained.input_shape)
-            if parts is None:
-                raise ValueError(
-                    f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of "
-                    f"{'the jets data sets' if Path(data).exists() else trained.name}"
-                )
+            known = ("jets", "muon") if Path(data).exists() else (data,)
+            shapes = [op.shape for op in description.inputs]
+            fitting = {name: parts for name in known if (parts := _division(shapes, self._set(name).input_shape))}
+            if not fitting:
+                sets = " or ".join(self._set(name).name for name in known)
+                raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of {sets}")
+            (name, parts), *_ = fitting.items()
+            trained = self._set(name)
             x, y = self._load(data, trained.scaler, trained.classes)
             return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, trained.unit
         if "scaler" not in about or "classes" not in about:
@@ -61,7 +67,7 @@ class RowReader:
 
     def _set(self, name: str) -> data_.Dataset:
         if name not in self._sets:
-            self._sets[name] = data_.load(name)
+            self._sets[name] = data_.load(name, rows=1000 if name == "muon" else None)  # simulated: as many tell the same
         return self._sets[name]
 
     def _load(self, data: str, scaler: data_.Scaler, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,6 +75,46 @@ class RowReader:
         if key not in self._rows:
             self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)
         return self._rows[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A model on the rows of a data set, by the exact evaluator."""
+
+    objective: Objective
+    rows: int
+    score: float
+    """As `Objective.score` gives it."""
+    error: float
+    """Statistical: of an accuracy in points, of a resolution in its unit."""
+    outliers: float | None
+    unit: str
+    """Of the numbers of a regression."""
+
+    def __str__(self) -> str:
+        if self.objective.task == "classification":
+            return f"accuracy {100 * self.score:.2f} +- {self.error:.2f} %"
+        words = self.objective.in_words(self.score, "", self.outliers)
+        resolution, comma, outliers = words.partition(",")
+        return f"{resolution} +- {self.error:.2g} {self.unit}".rstrip() + comma + outliers
+
+
+def measured(
+    description: ModelDescription, data: str, reader: RowReader, *, rows: int | None = None, window: float | None = None
+) -> Measured:
+    """The score of `description` on the last `rows` rows of `data`, by default all.
+
+    `window` is that of a regression, for models that do not say theirs, such as files of HGQ2. Raises: as `RowReader`.
+    """
+    x, y, unit = reader(description, data)
+    if rows is not None:
+        x, y = tuple(part[-rows:] for part in x) if isinstance(x, tuple) else x[-rows:], y[-rows:]
+    about = description.metadata
+    task = about.get("task", "regression" if y.dtype.kind == "f" else "classification")
+    objective = Objective(task=task, window=about.get("window", window if task == "regression" else None))
+    found = measure(description, x, y, objective)
+    error = found["error"] if task == "regression" else accuracy_error(found["score"], len(y))
+    return Measured(objective, len(y), found["score"], error, found.get("outliers"), unit)
 
 
 def _division(shapes: list[tuple[int, ...]], row: tuple[int, ...]) -> list[slice] | None:

@@ -28,15 +28,20 @@ def shared_axes(x: Float[Array, "..."], shape: tuple[int, ...]) -> tuple[int, ..
     return tuple(a for a, n in enumerate(shape) if n == 1)
 
 
+@fixed_point.one_program("shape")
+def _extrema(x, *, shape) -> Range:
+    axes = shared_axes(x, shape)
+    x = lax.stop_gradient(x)
+    return Range(jnp.min(x, axes, keepdims=True, initial=0.0), jnp.max(x, axes, keepdims=True, initial=0.0))
+
+
 def observe(x: Float[Array, "..."], shape: tuple[int, ...]) -> Range:
     """Extrema of `x` over the axes where `shape`, which has the rank of `x`, is 1. No gradients.
 
     >>> [float(v[0, 0]) for v in observe(jnp.array([[-1.0, 3.0]]), (1, 1))]
     [-1.0, 3.0]
     """
-    axes = shared_axes(x, shape)
-    x = lax.stop_gradient(x)
-    return Range(jnp.min(x, axes, keepdims=True, initial=0.0), jnp.max(x, axes, keepdims=True, initial=0.0))
+    return _extrema(x, shape=tuple(shape))
 
 
 def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range:
@@ -53,6 +58,7 @@ def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range
     return Range(jnp.minimum(new.low, old.low * keep), jnp.maximum(new.high, old.high * keep))
 
 
+@fixed_point.one_program("rounding")
 def integer_bits(seen: Range, f: Float[Array, "..."], rounding: str):
     """``(k, i)``: the sign bit and the fewest integer bits above all magnitudes of the range, rounded to ``2**-f``; i = -f for {0}.
 

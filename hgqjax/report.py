@@ -114,7 +114,7 @@ def _points(run: RunTables) -> Markup:
     heads += ["differing words", "beta", "seed", "epoch"]
     rows = []
     for p in run.points:
-        scores = [_score(run, p.test_score, "test", p.test_outliers), _score(run, p.val_score, "val", p.val_outliers)]
+        scores = [_score(run, p, "test"), _score(run, p, "val")]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
         rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}", p.seed, p.epoch])
@@ -129,10 +129,12 @@ def _points(run: RunTables) -> Markup:
 def _resolution(run: RunTables) -> str:
     """What the resolution of a regression is."""
     unit = run.manifest["data"].get("unit", "")
+    error = "The error of a resolution is the standard error of the squares of the residuals, over twice the resolution. "
     if run.window is None:
-        return "The resolution is the root mean square of the residuals; less is better. "
+        return f"The resolution is the root mean square of the residuals; less is better. {error}"
     edge = f"{run.window:g} {unit}".rstrip()
-    return f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
+    text = f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
+    return text + error
 
 
 def _gates(run: RunTables) -> Markup | None:
@@ -268,11 +270,10 @@ def _origin(run: RunTables) -> Markup:
     return Markup(listed + shown)
 
 
-def _score(run: RunTables, score: float, split: str, outliers: float | None) -> str:
-    if not run.is_accuracy:
-        return f"{run.shown(score):.4g}" + (f" (outliers {100 * outliers:.2f} %)" if outliers is not None else "")
-    error = run.error(score, split)
-    return f"{100 * score:.2f}" + (f" ± {100 * error:.2f}" if error is not None else "")
+def _score(run: RunTables, point: Point, split: str) -> str:
+    digits, error, outliers = 2 if run.is_accuracy else 3, run.error(point, split), getattr(point, f"{split}_outliers")
+    shown = f"{run.shown(getattr(point, f'{split}_score')):.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
+    return shown + (f" (outliers {100 * outliers:.2f} %)" if outliers is not None else "")
 
 
 def _bits(widths: Widths) -> str:

@@ -42,6 +42,9 @@ class Point:
     differing_words: int | None
     val_outliers: float | None = None
     test_outliers: float | None = None
+    val_error: float | None = None
+    """Statistical error of the score, of a regression; None in runs of earlier versions."""
+    test_error: float | None = None
     luts_predicted: float | None = None
     cost: float | None = None
     """Exact cost of the objective, by which the front was chosen; runs of earlier versions have neither."""
@@ -92,10 +95,11 @@ class RunTables:
         unit = "%" if self.is_accuracy else self.manifest["data"].get("unit", "")
         return (f"{self.shown(score):.2f}" if self.is_accuracy else f"{self.shown(score):.4g}") + f" {unit}".rstrip()
 
-    def error(self, score: float, split: str = "test") -> float | None:
-        """Statistical error sqrt(a (1 - a) / n) of the accuracy `score` on the n rows of `split`; None where it has no meaning."""
-        rows = self.manifest["data"].get("rows", {}).get(split)
-        return math.sqrt(score * (1 - score) / rows) if rows and self.is_accuracy and 0 <= score <= 1 else None
+    def error(self, point: Point, split: str = "test") -> float | None:
+        """Statistical error of the score of `point` on the rows of `split`, as `shown` has it; None where it is not known."""
+        if not self.is_accuracy:
+            return getattr(point, f"{split}_error")
+        return accuracy_error(getattr(point, f"{split}_score"), self.manifest["data"].get("rows", {}).get(split))
 
     def model(self, point: Point) -> ModelDescription | None:
         """The model description of `point`; None where the summary names none, ReportError where it cannot be read."""
@@ -241,3 +245,12 @@ def _find(config: Any, key: str) -> Any:
     if isinstance(config, list):
         return next((v for v in (_find(item, key) for item in config) if v is not None), None)
     return None
+
+
+def accuracy_error(score: float, rows: int | float | None) -> float | None:
+    """Statistical error of an accuracy a, 0 .. 1, on n rows, in points: 100 sqrt(a (1 - a) / n); None without rows.
+
+    >>> accuracy_error(0.5, 10_000), accuracy_error(0.5, None)
+    (0.5, None)
+    """
+    return 100 * math.sqrt(score * (1 - score) / rows) if rows and 0 <= score <= 1 else None

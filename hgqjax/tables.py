@@ -8,7 +8,7 @@ from typing import Any
 
 from hgqjax import markup, published, run_tables, seeds
 from hgqjax.results import write_atomically
-from hgqjax.run_tables import RunTables
+from hgqjax.run_tables import RunTables, accuracy_error
 
 NAMES = (*published.NAMES, "artifact")
 FACTOR = 1.5
@@ -16,9 +16,9 @@ FACTOR = 1.5
 RULE = (
     f"Each network measured here is compared with the network of HGQ whose EBOPs are nearest, at most a factor {FACTOR:g} away; where none "
     "is, with the one whose LUTs are (ours by Yosys, published by Vivado); among these with one on the same data set where there is one. "
-    "Difference: measured minus published. Its error is the statistical one of the measured score, sqrt(a(1 - a)/n) of an accuracy and "
-    "r/sqrt(2n) of a resolution on n rows, and of the published one where its rows are known, in quadrature; a published number is rounded "
-    "beyond that. "
+    "Difference: measured minus published. Its error is the statistical one of the measured score, sqrt(a(1 - a)/n) of an accuracy a "
+    "on n rows, of a resolution the one that its residuals show; and of the published one where its rows are known, in quadrature; a "
+    "published number is rounded beyond that. "
 )
 SEEDS = "Seeds: standard deviation, over the seeds of a run, of the best validation score at the network's estimated cost or less. "
 MISSING = {
@@ -147,7 +147,7 @@ def of_run(run: RunTables) -> list[Row]:
             rows=f"test, {markup.whole(tests)} rows" if tests else "test",
             score=float(run.shown(p.test_score)),
             unit="%" if run.is_accuracy else run.manifest["data"].get("unit", ""),
-            error=statistical_error(p.test_score, tests),
+            error=run.error(p),
             ebops=p.ebops,
             latency_ns=None if None in cycles else cycles[0] * cycles[1],
             epochs=epochs,
@@ -160,8 +160,8 @@ def of_run(run: RunTables) -> list[Row]:
     return found
 
 
-def of_model(name: str, dataset: str, count: int, score: float, ebops: int | float, unit: str = "%") -> Row:
-    """A model that was measured on all `count` rows of a data set: its `score` as `Objective.score` gives it."""
+def of_model(name: str, dataset: str, count: int, score: float, error: float, ebops: int | float, unit: str = "%") -> Row:
+    """A model that was measured on all `count` rows of a data set: its `score` as `Objective.score` gives it, and the error."""
     return Row(
         origin="measured here",
         name=name,
@@ -169,21 +169,10 @@ def of_model(name: str, dataset: str, count: int, score: float, ebops: int | flo
         rows=f"all {markup.whole(count)} rows",
         score=100 * score if unit == "%" else -score,
         unit=unit,
-        error=statistical_error(score, count),
+        error=error,
         ebops=ebops,
         source="exact evaluator",
     )
-
-
-def statistical_error(score: float, rows: int | float | None) -> int | float | None:
-    """Of an accuracy 0 .. 1 in points, sqrt(a (1 - a) / n); of minus a resolution r (that is below 0) r / sqrt(2 n); None without rows.
-
-    >>> statistical_error(0.5, 10_000), statistical_error(-2.0, 20_000), statistical_error(0.5, None)
-    (0.5, 0.01, None)
-    """
-    if not rows or not math.isfinite(score) or score > 1:
-        return None
-    return 100 * math.sqrt(score * (1 - score) / rows) if score >= 0 else -score / math.sqrt(2 * rows)
 
 
 def compared(row: Row, others: Sequence[Row]) -> Row:
@@ -239,7 +228,7 @@ def _published(name: str) -> Iterable[Row]:
                 rows=p.split,
                 score=None if score is None else round(100 * score, 4) if score >= 0 else -score,
                 unit="mrad" if table == "muon" else "%",
-                error=None if score is None else statistical_error(score, p.test_rows),
+                error=None if p.accuracy is None else accuracy_error(p.accuracy, p.test_rows),
                 source=f"{p.how}: {p.source}" if p.how != "measured here" else p.source,
                 comparable=p.kind in ("HGQ", "released network"),
                 **{key: getattr(p, key) for key in numbers},

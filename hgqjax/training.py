@@ -114,8 +114,14 @@ class Train:
 
     def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module]):
         self.config, self.build = config, build
-        model = build(nnx.Rngs(0))  # for its structure alone
-        self.layer_names = tuple(model.operations_cost())
+        jax.eval_shape(self._look)
+
+    def _look(self) -> None:
+        """Keeps the structure of the model; traced only, so that nothing is computed."""
+        model = self.build(nnx.Rngs(0))
+        operations = model.operations_cost()
+        self.layer_names = tuple(operations)
+        self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
         model.train()
         self._training, *parts = _split(model)
         self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
@@ -171,8 +177,7 @@ class Train:
         metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
-        kernels = [name for name, operation in now.operations_cost().items() if hasattr(operation, "kernel")]
-        return metrics | {f"dead/{name}": products[name] == 0 for name in kernels}
+        return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
 
     def _outputs(self, state: State, x: Array) -> Array:
         """Results for rows `x`, statistics frozen, unwrapped; of many large rows one part after the other."""

@@ -17,9 +17,7 @@ from hgqjax import export, resources, results
 from hgqjax.export import backends, gate, layer_table
 from hgqjax.export.layer_table import Widths
 from hgqjax.export.storage import write_atomically
-from hgqjax.jobs import measure
-from hgqjax.model_files import SUFFIX, RowReader, is_model, open_model
-from hgqjax.objective import Objective
+from hgqjax.model_files import SUFFIX, RowReader, is_model, measured, open_model
 
 BACKENDS = {"hls4ml": "Vitis", "verilog": "verilog", "vhdl": "vhdl"}
 BROKEN = (ValueError, OSError, RuntimeError, ImportError)
@@ -194,20 +192,14 @@ def _measure(entry: Entry, description: export.ModelDescription, wanted: Wanted,
     why = []
     for data in wanted.data:
         try:
-            x, y, unit = reader(description, data)
+            found = measured(description, data, reader, rows=wanted.rows, window=wanted.window)
         except ValueError as error:
             why.append(str(error))
             continue
-        if wanted.rows is not None:
-            x, y = tuple(part[-wanted.rows :] for part in x) if isinstance(x, tuple) else x[-wanted.rows :], y[-wanted.rows :]
-        about = description.metadata
-        entry.task = about.get("task", "regression" if y.dtype.kind == "f" else "classification")
-        regression = entry.task == "regression"
-        found = measure(description, x, y, Objective(task=entry.task, window=about.get("window", wanted.window if regression else None)))
-        n, score = len(y), found["score"]
-        entry.data, entry.rows, entry.unit, entry.outliers = Path(data).name, n, unit, found.get("outliers")
-        entry.score = -score if regression else score
-        entry.score_error = entry.score / (2 * n) ** 0.5 if regression else (score * (1 - score) / n) ** 0.5
+        accuracy = found.objective.task == "classification"
+        entry.task, entry.data, entry.rows, entry.unit = found.objective.task, Path(data).name, found.rows, found.unit
+        entry.outliers, entry.score = found.outliers, found.score if accuracy else -found.score
+        entry.score_error = found.error / 100 if accuracy else found.error
         return
     entry.note = "; ".join(dict.fromkeys(why))
 
@@ -299,7 +291,7 @@ def zoo(
         folder: the networks.
         names: of the networks that are meant, as the table has them; by default all.
         data: data sets ("jets", "muon", ...) or files. Each network is measured on all rows of the first one that fits its inputs: accuracy
-            +- sqrt(a(1 - a)/n), or resolution r +- r/sqrt(2n).
+            +- sqrt(a(1 - a)/n), or resolution, with the error that its residuals show.
         rows: no more than the last so many rows of the data.
         window: of a regression: residuals of this size and more are outliers, where the network itself does not say.
         adder_graph: also compile each network to adders for its cost (needs hgqjax[rtl]).

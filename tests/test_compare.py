@@ -150,7 +150,7 @@ def test_a_regression_is_compared_in_its_unit(tmp_path):
     runs = [make(tmp_path / "a", [(1_000.0, -2.5), (10_000.0, -2.0)], **how), make(tmp_path / "b", [(1_000.0, -2.25)], **how)]
     text = compare.compare(runs, tmp_path / "f.svg", at=[5_000.0])
     assert "in mrad x decades of EBOPs" in text and "and 2.5 mrad." in text and "resolution (mrad) at ≤ 5 000" in text
-    assert cells_of(text, "a")[3:] == ["0.00", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.25", "2.250 ± 0.008"]
+    assert cells_of(text, "a")[3:] == ["0.00", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.25", "2.250 ± 0.009"]
 
 
 @pytest.mark.parametrize(

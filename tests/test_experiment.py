@@ -112,7 +112,7 @@ def test_summary_and_report_and_export(run, rows, tmp_path, capsys):
     point = summary(run)[0]
     model = run / point["model"]
     code, out, _ = hgqjax(capsys, "summary", model, "--data", rows)
-    assert code == 0 and f"EBOPs {float(point['ebops']):.0f} (definition hgq2)" in out and "accuracy on" in out
+    assert code == 0 and f"EBOPs {float(point['ebops']):.0f} (definition hgq2)" in out and ": accuracy " in out
     code, out, _ = hgqjax(capsys, "report", run)
     assert code == 0 and (run / "report.html").exists() and (run / "figures" / "front.png").exists()
     code, out, _ = hgqjax(capsys, "export", model, "--output", tmp_path / "unverified", "--no-verify")
@@ -154,21 +154,21 @@ def test_a_regression_from_rows_to_the_summary(regression):
 def test_summary_and_report_of_a_regression(regression, capsys):
     point = summary(regression)[-1]
     code, out, _ = hgqjax(capsys, "summary", regression / point["model"], "--data", regression.parents[2] / "angles.npz")
-    assert (
-        code == 0 and re.search(r"angles.npz: resolution 0\.\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n", out) and "accuracy" not in out
-    )
+    said = r"angles.npz: resolution 0\.\d+ \+- 0\.0\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n"
+    assert code == 0 and re.search(said, out) and "accuracy" not in out
     code, _, _ = hgqjax(capsys, "report", regression)
     text = (regression / "report.html").read_text()
-    assert code == 0 and "test resolution (mrad)" in text and f"{-float(point['test_score']):.4g} (outliers " in text
+    shown = f"{-float(point['test_score']):.3f} ± {float(point['test_error']):.3f} (outliers "
+    assert code == 0 and "test resolution (mrad)" in text and shown in text
     assert "root mean square of the residuals below 0.5 mrad" in text and "accuracy" not in text
 
 
 def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression):
     model = ModelDescription.load(regression / summary(regression)[-1]["model"])
     x, far = np.zeros((3, 4), np.float32), np.full(3, 1e6, np.float32)
-    assert jobs.measure(model, x, far, Objective(task="regression", window=0.5)) == {"score": -0.5, "outliers": 1.0}
+    assert jobs.measure(model, x, far, Objective(task="regression", window=0.5)) == {"score": -0.5, "error": 0.0, "outliers": 1.0}
     whole = jobs.measure(model, x, far, Objective(task="regression"))
-    assert set(whole) == {"score"} and whole["score"] == pytest.approx(-1e6, rel=1e-3)
+    assert set(whole) == {"score", "error"} and whole["score"] == pytest.approx(-1e6, rel=1e-3)
 
 
 @pytest.mark.parametrize(

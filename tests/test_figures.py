@@ -191,7 +191,7 @@ def test_published_rows_all_say_where_they_come_from():
     rows = published.read("jets")
     assert all(p.kind in published.KINDS and 0.5 < p.accuracy < 0.8 and p.dataset and p.split and p.name for p in rows)
     for p in rows:
-        known = p.source.startswith(("[AE]", "[PAPER: ", "[2nd: "))
+        known = p.source.startswith(("[AE]", "[AE results: ", "[PAPER: ", "[2nd: "))
         assert known != (p.kind == "released network" and p.source == "measured by this project with the released networks")
         assert "memory" not in p.source
         assert p.ebops is None or p.split in ("validation", "all 176 760 rows", "58 870 rows")

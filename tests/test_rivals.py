@@ -219,11 +219,11 @@ LABELS = np.argmax(ROWS[:, :3] + 0.3 * ROWS[:, 1:], axis=1).astype(np.int32)
 DATA = training.Data(*(jnp.asarray(v) for v in (ROWS[:512], LABELS[:512], ROWS[512:], LABELS[512:])))
 
 
-def trained(method, budgets=(0.0,), seeds=(0,), cost=resources.Ebops(), epochs=10):
+def trained(method, budgets=(0.0,), seeds=(0,), cost=resources.Ebops(), epochs=10, batch_norm=True):
     """Models of a short run for each budget and seed, and the metrics of the run."""
     steers = {"penalty": schedules.Target(), "width_rate": 10.0} if any(budgets) else {}
     config = training.Config(epochs=epochs, batch_size=64, epochs_per_check=2, objective=Objective(cost=cost), **steers)
-    train = training.make_train(config, networks.Mlp(method=method, hidden=(8,)).build((4,), 3))
+    train = training.make_train(config, networks.Mlp(method=method, hidden=(8,), batch_norm=batch_norm).build((4,), 3))
     members = training.Member(jnp.zeros(len(budgets)), jnp.full(len(budgets), 1e-2), jnp.asarray(budgets, jnp.float32))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     states, metrics = jax.jit(jax.vmap(train, (0, 0, None)))(keys, members, DATA)
@@ -241,7 +241,8 @@ def words(model):
 @pytest.fixture(scope="module")
 def searched():
     """The second and the third member are the same, the fourth has another seed."""
-    return trained(methods.Hmq(weight_bits=(8, 4, 2), activation_bits=(8, 4, 2)), (250.0, 800.0, 800.0, 800.0), (0, 0, 0, 1), epochs=20)
+    method = methods.Hmq(weight_bits=(8, 4, 2), activation_bits=(8, 4, 2))
+    return trained(method, (250.0, 800.0, 800.0, 800.0), (0, 0, 0, 1), epochs=20, batch_norm=False)
 
 
 def test_hmq_widths_respond_to_the_target_and_are_exported(searched):
@@ -273,9 +274,13 @@ def test_hmq_reaches_a_compression_rate():
 SLOW = [methods.Pruning(bits=5, sparsity=0.5), methods.Hmq(granularity="channel")]
 
 
-@pytest.mark.parametrize("method", [methods.Ilmpq(), *(pytest.param(method, marks=pytest.mark.slow) for method in SLOW)], ids=repr)
-def test_methods_train_and_are_exported(method):
-    (model,), metrics = trained(method)
+@pytest.mark.parametrize(
+    ("method", "batch_norm"),
+    [(methods.Ilmpq(), False), *(pytest.param(method, True, marks=pytest.mark.slow) for method in (methods.Ilmpq(), *SLOW))],
+    ids=repr,
+)
+def test_methods_train_and_are_exported(method, batch_norm):
+    (model,), metrics = trained(method, batch_norm=batch_norm)
     assert float(metrics["val_score"][0][-1]) > 0.6
     kernels = [op.kernel for op in words(model).operations if hasattr(op, "kernel")]
     if isinstance(method, methods.Ilmpq):  # every layer, first and last included

@@ -8,9 +8,11 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hgqjax import cli, published, tables
+from hgqjax.data import muon
 from hgqjax.run_tables import ReportError
 
 spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
@@ -90,17 +92,17 @@ def test_spread_over_seeds_is_that_of_what_each_reaches(run):
 
 
 def test_other_data_is_named_where_it_is_all_there_is():
-    row = tables.of_model("m", "my rows", 1_000, 0.75, 1_040.0)
+    row = tables.of_model("m", "my rows", 1_000, 0.75, 0.5, 1_040.0)
     found = tables.compared(row, tables.build("jets").rows)
     assert found.compared_with == "HGQ v3, CERNBox, validation: 73.3 %, 1 043 EBOPs"
-    assert found.difference_error == row.error == pytest.approx(100 * math.sqrt(0.75 * 0.25 / 1_000))
+    assert found.difference_error == row.error == 0.5
     by_luts = tables.compared(
         tables.Row(origin="", name="", dataset="", rows="", score=76.0, unit="%", lut=10_000), tables.build("jets").rows
     )
     assert by_luts.compared_with == "HGQ v3, OpenML 42468, test: 76.9 %, 10 182 LUT"
-    muon = tables.compared(tables.of_model("m", "muon (simulated)", 20_000, -2.0, 15_000.0, "mrad"), tables.build("muon").rows)
-    assert muon.difference == pytest.approx(-0.26) and muon.error == pytest.approx(0.01)
-    assert tables.compared(tables.of_model("m", "x", 100, -2.0, 15_000.0, "K"), tables.build("muon").rows).difference is None
+    muon = tables.compared(tables.of_model("m", "muon (simulated)", 20_000, -2.0, 0.01, 15_000.0, "mrad"), tables.build("muon").rows)
+    assert muon.difference == pytest.approx(-0.26) and muon.difference_error == 0.01
+    assert tables.compared(tables.of_model("m", "x", 100, -2.0, 0.1, 15_000.0, "K"), tables.build("muon").rows).difference is None
 
 
 def test_lut_and_cycles_of_a_synthesis_are_in_the_rows(tmp_path):
@@ -138,6 +140,23 @@ def test_a_released_network_is_measured_beside_its_published_row(shared, capsys)
     last = capsys.readouterr().out.splitlines()[-1]
     assert "| openml_0.733 | OpenML 42468 | all 1 000 rows | 73.30 ± 1.40 |" in last
     assert "HGQ v3, OpenML 42468, validation: 73.3 %, 530 EBOPs | +0.00 ± 1.40 | 0.99 |" in last
+
+
+def test_a_released_tracker_is_measured_on_tracks_of_a_file(shared, tmp_path, capsys):
+    x, y = muon.simulate(2_000)
+    np.savez(tmp_path / "tracks.npz", x=x, y=y, unit=muon.UNIT)
+    network = str(shared / "golden" / "hgq2" / "muon_2.377.keras")
+    arguments = ["--data", str(tmp_path / "tracks.npz"), "--window", "30"]
+    assert cli.main(["table", "muon", "--models", network, "--data-name", muon.NAME, *arguments]) == 0
+    found = re.search(
+        r"\| muon_2.377 \| muon \(simulated\) \| all 2 000 rows \| (2\.1\d\d) ± 0.0\d\d \| 15 366 \|.*\|"
+        r" HGQ v3, muon \(simulated\), all rows: 2.260? mrad, 14 914 EBOPs \|",
+        capsys.readouterr().out,
+    )
+    assert found
+    assert cli.main(["summary", network, *arguments]) == 0
+    said = re.search(r"resolution (\S+) \+- 0.0\d+ mrad, outliers 0.\d\d % \(2000 rows\)$", capsys.readouterr().out.strip())
+    assert float(said[1]) == pytest.approx(float(found[1]), abs=1e-3)
 
 
 @pytest.mark.parametrize(

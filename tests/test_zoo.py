@@ -112,7 +112,8 @@ def test_resolution_of_a_regression_on_the_data_set_that_fits(folder, tmp_path, 
     assert code == 0 and float(table["angle"]["score"]) == pytest.approx(rms, rel=1e-6)
     assert (table["angle"]["data"], table["small"]["data"]) == ("angles.npz", "labels.npz")
     assert float(table["angle"]["outliers"]) == pytest.approx(np.mean(~inside))
-    assert f"{rms:.4g} +- {rms / 600**0.5:.1g} mrad, outliers" in out
+    error = np.std(residual[inside] ** 2) / (2 * rms * inside.sum() ** 0.5)
+    assert f"{rms:.4g} +- {error:.1g} mrad, outliers" in out and float(table["angle"]["score_error"]) == pytest.approx(error)
 
 
 def test_a_broken_network_has_its_reason_and_the_others_go_on(folder, tmp_path, capsys):

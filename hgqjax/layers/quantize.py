@@ -7,14 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from hgqjax import fixed_point, ranges
 from hgqjax import granularity as granularity_
-from hgqjax import ranges
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Observed, Symbol
 from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
 
 ACTIVATION = Kif(i0=2.0, f0=4.0)
 WEIGHT = Kif(b0=4.0)
+
+
+@fixed_point.one_program("quantizer", "shape")
+def _started(sample, *, quantizer: AbstractQuantizer, shape: tuple[int, ...]):
+    return quantizer.init(shape, sample=sample)
 
 
 class _Quantizer(Layer):
@@ -26,7 +31,7 @@ class _Quantizer(Layer):
         self.shape, self.quantizer = tuple(shape), quantizer
         self.observe, self.sampling, self.floating = True, quantizer.samples, False
         self.sharing = math.prod(self.shape) / math.prod(widths_shape)
-        params = quantizer.init(widths_shape, sample=sample)
+        params = _started(sample, quantizer=quantizer, shape=widths_shape)
         self.parameter_names = tuple(sorted(params))
         self._set(params)
         range_shape = self.shape if quantizer.format_of_each_value else widths_shape

@@ -22,6 +22,7 @@ from pathlib import Path
 NAMES = ("jets", "svhn", "muon", "plf")
 MARKS = {
     "[AE]": "the accuracy on validation rows and the EBOPs in the name of a checkpoint that the authors released",
+    "[AE results: x]": "the result files of the artifact of x",
     "[AE scripts]": "the scripts of the authors' artifact",
     "[CODE: x]": "the authors' code or configuration x",
     "[PAPER: x]": "the text of paper x",

@@ -539,7 +539,7 @@ def test_bad_files_exit_with_code_2(tmp_path, capsys):
 
 def test_accuracy_of_a_released_network(shared, capsys):
     code, out, _ = run(capsys, "summary", shared / "golden" / "hgq2" / "openml_0.733.keras", "--data", "jets")
-    assert code == 0 and "accuracy on jets: 0.7235" in out and "(176760 rows)" in out
+    assert code == 0 and "on jets: accuracy 72.35 +- 0.11 %" in out and "(176760 rows)" in out
 
 
 def test_rows_of_a_file_are_scaled_and_numbered_as_jets(shared, tmp_path, capsys):
