@@ -126,7 +126,7 @@ class _Series:
 def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
     figure = _figure(4.9)
     axes = figure.add_subplot()
-    series = [*_ours(run), *_published_series(others if run.is_accuracy else ())]
+    series = [*_ours(run), *_published_series(run, others)]
     for s in series:
         axes.plot(s.x, s.y, label=s.label, **s.style)
     _error_bars(axes, run)
@@ -181,9 +181,9 @@ def _cloud(run: RunTables) -> np.ndarray:
     return cloud[:: -(-len(cloud) // CLOUD_POINTS) or 1]
 
 
-def _published_series(others: Sequence[published_.Published]) -> Iterable[_Series]:
+def _published_series(run: RunTables, others: Sequence[published_.Published]) -> Iterable[_Series]:
     """One series for each method and data set among the results that name their EBOPs."""
-    others = [p for p in others if p.ebops and p.accuracy is not None]
+    others = [p for p in run.beside(others) if p.ebops]
     datasets = list(dict.fromkeys(p.dataset for p in others if p.kind != "released network"))
     methods = list(dict.fromkeys(p.name for p in others if p.kind != "released network"))
     colors = (INK, GREEN, PURPLE, ORANGE, SKY)
@@ -198,7 +198,7 @@ def _published_series(others: Sequence[published_.Published]) -> Iterable[_Serie
             style |= {"marker": MARKERS[datasets.index(dataset) % 5], "color": colors[methods.index(name) % 5], "markersize": 5.0}
             style |= {"fillstyle": "none", "markeredgewidth": 1.1, "zorder": 3}
             group, label = "Published", f"{name}, {dataset}: {splits} rows {marks}"
-        yield _Series(group, label, np.array([p.ebops for p in rows]), 100 * np.array([p.accuracy for p in rows]), style)
+        yield _Series(group, label, np.array([p.ebops for p in rows]), run.shown(np.array([p.score for p in rows])), style)
 
 
 def _error_bars(axes: Any, run: RunTables) -> None:

@@ -217,21 +217,10 @@ def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
 
 
 def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup | None:
-    scores = {id(p): p.accuracy if run.is_accuracy else p.resolution_mrad for p in others}
-    others = [p for p in others if scores[id(p)] is not None]
+    others = run.beside(others)
     if not others:
         return None
-    heads = [
-        "method",
-        "data set",
-        "rows",
-        "accuracy (%)" if run.is_accuracy else "resolution (mrad)",
-        "EBOPs",
-        "LUT",
-        "DSP",
-        "latency (ns)",
-        "read in",
-    ]
+    heads = ["method", "data set", "rows", run.score_label, "EBOPs", "LUT", "DSP", "latency (ns)", "read in"]
     marks = "; ".join(f"{mark}: {text}" for mark, text in published_.MARKS.items())
     note = f"The data sets differ: only rows of one data set compare. An empty cell: no source was found. {marks}."
     parts = [element("p", note, class_="note")]
@@ -243,7 +232,7 @@ def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup
         for p in others:
             if p.kind in kinds:
                 digits = 2 if p.kind == "released network" or not run.is_accuracy else 1
-                score = f"{(100 if run.is_accuracy else 1) * scores[id(p)]:.{digits}f}"
+                score = f"{run.shown(p.score):.{digits}f}"
                 lut, dsp = (_amount(n, share) for n, share in ((p.lut, p.lut_percent), (p.dsp, p.dsp_percent)))
                 ns = "" if p.latency_ns is None else f"{p.latency_ns:g}"
                 rows.append([p.name, p.dataset, p.split, score, _amount(p.ebops), lut, dsp, ns, p.source])

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hgqjax import resources
 from hgqjax.export import DescriptionError, ModelDescription
 from hgqjax.export.hls4ml import GATE_FILE
 from hgqjax.export.rtl import RECORD_FILE as RTL_FILE
+from hgqjax.published import Published
 from hgqjax.results import Run, RunError
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
@@ -89,6 +91,11 @@ class RunTables:
     def shown(self, score: Any) -> Any:
         """A score, or an array of them, as tables and figures have it: accuracy in percent, or resolution, of which less is better."""
         return 100 * score if self.is_accuracy else -score
+
+    def beside(self, published: Sequence[Published]) -> list[Published]:
+        """Those of `published` whose score is of the same kind and unit as this run's."""
+        of_this_kind = self.is_accuracy or self.manifest["data"].get("unit") == "mrad"
+        return [p for p in published if of_this_kind and p.score is not None and (p.accuracy is not None) == self.is_accuracy]
 
     def in_words(self, score: float) -> str:
         """`shown`, with its unit."""

@@ -215,7 +215,6 @@ def _published(name: str) -> Iterable[Row]:
             if name == "artifact" and not p.artifact:
                 continue
             recipe = published.recipe(table, p.version, "OpenML 42468" if p.kind == "released network" else p.dataset)
-            score = p.accuracy if p.accuracy is not None else None if p.resolution_mrad is None else -p.resolution_mrad
             training: dict[str, Any] = {}
             if recipe is not None:
                 steps = recipe.epochs * recipe.steps_per_epoch if recipe.steps_per_epoch else None
@@ -226,7 +225,7 @@ def _published(name: str) -> Iterable[Row]:
                 name=p.name,
                 dataset=p.dataset,
                 rows=p.split,
-                score=None if score is None else round(100 * score, 4) if score >= 0 else -score,
+                score=None if p.score is None else round(100 * p.score, 4) if p.score >= 0 else -p.score,
                 unit="mrad" if table == "muon" else "%",
                 error=None if p.accuracy is None else accuracy_error(p.accuracy, p.test_rows),
                 source=f"{p.how}: {p.source}" if p.how != "measured here" else p.source,

@@ -104,6 +104,16 @@ def test_regression_has_no_percent_and_no_published_points(tmp_path):
     assert "resolution" in front and "Published" not in front and "accuracy" not in front and "outliers" not in front
 
 
+def test_published_trackers_stand_beside_a_run_on_tracks(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=1, points=1, name="muon (simulated)", unit="mrad")
+    run = run_tables.read(folder)
+    axes = figures._front(run, published.read("muon")).axes[0]
+    lines = {str(line.get_label()).partition(":")[0]: line.get_xydata().tolist() for line in axes.lines}
+    assert lines["HGQ v3, fake-TGC (authors' tracks)"] == [[14_914, 2.377], [32_445, 2.01], [62_034, 1.882]]
+    assert lines["released networks (HGQ v3), muon (simulated)"] == [[14_914, 2.26]]
+    assert run.beside(published.read("jets")) == []
+
+
 def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=3, unit="mrad")
     figures.draw(folder, formats=SVG)

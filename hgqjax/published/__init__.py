@@ -57,6 +57,11 @@ class Published:
     kind: str
 
     @property
+    def score(self) -> float | None:
+        """As `hgqjax.objective.Objective.score` gives it: accuracy, or minus the resolution."""
+        return self.accuracy if self.accuracy is not None else None if self.resolution_mrad is None else -self.resolution_mrad
+
+    @property
     def how(self) -> str:
         """How the numbers came here: read, second-hand, digitised, or measured here (with a released network)."""
         return next((how for mark, how in _HOW.items() if self.source.startswith(mark)), "measured here")
