@@ -61,7 +61,7 @@ def test_labels_name_the_data_and_what_is_published(drawn):
 
 def test_markers_stand_where_the_numbers_are(tmp_path):
     run = run_tables.read(run_folders.make_run(tmp_path / "a", checks=2))
-    series = {s.label.partition("\n")[0]: s for s in [*figures._ours(run), *figures._published_series(published.read("jets"))]}
+    series = {s.label.partition("\n")[0]: s for s in [*figures._ours(run), *figures._published_series(run, published.read("jets"))]}
     ours = series["this run, jets (re-simulated): test rows, exact EBOPs"]
     np.testing.assert_allclose(ours.x, [p.ebops for p in run.points])
     np.testing.assert_allclose(ours.y, [100 * p.test_score for p in run.points])
