@@ -256,8 +256,8 @@ def test_any_cost_model_can_be_the_penalty():
 
 def test_a_penalty_on_luts_makes_weights_of_few_digits():
     config = dataclasses.replace(CONFIG, epochs=10, objective=Objective(cost=resources.Luts()))
-    train = training.make_train(config, plain(4, 8, 3, kernel_quantizer=Kif(b0=6.0)))
-    sweep = population.sweep(train, data(), members(0.0, 1e-3), [0, 0])
+    train = training.make_train(config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs, momentum=0.5, kernel_quantizer=Kif(b0=6.0)))
+    sweep = population.sweep(train, data(), members(0.0, 3e-4), [0, 0])
     luts = [history(sweep, member, "ebops") for member in (0, 1)]
     assert luts[1][-1] < 0.5 * luts[0][-1] and history(sweep, 1, "val_score")[-1] > 0.6
     digits = [float(resources.signed_digits(layer.kernel_quantizer(layer.kernel[...])).mean()) for layer in _dense(train, sweep)]
