@@ -6,6 +6,7 @@ Drawn for a page 7 inches wide, in the palette of Okabe and Ito, which colour-bl
 import dataclasses
 import functools
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -219,10 +220,11 @@ def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
     if not len(x):
         return
     axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
+    best = run.shown(max((p.test_score for p in run.points), default=math.nan))  # is in sight, whatever stands beside it
     if run.is_accuracy:
-        low, high, side, place = max(y.min(), y.max() - 100 * DEPTH), y.max(), "below", {"y": 0.02, "va": "baseline"}
+        low, high, side, place = float(np.fmin(max(y.min(), y.max() - 100 * DEPTH), best)), y.max(), "below", {"y": 0.02, "va": "baseline"}
     else:
-        low, high, side, place = y.min(), min(y.max(), y.min() * TIMES), "above", {"y": 0.98, "va": "top"}
+        low, high, side, place = y.min(), float(np.fmax(min(y.max(), y.min() * TIMES), best)), "above", {"y": 0.98, "va": "top"}
     margin = 0.06 * (high - low) or (0.5 if run.is_accuracy else 0.06 * abs(high) or 0.5)
     axes.set_ylim(low - margin, high + margin)
     out = sum(not (p.ebops > 0 and low <= run.shown(p.test_score) <= high) for p in run.points)
@@ -233,6 +235,7 @@ def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
     if x.max() / x.min() < 300:
         axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _front_legends(figure: Any, axes: Any, series: Sequence[_Series]) -> None:

@@ -22,7 +22,7 @@ CAPTIONS = {
     "training": "Loss, score, EBOPs and beta by epoch, a line a member.",
 }
 REGRESSION_CAPTIONS = {
-    "front": "Test resolution of the frozen models, of which less is better, and their exact EBOPs; grey: validation rows while training.",
+    "front": "Test resolution (less is better) of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows.",
     "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
 }
 _number = functools.partial(markup.whole, gap="\u00a0")  # a space that does not break

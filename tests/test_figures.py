@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_published_trackers_stand_beside_a_run_on_tracks(tmp_path):
     assert lines["HGQ v3, fake-TGC (authors' tracks)"] == [[14_914, 2.377], [32_445, 2.01], [62_034, 1.882]]
     assert lines["released networks (HGQ v3), muon (simulated)"] == [[14_914, 2.26]]
     assert run.beside(published.read("jets")) == []
+    far = dataclasses.replace(run, points=[dataclasses.replace(run.points[0], test_score=-20.0)])
+    assert figures._front(far, published.read("muon")).axes[0].get_ylim()[1] > 20  # our best is in sight
 
 
 def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):

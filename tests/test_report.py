@@ -196,7 +196,7 @@ def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
     assert 0.2 < float(value) < 1 and share == "± 0.009 (outliers 0.40 %)"
     assert "validation resolution (mrad)" in heads and "score" not in page.text.split("How it was made")[0]
     assert "the residuals below 30 mrad; less is better. Outliers are the other residuals." in page.text
-    assert "Test resolution of the frozen models, of which less is better" in page.text
+    assert "Test resolution (less is better) of the frozen models" in page.text
 
 
 def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_path):
