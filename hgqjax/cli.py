@@ -281,10 +281,11 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:
     """The models that are given, and those in folders of models; ValueError for a path with none."""
+    from hgqjax.model_files import is_model
+
     found = []
     for path in paths:
-        inside = [path] if path.suffix.lower() == ".keras" or not path.is_dir() else [path, *sorted(path.iterdir())]
-        models = [p for p in inside if p.suffix.lower() == ".keras" or (p / "description.json").is_file()]
+        models = [p for p in ([path, *sorted(path.iterdir())] if path.is_dir() else [path]) if is_model(p)]
         if not models:
             raise ValueError(f"{path} is no model description, no .keras file and no folder of such")
         found += models

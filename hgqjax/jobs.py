@@ -151,6 +151,7 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
         origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
         dataset, epoch = here.dataset, (point.check + 1) * config.train.epochs_per_check
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
+        row |= {"budget": float(config.members()[0].budget[row["member"]])} if config.budgets else {}
         about = {
             "classes": list(dataset.classes),
             "features": list(dataset.feature_names),

@@ -111,13 +111,13 @@ def _points(run: RunTables) -> Markup:
         return element("p", "No models yet.")
     what = run.score_label
     heads = ["point", f"test {what}", f"validation {what}", "EBOPs", "EBOPs (paper_v1)", "LUTs predicted", "rows checked"]
-    heads += ["differing words", "beta", "seed", "epoch"]
+    heads += ["differing words", "beta" if run.points[0].budget is None else "budget", "seed", "epoch"]
     rows = []
     for p in run.points:
         scores = [_score(run, p, "test"), _score(run, p, "val")]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
-        rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}", p.seed, p.epoch])
+        rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}", p.seed, p.epoch])
     note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1); LUTs are those of resources.Luts. "
     note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). " if run.is_accuracy else _resolution(run)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."

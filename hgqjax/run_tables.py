@@ -47,6 +47,8 @@ class Point:
     val_error: float | None = None
     """Statistical error of the score, of a regression; None in runs of earlier versions."""
     test_error: float | None = None
+    budget: float | None = None
+    """Cost that the penalty schedule steered to, instead of a beta."""
     luts_predicted: float | None = None
     cost: float | None = None
     """Exact cost of the objective, by which the front was chosen; runs of earlier versions have neither."""

@@ -127,8 +127,8 @@ def regression(tmp_path_factory):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(800, 4)).astype(np.float32)
     np.savez(folder / "angles.npz", x=x, y=x @ np.array([1.0, -0.5, 0.0, 0.25]), unit="mrad")
-    train = dataclasses.replace(TRAIN, objective=Objective(task="regression", window=0.5))
-    changes = {"train": train, "betas": (1e-6,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
+    train = dataclasses.replace(TRAIN, objective=Objective(task="regression", window=0.5), penalty=schedules.Budget())
+    changes = {"train": train, "budgets": (150.0,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
     config = small(str(folder / "angles.npz"), **changes)
     return experiment.run(config, name="angles", root=folder / "results", progress=False)
 
@@ -156,6 +156,7 @@ def test_summary_and_report_of_a_regression(regression, capsys):
     code, out, _ = hgqjax(capsys, "summary", regression / point["model"], "--data", regression.parents[2] / "angles.npz")
     said = r"angles.npz: resolution 0\.\d+ \+- 0\.0\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n"
     assert code == 0 and re.search(said, out) and "accuracy" not in out
+    assert float(point["budget"]) == 150.0
     code, _, _ = hgqjax(capsys, "report", regression)
     text = (regression / "report.html").read_text()
     shown = f"{-float(point['test_score']):.3f} ± {float(point['test_error']):.3f} (outliers "
