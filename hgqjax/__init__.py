@@ -5,8 +5,8 @@ The public rooms are attributes, imported when first used: ``hgqjax.quantizers``
 
 import importlib
 
-__all__ = ["data", "export", "fixed_point", "interop", "layers", "methods", "networks", "population", "quantizers", "resources"]
-__all__ += ["schedules", "testing", "training"]
+__all__ = ["cluster", "data", "experiment", "export", "fixed_point", "interop", "layers", "methods", "networks", "objective", "population"]
+__all__ += ["quantizers", "resources", "results", "schedules", "testing", "training"]
 
 
 def __getattr__(name: str):

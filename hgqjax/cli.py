@@ -137,8 +137,8 @@ def _commands(tyro):
     ) -> None:
         """Turn a model description or a network of HGQ2 into an hls4ml project, or into Verilog or VHDL, that gives exactly the same words.
 
-        C++ is compiled with g++, Verilog simulated in Verilator, VHDL in ghdl, on at least 10 000 rows: data, and random words at and
-        beyond the limits of every input. Any differing word aborts the export and removes the project.
+        C++ is compiled with g++, Verilog simulated in Verilator, on at least 10 000 rows, VHDL in ghdl on 1000: data, and random words at
+        and beyond the limits of every input. Any differing word aborts the export and removes the project.
 
         Args:
             model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2; or give --config.

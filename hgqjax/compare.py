@@ -232,7 +232,7 @@ def _of_seeds(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[fl
         rows.append([name, "test", _mean(volumes, len(group)), *(_mean([scale * s for s in b], len(group)) for b in best)])
     note = (
         "Mean ± standard deviation over seeds, each with a front of its own. Of the seeds of one run that front is of validation rows and "
-        "estimated costs of all checks, as summary.csv keeps the front of all seeds together; of runs that differ in their seeds only "
+        "estimated costs of all checks, as summary.csv may keep one front of all seeds together; of runs that differ in their seeds only "
         "it is the one above."
     )
     return f"{markup.markdown(heads, rows, ['seeds of', 'rows'])}\n\n{note}"

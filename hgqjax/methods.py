@@ -4,6 +4,8 @@ import abc
 import dataclasses
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from hgqjax import fixed_point
 from hgqjax import quantizers as q
 from hgqjax.granularity import Granularity
@@ -40,8 +42,13 @@ class AbstractMethod(abc.ABC):
 
     @staticmethod
     def largest_bits(quantizer: q.AbstractQuantizer) -> float:
-        """Magnitude bits at the start of a quantizer that this package's methods give to activations."""
-        return float(max(quantizer.bits)) if isinstance(quantizer, q.Hmq) else quantizer.b0
+        """Magnitude bits at the start of a quantizer of activations."""
+        if isinstance(quantizer, q.Hmq):
+            return float(max(quantizer.bits))
+        if getattr(quantizer, "b0", None) is not None:
+            return quantizer.b0
+        _, i, f = quantizer.format(quantizer.init((1,)))
+        return float(jnp.max(i + f))
 
     def of_inputs(self) -> dict[str, Any]:
         """What every layer is given for its inputs."""

@@ -75,8 +75,9 @@ class Budget(AbstractPenalty):
 
     .. math:: \beta = \beta_0 \exp(p\,e + \textstyle\sum i\,e)
 
-    The target itself comes down, on a logarithmic scale, from what the network starts with to the budget over the first `descent` share
-    of the run, so that the network is never crushed. :math:`\beta_0` is the member's beta. The integral is limited to ``+-limit``.
+    The target itself comes down, on a logarithmic scale, from `start_ebops`, about what the network starts with (give the number of another
+    cost), to the budget over the first `descent` share of the run, so that the network is never crushed. :math:`\beta_0` is the member's
+    beta. The integral is limited to ``+-limit``.
     Source: the idea of HGQ2's BetaPID; formula ours.
     """
 

@@ -22,8 +22,8 @@ def spread(values: Sequence[float]) -> float:
 def seed_fronts(run: RunTables) -> dict[int, tuple[list[float], list[float]]]:
     """Scores and costs of the front of each seed, by rising cost: validation rows and estimated costs of all its checks.
 
-    summary.csv has the front of all seeds together, in which a seed that another one dominates has no point; so the checks of
-    metrics.parquet are taken. Empty for a run that has none.
+    summary.csv, unless the sweep has `each_seed`, has the front of all seeds together, in which a seed that another one dominates has no
+    point; so the checks of metrics.parquet are taken. Empty for a run that has none.
     """
     pl = require("polars")
     rows = run.metrics.filter(pl.col("split") == "val")

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import jets, muon, svhn
-from hgqjax import experiment, export, layers, methods, networks, resources
+from hgqjax import experiment, export, layers, methods, networks, quantizers, resources
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.objective import Objective
 from hgqjax.training import Config
@@ -40,6 +40,11 @@ def test_a_uniform_network_has_one_width_a_layer():
     assert description["conv_0"].parallelization == 1
     cost = resources.ebops(description, "paper_v1")["conv_0"]
     assert cost == 36 * description["conv_0"].kernel.enclosed_bits.sum() * 5 / 36  # one position at a time of 6 x 6
+
+
+def test_bits_at_the_start_are_those_of_any_quantizer():
+    found = [methods.Hgq.largest_bits(q) for q in (quantizers.Fixed(i=2, f=3), quantizers.Kbi(b0=6.0), quantizers.Hmq(bits=(4, 8)))]
+    assert found == [5.0, 6.0, 8.0]
 
 
 def test_a_perceptron_flattens_rows():

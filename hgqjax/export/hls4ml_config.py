@@ -18,11 +18,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hgqjax.export.gate import ExportError
-from hgqjax.export.hls4ml import Project, to_hls4ml
-from hgqjax.export.model import ModelDescription
+from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.storage import write_atomically
 
 _TOP = {
@@ -88,14 +85,6 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
         arguments["clock_ns"] = float(arguments["clock_ns"])
     arguments["output_dir"] = path.parent / arguments["output_dir"]
     return path.parent / config["HGQModel"], arguments
-
-
-def export_from_config(
-    path: str | os.PathLike, *, rows: np.ndarray | None = None, verify: bool = True, min_rows: int = 10_000, seed: int = 0
-) -> Project:
-    """Export as a YAML file says: the conversion and the gate of `to_hls4ml`, to which the other arguments go."""
-    folder, arguments = read_config(path)
-    return to_hls4ml(ModelDescription.load(folder), **arguments, rows=rows, verify=verify, min_rows=min_rows, seed=seed)
 
 
 def _check_keys(path: Path, found: Any, prefix: str, legal: tuple[str, ...]):

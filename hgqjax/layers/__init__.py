@@ -1,4 +1,4 @@
-"""Quantized layers for flax nnx, and functions on their results: the only flax code of the package."""
+"""Quantized layers for flax nnx, and functions on their results: the only modules of the package."""
 
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu

@@ -14,7 +14,7 @@ import pytest
 from hgqjax.export import hls4ml as export
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
 from hgqjax.export.hls4ml import to_hls4ml
-from hgqjax.export.hls4ml_config import export_from_config, read_config, write_config
+from hgqjax.export.hls4ml_config import read_config, write_config
 from hgqjax.export.hls4ml_graph import layer_names, model_graph
 from hgqjax.export.hls4ml_layers import Target, layers
 from hgqjax.export.hls4ml_rewrite import rewrite
@@ -313,7 +313,8 @@ def test_config_route_writes_the_same_project(tmp_path):
     small().save(tmp_path / "model")
     arguments = {"backend": "Vivado", "clock_ns": 2.5, "project_name": "jets", "reuse_factor": 2}
     write_config(tmp_path / "export.yml", model="model", output_dir="by_config", **arguments)
-    by_config = export_from_config(tmp_path / "export.yml", verify=False).path
+    folder, found = read_config(tmp_path / "export.yml")
+    by_config = to_hls4ml(ModelDescription.load(folder), **found, verify=False).path
     direct = to_hls4ml(small(), tmp_path / "direct", verify=False, **arguments).path
     assert by_config == tmp_path / "by_config"
 
