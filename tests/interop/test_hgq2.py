@@ -555,7 +555,7 @@ def test_rows_of_a_file_are_scaled_and_numbered_as_jets(shared, tmp_path, capsys
     network = shared / "golden" / "hgq2" / "openml_0.758.keras"
     code, out, _ = run(capsys, "summary", network, "--data", tmp_path / "wt.npz")
     right = np.mean(np.argmax(load_hgq2(network).evaluate(jets.scaler(raw.astype(np.float32))), 1) == y[some])
-    assert code == 0 and f": {right:.4f} " in out and right > 0.7
+    assert code == 0 and f": accuracy {100 * right:.2f} +- " in out and right > 0.7
     code, _, err = run(capsys, "summary", GOLDEN / "dense.keras", "--data", "jets")
     assert code == 2 and "holds no scaler and no classes" in err
 
