@@ -13,11 +13,15 @@ from hgqjax import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 TEXT = "\n".join(PAGES.values())
-BLOCKS = [(name, code) for name, text in PAGES.items() for code in re.findall(r"```python\n(.*?)```", text, re.S)]
+BLOCKS = [
+    pytest.param(name, code, id=f"{name}-{n}", marks=() if name == "README.md" else pytest.mark.slow)
+    for name, text in PAGES.items()
+    for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
+]
 RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"], re.S)
 
 
-@pytest.mark.parametrize(("page", "code"), BLOCKS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(BLOCKS)])
+@pytest.mark.parametrize(("page", "code"), BLOCKS)
 def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": "readme"})

@@ -1,6 +1,7 @@
 """The rival methods: HMQ, ILMPQ and pruning against their formulas, in training, and down to exported words."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ def logits(b4_t2, b4_t1, b2_t2, b2_t1):
     return {"i": jnp.ones((1, 1)), "logits": jnp.array([[[[b4_t2, b4_t1], [b2_t2, b2_t1]]]], jnp.float32)}
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def drawn(quantizer, params, x, key=0, temperature=1.0, **more):
     return quantizer.sample(x, params, key=jax.random.key(key), temperature=jnp.float32(temperature), **more)
 

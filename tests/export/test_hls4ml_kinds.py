@@ -140,7 +140,13 @@ def export(model, folder, **arguments):
 BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado"]
 
 
-@pytest.mark.parametrize(("make", "backend"), [*zip(NETWORKS, BACKENDS, strict=True)], ids=[make.__name__ for make in NETWORKS])
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [
+        pytest.param(make, backend, id=make.__name__, marks=pytest.mark.slow if io_type(make) == "io_stream" else ())
+        for make, backend in zip(NETWORKS, BACKENDS, strict=True)
+    ],
+)
 def test_every_kind(make, backend, tmp_path):
     model = make("latency")
     export(model, tmp_path / "project", io_type=io_type(make), backend=backend)
