@@ -9,7 +9,7 @@ from pathlib import Path
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # one for the session: xdist's workers and the commands that tests start inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hgqjax-jax-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault("NUMBA_OPT", "1")  # da4ml's solver compiles itself on first use: 84 s so, 139 s else
+os.environ.setdefault("NUMBA_OPT", "1")  # da4ml's solver compiles itself on first use: 97 s so, 146 s else
 os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 import hypothesis
