@@ -260,21 +260,18 @@ def _export(model, config, settings, data, verify) -> None:
 
 def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> list:
     """Rows of a table: each model on all rows of `data`."""
-    from hgqjax import data as data_
     from hgqjax import resources, tables
     from hgqjax.model_files import RowReader, measured, open_model
 
     if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
-    if not models:
-        return []
-    where = data_name or (Path(data).name if Path(data).exists() else data_.load(data).name)
     found, reader = [], RowReader()
     for path in _model_paths(models):
         description = open_model(path)
         here = measured(description, data, reader, window=window)
         name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem
         unit = "%" if here.objective.task == "classification" else here.unit
+        where = data_name or reader.name(data)
         found.append(tables.of_model(name, where, here.rows, here.score, here.error, float(resources.ebops(description).total), unit))
     return found
 

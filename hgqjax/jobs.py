@@ -223,9 +223,11 @@ def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objecti
     if objective.task == "classification":
         return {"score": int(np.sum(np.argmax(outputs, axis=-1) == y)) / len(y)}
     residual = outputs.reshape(len(y), -1) - y.reshape(len(y), -1)
-    inside = np.abs(residual) < (math.inf if objective.window is None else objective.window)
+    if objective.window is None:
+        return _resolution(residual)
+    inside = np.abs(residual) < objective.window
     found = _resolution(residual[inside]) if inside.any() else {"score": -objective.window, "error": 0.0}
-    return found if objective.window is None else found | {"outliers": float(np.mean(~inside))}
+    return found | {"outliers": float(np.mean(~inside))}
 
 
 def _resolution(residuals: np.ndarray) -> dict[str, float]:

@@ -65,6 +65,10 @@ class RowReader:
         x, y = self._load(data, scaler, tuple(about["classes"]))
         return x, y, about.get("unit", "")
 
+    def name(self, data: str) -> str:
+        """What rows of `data` are called: the data set's own name, or the file's."""
+        return Path(data).name if Path(data).exists() else self._set(data).name
+
     def _set(self, name: str) -> data_.Dataset:
         if name not in self._sets:
             self._sets[name] = data_.load(name, rows=1000 if name == "muon" else None)  # simulated: as many tell the same

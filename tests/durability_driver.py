@@ -52,7 +52,7 @@ def config(rows: str):
 
     penalty = schedules.LogRamp(start_ratio=0.1, hold=0.3)
     train = training.Config(epochs=20, batch_size=50, penalty=penalty)
-    model = networks.Mlp(hidden=(), batch_norm=False)
+    model = networks.Mlp(hidden=())
     return experiment.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-2), points=3, within=1.0, projects=1)
 
 

@@ -64,7 +64,7 @@ def train(sizes: tuple[int, ...], batch: int):
     from hgqjax import layers, schedules, training
 
     config = training.Config(epochs=4, batch_size=batch, penalty=schedules.Constant())
-    return training.make_train(config, lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=False))
+    return training.make_train(config, lambda rngs: layers.mlp(sizes, rngs=rngs))
 
 
 def mesh_of(shape: list[int] | None):

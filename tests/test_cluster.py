@@ -229,7 +229,7 @@ def test_a_missing_dask_is_named(rows, tmp_path, capsys, monkeypatch):
 
 def small(rows):
     train = training.Config(epochs=30, batch_size=50, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
-    model = networks.Mlp(hidden=(), batch_norm=False)
+    model = networks.Mlp(hidden=())
     return experiment.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-4, 1e-2), points=3, within=1.0, projects=2, groups=2)
 
 

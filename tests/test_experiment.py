@@ -25,8 +25,7 @@ def write_rows(path, n=800, seed=0):
 
 
 def small(path, **changes):
-    model = networks.Mlp(hidden=(6,), batch_norm=False)
-    arguments = {"data": path, "model": model, "train": TRAIN, "betas": (1e-6, 1e-3), "points": 3, "projects": 1}
+    arguments = {"data": path, "model": networks.Mlp(hidden=(6,)), "train": TRAIN, "betas": (1e-6, 1e-3), "points": 3, "projects": 1}
     return experiment.Sweep(**arguments | changes)
 
 

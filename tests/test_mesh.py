@@ -184,7 +184,6 @@ def command(place, *argv, count=1, processes=1):
 def test_the_command_in_two_processes(tmp_path):
     write_rows(tmp_path / "rows.npz")
     argv = ["sweep", "--data", "rows.npz", "--train.epochs", 3, "--train.batch-size", 64, "--model.hidden", "--betas", 1e-6, 1e-4, 1e-2]
-    argv += ["--model.no-batch-norm"]
     files = {}
     for root, where in (("one", {"count": 2}), ("two", {"processes": 2})):
         ended = command(tmp_path, *argv, "--projects", 1, "--results", root, **where)

@@ -180,7 +180,7 @@ def test_an_interrupted_sweep_ends_with_the_same_front(train, swept, tmp_path):
 
 def test_a_checkpoint_of_another_sweep_is_refused(train, tmp_path):
     population.sweep(train, data(), members(0.0, 0.0, 0.0), [0, 1, 2], checkpoints=tmp_path)
-    other = training.make_train(CONFIG, plain(4, 8, 3))
+    other = training.make_train(CONFIG, lambda rngs: layers.mlp((4, 9, 3), rngs=rngs))
     with pytest.raises(population.TrainingError, match="does not fit this sweep"):
         population.sweep(other, data(), members(0.0, 0.0, 0.0), [0, 1, 2], checkpoints=tmp_path)
 
