@@ -192,7 +192,7 @@ MUTATIONS = [
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.fault)
 def test_a_planted_fault_is_caught(mutation, package_copy):
     package_copy.replace(f"hgqjax/{mutation.file}", mutation.right, mutation.wrong)
-    run = package_copy.pytest("-x", f"tests/{mutation.caught_by}")
+    run = package_copy.pytest("-x", "--hypothesis-profile", "first failure", f"tests/{mutation.caught_by}")  # shrinking takes minutes
     assert run.returncode == 1 and "failed" in run.stdout, run.stdout[-2000:] + run.stderr[-2000:]
 
 

@@ -13,15 +13,14 @@ from hgqjax import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 TEXT = "\n".join(PAGES.values())
-BLOCKS = [
-    pytest.param(name, code, id=f"{name}-{n}", marks=() if name == "README.md" else pytest.mark.slow)
-    for name, text in PAGES.items()
-    for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
-]
+BLOCKS = [(name, n, code) for name, text in PAGES.items() for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))]
 RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"], re.S)
 
 
-@pytest.mark.parametrize(("page", "code"), BLOCKS)
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [pytest.param(page, code, id=f"{page}-{n}", marks=() if page == "README.md" else pytest.mark.slow) for page, n, code in BLOCKS],
+)
 def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": "readme"})
@@ -64,7 +63,7 @@ def part(code, name):
 )
 def test_one_file_one_line_in_the_index_one_in_the_table(room, file, new, case, package_copy):
     """Adds the part of an example to the package: while it is missing from the table a test fails, then all of its tests pass."""
-    (code,) = [code for _, code in BLOCKS if f"class {new}(" in code]
+    (code,) = [code for *_, code in BLOCKS if f"class {new}(" in code]
     (package_copy.path / "hgqjax" / room / f"{file}.py").write_text(part(code, new))
     index = package_copy.path / "hgqjax" / room / "__init__.py"
     index.write_text(index.read_text() + f"\nfrom hgqjax.{room}.{file} import {new}  # noqa\n")
