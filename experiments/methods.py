@@ -122,16 +122,16 @@ def _finished(place: Path, sweep: Sweep) -> Path | None:
 def _measured(folder: Path) -> list[dict[str, Any]]:
     """The points of a run, with their adder-graph cost, which is kept beside the run."""
     found = pl.read_csv(folder / "summary.csv")
-    kept = folder / "adders.csv"
+    kept = folder / "adder_costs.csv"
     if not kept.exists():
-        costs = {point: _adders(folder / path) for point, path in zip(found["point"], found["model"], strict=True)}
+        costs = {point: _adder_cost(folder / path) for point, path in zip(found["point"], found["model"], strict=True)}
         there = {point: cost for point, cost in costs.items() if cost is not None}
-        write_atomically(kept, pl.DataFrame({"point": list(there), "adders": list(there.values())}).write_csv())
-    names = ["point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adders"]
+        write_atomically(kept, pl.DataFrame({"point": list(there), "adder_cost": list(there.values())}).write_csv())
+    names = ["point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adder_cost"]
     return found.join(pl.read_csv(kept), on="point").select(names).with_columns(run=pl.lit(folder.name)).to_dicts()
 
 
-def _adders(model: Path) -> float | None:
+def _adder_cost(model: Path) -> float | None:
     """Adder-graph cost; None of a network that collapsed to a constant, which has no hardware."""
     try:
         return float(export.adder_graph(export.ModelDescription.load(model), max_cost=math.inf).cost)
@@ -142,7 +142,7 @@ def _adders(model: Path) -> float | None:
 def _fronts(frame: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
     """For each cost the front of each seed, by validation score."""
     fronts: dict[str, dict[int, pl.DataFrame]] = {}
-    for cost in ("ebops", "adders"):
+    for cost in ("ebops", "adder_cost"):
         of_seeds = ((seed, frame.filter(pl.col("seed") == seed)) for seed in sorted(frame["seed"].unique()))
         fronts[cost] = {seed: own[pareto(own["val_score"].to_list(), own[cost].to_list())] for seed, own in of_seeds}
     return fronts
@@ -168,7 +168,7 @@ def _table(config: Config, fronts: dict[str, dict]) -> str:
     lines = [
         f"{len(config.seeds)} seeds, {config.epochs} epochs; {unit}: mean ± standard deviation over the seeds; - where a seed has none."
     ]
-    for cost, name in (("ebops", "EBOPs"), ("adders", "adder-graph cost")):
+    for cost, name in (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost")):
         budgets = _budgets(fronts, cost)
         lines += ["", f"| within {name} | " + " | ".join(f"{b:,.0f}".replace(",", " ") for b in budgets) + " |"]
         lines += ["|---|" + "---:|" * len(budgets)]
@@ -191,7 +191,7 @@ def _draw(config: Config, fronts: dict[str, dict], output: Path) -> None:
 
     factor, label = (100, "test accuracy, %") if config.task == "jets" else (-1, "test resolution, mrad")
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    for axes, (cost, name) in zip(panels, (("ebops", "EBOPs"), ("adders", "adder-graph cost, LUTs")), strict=True):
+    for axes, (cost, name) in zip(panels, (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost, LUTs")), strict=True):
         for (method, of_seeds), color in zip(fronts.items(), COLORS, strict=False):
             costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds[cost].values()]))
             lines = np.array([[_at(f, cost, c) if f[cost].min() <= c else np.nan for c in costs] for f in of_seeds[cost].values()], float)

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hgqjax import devices
-from hgqjax.front import Point, Sweep, TrainingError
+from hgqjax.front import Point, Swept, TrainingError
 from hgqjax.training import State
 
 LEAF = "leaf_{:04d}"
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 
 
 class Checkpoints:
@@ -55,7 +55,7 @@ class Checkpoints:
         """Members trained side by side until the last checkpoint, None for all of them."""
         return self._record().get("group")
 
-    def save(self, done: int, states: State, result: Sweep, group: int | None = None) -> None:
+    def save(self, done: int, states: State, result: Swept, group: int | None = None) -> None:
         """Keeps `states`, of the members alone, and what `result` has since the last time."""
         points = result.archive.points
         save = self.ocp.args.StandardSave
@@ -66,7 +66,7 @@ class Checkpoints:
             "group": group,
             "rows": len(result.history),
             "failed": {str(member): reason for member, reason in result.failed.items()},
-            "points": [[p.member, p.check, p.score, p.ebops] for p in points],
+            "points": [[p.member, p.check, p.score, p.cost] for p in points],
         }
 
         def write() -> int:
@@ -87,7 +87,7 @@ class Checkpoints:
             if path not in kept:
                 path.unlink()
 
-    def restore(self, like: State, result: Sweep, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
+    def restore(self, like: State, result: Swept, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
         """Fills `result`; (checks done, states), these on `sharding`, by default the default device."""
         done, leaves, args = self.latest, jax.tree.leaves(like), self.ocp.args
         record, sharding = self._record(), sharding or jnp.zeros(()).sharding

@@ -57,7 +57,7 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        from hgqjax.cluster import sentence
+        from hgqjax.errors import sentence
 
         print(f"hgqjax: {sentence(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -19,6 +19,8 @@ from typing import Any
 
 import jax
 
+from hgqjax.errors import sentence
+
 CONNECT_SECONDS = 5
 POLL_SECONDS = 1.0
 RETRIES = 2
@@ -266,17 +268,3 @@ def _attempt(function, arguments: tuple, context: dict[str, Any]) -> _Outcome:
         if isinstance(error, OSError):
             time.sleep(POLL_SECONDS)  # it may pass
         return _Outcome(error=sentence(error), trace=traceback.format_exc(), transient=isinstance(error, OSError))
-
-
-def sentence(error: Exception) -> str:
-    """What an error says, on one line; before it the kind of error where that is one that no user is meant to see.
-
-    >>> sentence(ValueError("rows is 0;\\n1 is needed")), sentence(KeyError("a"))
-    ('rows is 0; 1 is needed', "KeyError: 'a'")
-    """
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot read or write {error.filename}: {error.strerror}"
-    text = " ".join(str(error).split())
-    if text and isinstance(error, ValueError | RuntimeError | ImportError | OSError):
-        return text
-    return f"{type(error).__name__}: {text or 'no reason given'}"

@@ -18,6 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from hgqjax.errors import sentence
+
 MEMBERS, ROWS = "members", "rows"
 
 
@@ -227,7 +229,7 @@ def first(function: Callable[[], Any]) -> Any:
         try:
             outcome = {"value": function()}
         except Exception as error:
-            outcome, failure = {"error": " ".join(str(error).split()) or type(error).__name__}, error
+            outcome, failure = {"error": sentence(error)}, error
     outcome = json.loads(_broadcast(json.dumps(outcome).encode()))
     if failure is not None:
         raise failure

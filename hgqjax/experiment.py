@@ -278,12 +278,12 @@ def _proceed(folder: results.Run, config: Sweep, workers: cluster_.Cluster, prog
         bar.say(f"member {member}: {reason}")
 
 
-def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> population.Sweep:
+def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> population.Swept:
     """All groups trained, as one sweep."""
     numbers = range(len(bench.config.division()))
     work = {jobs.group_name(n): (str(bench.folder), bench.config, n) for n in numbers}
 
-    def report(number: int, check: int, sweep: population.Sweep) -> None:
+    def report(number: int, check: int, sweep: population.Swept) -> None:
         bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
         folder.save(seconds=folder.seconds)
 
@@ -302,7 +302,7 @@ def _train(folder: results.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
     return population.merge([bench.group(n) for n in numbers])
 
 
-def _freeze(bench: jobs.Bench, sweep: population.Sweep, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
+def _freeze(bench: jobs.Bench, sweep: population.Swept, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
     """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
     config, work = bench.config, {}
     division = config.division()

@@ -176,8 +176,8 @@ def _cloud(run: RunTables) -> np.ndarray:
     """(n, 2) EBOPs and score of the validation rows of every check; finite ones with EBOPs, thinned out evenly to `CLOUD_POINTS`."""
     pl = require("polars")
     rows = run.metrics.filter(pl.col("split") == "val")
-    ebops, score = (rows.filter(pl.col("metric") == m).select("member", "step", pl.col("value").alias(m)) for m in ("ebops", "score"))
-    cloud = ebops.join(score, on=["member", "step"]).sort("member", "step").select("ebops", "score").to_numpy()
+    cost, score = (rows.filter(pl.col("metric") == m).select("member", "step", pl.col("value").alias(m)) for m in ("cost", "score"))
+    cloud = cost.join(score, on=["member", "step"]).sort("member", "step").select("cost", "score").to_numpy()
     cloud = cloud[np.isfinite(cloud).all(1) & (cloud[:, 0] > 0)]
     return cloud[:: -(-len(cloud) // CLOUD_POINTS) or 1]
 
@@ -337,7 +337,7 @@ def _training(run: RunTables) -> Any:
     plots = (
         ("loss", "loss of the task", False),
         ("score", "", False),
-        ("ebops", f"{unit} (estimate)", True),
+        ("cost", f"{unit} (estimate)", True),
         ("beta", f"beta (loss per {unit.removesuffix('s')})", True),
     )
     for axes, (metric, label, log) in zip(panels.flat, plots, strict=True):

@@ -69,12 +69,12 @@ def best_within(scores: Sequence[float], costs: Sequence[float], budget: float) 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A candidate of the front: who (`member`), when (`check`), validation `score`, estimated `ebops`, and its parameters."""
+    """A candidate of the front: who (`member`), when (`check`), validation `score`, `cost` as training estimates it, and its parameters."""
 
     member: int
     check: int
     score: float
-    ebops: float
+    cost: float
     leaves: list[np.ndarray] = dataclasses.field(repr=False)
 
 
@@ -87,14 +87,14 @@ class Archive:
     def add(self, candidates: Sequence[Point]) -> None:
         """Takes `candidates` in and lets go of what is dominated; a point already held stays when an equal one comes."""
         points = [*self.points, *candidates]
-        self.points = [points[n] for n in pareto([p.score for p in points], [p.ebops for p in points])]
+        self.points = [points[n] for n in pareto([p.score for p in points], [p.cost for p in points])]
 
     def select(self, count: int, within: float = math.inf) -> list[Point]:
-        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log EBOPs."""
+        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log cost."""
         points = [p for p in self.points if p.score >= self.points[-1].score - within]
         if len(points) <= count or count == 1:
             return points[-count:]
-        logs = [math.log(max(p.ebops, 1.0)) for p in points]
+        logs = [math.log(max(p.cost, 1.0)) for p in points]
         chosen: list[int] = []
         for target in np.linspace(logs[0], logs[-1], count):
             free = [n for n in range(len(logs)) if n not in chosen]
@@ -103,7 +103,7 @@ class Archive:
 
 
 @dataclasses.dataclass
-class Sweep:
+class Swept:
     """What a sweep has so far: `archive`, `history` (one dict of metrics for each member and check), `failed` members with the reason."""
 
     archive: Archive

@@ -39,9 +39,9 @@ class Bench:
     rows_devices: int = 0
     """Devices that share each batch; the members are divided among all that this process, or its fellow processes, have. 0 is for workers
     of a cluster: one device has everything."""
-    _groups: dict[int, population.Sweep] = dataclasses.field(default_factory=dict)
+    _groups: dict[int, population.Swept] = dataclasses.field(default_factory=dict)
 
-    def group(self, number: int) -> population.Sweep:
+    def group(self, number: int) -> population.Swept:
         """A trained group, from its last checkpoint; its members are numbered from 0."""
         if number not in self._groups:
             self._groups[number] = population.restore(self.train, self.rows, *self.members(number), self.checkpoints(number))
@@ -113,7 +113,7 @@ def train_group(folder: str, config: Any, number: int, report: Callable[..., Non
     def work(note) -> dict[str, Any]:
         here, start = bench(folder, config), None
 
-        def told(check: int, sweep: population.Sweep) -> None:
+        def told(check: int, sweep: population.Swept) -> None:
             nonlocal start
             start = check if start is None else start
             note("check" if check > start else "from", done=check)
@@ -167,7 +167,7 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
         path = frozen_path(here.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
-        row |= _costs(description, objective) | {"cost_estimate": point.ebops}
+        row |= _costs(description, objective) | {"cost_estimate": point.cost}
         val = measure(description, dataset.x_val, dataset.y_val, objective)
         test = measure(description, dataset.x_test, dataset.y_test, objective)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}

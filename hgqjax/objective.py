@@ -80,9 +80,9 @@ class Objective:
         return resources.Costs({name: jnp.asarray(value, jnp.float32) for name, value in self.cost(model).items()})
 
     def __call__(self, model: layers.Module, x, y, beta: Float[Array, ""]):
-        """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total cost (named ebops, the default)."""
+        """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total cost."""
         outputs = model(x)
         task = self.task_loss(outputs, y)
         cost = self.costs(model).total
         loss = task + beta * cost + self.gamma * layers.regularizer_bits(model)
-        return loss, {"loss": task, "score": self.score(outputs, y), "ebops": cost}
+        return loss, {"loss": task, "score": self.score(outputs, y), "cost": cost}

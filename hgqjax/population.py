@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 
 from hgqjax.checkpoints import Checkpoints
 from hgqjax.devices import Layout, compiled, device_mesh, gather
-from hgqjax.front import Archive, DivergedError, Point, Sweep, TrainingError, pareto
+from hgqjax.front import Archive, DivergedError, Point, Swept, TrainingError, pareto
 from hgqjax.training import Data, Member, State, Train
 
-__all__ = ["Archive", "DivergedError", "Point", "Sweep", "TrainingError", "device_mesh", "merge", "pareto", "restore", "sweep"]
+__all__ = ["Archive", "DivergedError", "Point", "Swept", "TrainingError", "device_mesh", "merge", "pareto", "restore", "sweep"]
 
 
 def sweep(
@@ -26,10 +26,10 @@ def sweep(
     seeds: Sequence[int],
     *,
     checkpoints: Path | None = None,
-    report: Callable[[int, Sweep], None] = lambda check, sweep: None,
+    report: Callable[[int, Swept], None] = lambda check, sweep: None,
     mesh: Mesh | None = None,
     group: int | None = None,
-) -> Sweep:
+) -> Swept:
     """Trains all members in one compiled program and keeps every point of the front.
 
     With several processes (`jax.distributed`) each calls it with the same arguments and a mesh of all their devices, and gets the same.
@@ -76,7 +76,7 @@ def sweep(
     return result
 
 
-def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> Sweep:
+def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> Swept:
     """What a `sweep` with these arguments has at its last checkpoint; nothing is trained. Raises TrainingError where there is none."""
     like, result = _begin(train, data, members, seeds)
     store = Checkpoints(checkpoints, alone=True)
@@ -86,13 +86,13 @@ def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], che
     return result
 
 
-def merge(sweeps: Sequence[Sweep]) -> Sweep:
+def merge(sweeps: Sequence[Swept]) -> Swept:
     """One sweep of the members of `sweeps`, each trained by itself, numbered on from one to the next; as one sweep of all would have it.
 
     Raises: DivergedError when every member has failed.
     """
     starts = np.cumsum([0] + [1 + max(row["member"] for row in sweep.history) for sweep in sweeps]).tolist()
-    result = Sweep(Archive(), [], {}, sweeps[0].treedef)
+    result = Swept(Archive(), [], {}, sweeps[0].treedef)
     candidates: list[Point] = []
     for start, sweep in zip(starts, sweeps, strict=False):
         result.history += [row | {"member": start + row["member"]} for row in sweep.history]
@@ -104,17 +104,17 @@ def merge(sweeps: Sequence[Sweep]) -> Sweep:
     return result
 
 
-def _refuse_when_all_failed(result: Sweep, members: int) -> None:
+def _refuse_when_all_failed(result: Swept, members: int) -> None:
     if len(result.failed) == members:
         member, reason = next(iter(result.failed.items()))
         raise DivergedError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
 
 
-def _begin(train: Train, data: Data, members: Member, seeds: Sequence[int]) -> tuple[State, Sweep]:
+def _begin(train: Train, data: Data, members: Member, seeds: Sequence[int]) -> tuple[State, Swept]:
     """Shapes of the states, and a sweep that has nothing yet."""
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     states = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
-    return states, Sweep(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+    return states, Swept(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
 
 
 @functools.lru_cache(maxsize=4)
@@ -125,7 +125,7 @@ def _compiled(train: Train, mesh: Mesh | None = None, group: int = 0):
     return init, compiled(segment, mesh, group, shared=2, donate_argnums=0)
 
 
-def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
+def _record(train: Train, result: Swept, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
     """Appends a row for each member to the history and names the members that diverged; returns the rows."""
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
@@ -138,12 +138,12 @@ def _record(train: Train, result: Sweep, check: int, metrics: dict[str, np.ndarr
     return result.history[-len(seeds) :]
 
 
-def _archive(result: Sweep, rows: list[dict[str, Any]], states: State) -> None:
+def _archive(result: Swept, rows: list[dict[str, Any]], states: State) -> None:
     """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
-    fresh = [Point(row["member"], row["check"], row["val_score"], row["ebops"], []) for row in rows if row["member"] not in result.failed]
+    fresh = [Point(row["member"], row["check"], row["val_score"], row["cost"], []) for row in rows if row["member"] not in result.failed]
     everyone = [*held, *fresh]
-    kept = set(pareto([p.score for p in everyone], [p.ebops for p in everyone]))
+    kept = set(pareto([p.score for p in everyone], [p.cost for p in everyone]))
     if not any(n >= len(held) for n in kept):
         return
     leaves = gather(jax.tree.leaves((states.params, states.observed)))

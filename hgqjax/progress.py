@@ -4,11 +4,11 @@ from hgqjax import population
 from hgqjax.objective import Objective
 
 
-def cells(sweep: population.Sweep, members: int, objective: Objective) -> str:
+def cells(sweep: population.Swept, members: int, objective: Objective) -> str:
     """Loss, accuracy or resolution, and cost of every member at the last check."""
     name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
     cells = [
-        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['ebops'] / 1000:.1f}k"
+        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['cost'] / 1000:.1f}k"
         if row["member"] not in sweep.failed
         else "failed"
         for row in sweep.history[-members:]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
+from hgqjax.errors import first_line
 from hgqjax.export import DescriptionError, ModelDescription
-from hgqjax.export.hls4ml import GATE_FILE
-from hgqjax.export.rtl import RECORD_FILE as RTL_FILE
+from hgqjax.export.storage import GATE_FILE, RTL_FILE
 from hgqjax.published import Published
 from hgqjax.results import Run, RunError
 
@@ -177,7 +177,7 @@ def gates(folder: Path) -> list[Gate]:
             what = ", ".join(str(about[name]) for name in names)
             numbers = (gate["rows"], gate["words"], gate["differing_words"]) if gate else (None, None, None)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{path} cannot be read as the record of an export: {_first_line(error)}") from error
+            raise ReportError(f"{path} cannot be read as the record of an export: {first_line(error)}") from error
         found.append(Gate(path.parent.relative_to(folder).as_posix(), what, *numbers))
     return found
 
@@ -198,8 +198,9 @@ def _metrics(path: Path, needed: bool) -> Any:
     try:
         frame = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReportError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
-    return _cast(frame, schema, path)
+        raise ReportError(f"{path} cannot be read as parquet: {first_line(error)}") from error
+    frame = _cast(frame, schema, path)
+    return frame.with_columns(pl.col("metric").str.replace("^ebops", "cost"))  # what earlier versions called it
 
 
 def _points(path: Path, needed: bool) -> list[Point]:
@@ -226,7 +227,7 @@ def _texts(path: Path) -> Any:
     try:
         return pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReportError(f"{path} cannot be read as csv: {_first_line(error)}") from error
+        raise ReportError(f"{path} cannot be read as csv: {first_line(error)}") from error
 
 
 def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:
@@ -238,11 +239,7 @@ def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:
     try:
         return frame.select(list(schema)).cast(schema)
     except pl.exceptions.PolarsError as error:
-        raise ReportError(f"{path} has a value of the wrong type: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ReportError(f"{path} has a value of the wrong type: {first_line(error)}") from error
 
 
 def _find(config: Any, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Schedules of beta, the penalty weight (loss per EBOP): constant, warm-up and logarithmic ramp, a budget controller, HMQ's target."""
+"""Schedules of beta, the penalty weight (loss per unit of cost): constant, logarithmic ramp, budget controller, HMQ's target."""
 
 import abc
 import dataclasses
@@ -10,22 +10,22 @@ from jaxtyping import Array, Float
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AbstractPenalty(abc.ABC):
-    """How beta moves during a run. Pure: what it remembers goes in and out as `carry`, a scalar array."""
+    """How beta moves during a run. Pure: what it remembers goes in and out as `carry`, an array."""
 
     steers: ClassVar[bool] = False
     """True: towards the member's budget, which a sweep then varies."""
 
-    def init(self) -> Float[Array, ""]:
-        """What is remembered before the first step."""
-        return jnp.zeros(())
+    def init(self, cost: Float[Array, ""]) -> Float[Array, "..."]:
+        """What is remembered before the first step, where the network costs `cost`."""
+        return jnp.zeros_like(cost)
 
     @abc.abstractmethod
-    def step(self, carry, progress, ebops, member_beta, budget) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def step(self, carry, progress, cost, member_beta, budget) -> tuple[Float[Array, ""], Float[Array, "..."]]:
         """``(beta, carry)`` for a step.
 
         Args:
           carry: what `init` or the last step gave. progress: share of the run that is over, in [0, 1).
-          ebops: total EBOPs at the last step. member_beta: the member's beta. budget: its EBOPs budget, 0 without one.
+          cost: the objective's at the last step. member_beta: the member's beta. budget: the cost it is to reach, 0 without one.
         """
 
 
@@ -33,7 +33,7 @@ class AbstractPenalty(abc.ABC):
 class Constant(AbstractPenalty):
     """``beta = member beta`` from the first step to the last (the paper's HGQ-c runs)."""
 
-    def step(self, carry, progress, ebops, member_beta, budget):
+    def step(self, carry, progress, cost, member_beta, budget):
         return member_beta, carry
 
 
@@ -63,7 +63,7 @@ class LogRamp(AbstractPenalty):
                 "start_ratio > 0, the others at least 0 and warmup + hold < 1 are needed"
             )
 
-    def step(self, carry, progress, ebops, member_beta, budget):
+    def step(self, carry, progress, cost, member_beta, budget):
         s = (progress - self.warmup) / (1 - self.warmup - self.hold)
         ramp = jnp.exp(jnp.log(self.start_ratio) * (1 - jnp.minimum(s, 1.0)))
         return member_beta * jnp.where(s < 0, self.warmup_ratio, ramp), carry
@@ -71,36 +71,38 @@ class LogRamp(AbstractPenalty):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget(AbstractPenalty):
-    r"""Steers beta so that EBOPs come down to the member's budget: a PI controller on :math:`e = \ln(EBOPs / target)`.
+    r"""Steers beta so that the cost comes down to the member's budget: a PI controller on :math:`e = \ln(cost / target)`.
 
     .. math:: \beta = \beta_0 \exp(p\,e + \textstyle\sum i\,e)
 
-    The target itself comes down, on a logarithmic scale, from `start_ebops`, about what the network starts with (give the number of another
-    cost), to the budget over the first `descent` share of the run, so that the network is never crushed. :math:`\beta_0` is the member's
-    beta. The integral is limited to ``+-limit``.
+    The target itself comes down, on a logarithmic scale, from the cost that the network starts with to the budget over the first `descent`
+    share of the run, so that the network is never crushed. :math:`\beta_0` is the member's beta. The integral is limited to ``+-limit``.
     Source: the idea of HGQ2's BetaPID; formula ours.
     """
 
     steers: ClassVar[bool] = True
-    start_ebops: float = 50_000.0
     descent: float = 0.6
     proportional: float = 2.0
     integral: float = 2e-3
     limit: float = 8.0
 
     def __post_init__(self):
-        if not (self.start_ebops > 0 and 0 < self.descent <= 1 and self.proportional >= 0 and self.integral >= 0 and self.limit >= 0):
+        if not (0 < self.descent <= 1 and self.proportional >= 0 and self.integral >= 0 and self.limit >= 0):
             raise ValueError(
-                f"Budget has start_ebops {self.start_ebops}, descent {self.descent}, proportional {self.proportional}, integral "
-                f"{self.integral}, limit {self.limit}; start_ebops > 0, 0 < descent <= 1 and the others at least 0 are needed"
+                f"Budget has descent {self.descent}, proportional {self.proportional}, integral {self.integral}, limit {self.limit}; "
+                "0 < descent <= 1 and the others at least 0 are needed"
             )
 
-    def step(self, carry, progress, ebops, member_beta, budget):
+    def init(self, cost):
+        return jnp.stack([jnp.log(jnp.maximum(cost, 1.0)), jnp.zeros_like(cost)])  # the start, and the integral
+
+    def step(self, carry, progress, cost, member_beta, budget):
         share = jnp.minimum(progress / self.descent, 1.0)
-        target = jnp.log(self.start_ebops) * (1 - share) + jnp.log(jnp.maximum(budget, 1.0)) * share
-        error = jnp.clip(jnp.log(jnp.maximum(ebops, 1.0)) - target, -2.0, 2.0)
-        carry = jnp.clip(carry + self.integral * error, -self.limit, self.limit)
-        return member_beta * jnp.exp(self.proportional * error + carry), carry
+        start, integral = carry
+        target = start * (1 - share) + jnp.log(jnp.maximum(budget, 1.0)) * share
+        error = jnp.clip(jnp.log(jnp.maximum(cost, 1.0)) - target, -2.0, 2.0)
+        integral = jnp.clip(integral + self.integral * error, -self.limit, self.limit)
+        return member_beta * jnp.exp(self.proportional * error + integral), jnp.stack([start, integral])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,11 +134,13 @@ class Target(AbstractPenalty):
                 "are needed"
             )
 
-    def step(self, carry, progress, ebops, member_beta, budget):
-        carry = jnp.where(carry > 0, carry, ebops)
+    def init(self, cost):
+        return cost
+
+    def step(self, carry, progress, cost, member_beta, budget):
         risen = jnp.minimum(jnp.floor(progress / self.rise * self.steps), self.steps) / self.steps
         target = carry / (1.0 + (carry / jnp.maximum(budget, 1e-6) - 1.0) * risen)
-        cost = jnp.maximum(ebops, 1e-6)
+        cost = jnp.maximum(cost, 1e-6)
         return 2 * self.strength * jnp.maximum(1.0 - target / cost, 0.0) * target / cost**2, carry
 
 

@@ -27,13 +27,11 @@ def seed_fronts(run: RunTables) -> dict[int, tuple[list[float], list[float]]]:
     """
     pl = require("polars")
     rows = run.metrics.filter(pl.col("split") == "val")
-    score, cost = (
-        rows.filter(pl.col("metric") == m).select("member", "seed", "step", pl.col("value").alias(m)) for m in ("score", "ebops")
-    )
-    checks = score.join(cost, on=["member", "seed", "step"]).filter(pl.col("score").is_finite() & pl.col("ebops").is_finite())
+    score, cost = (rows.filter(pl.col("metric") == m).select("member", "seed", "step", pl.col("value").alias(m)) for m in ("score", "cost"))
+    checks = score.join(cost, on=["member", "seed", "step"]).filter(pl.col("score").is_finite() & pl.col("cost").is_finite())
     fronts = {}
     for seed in sorted(checks["seed"].unique().to_list()):
-        scores, costs = (checks.filter(pl.col("seed") == seed)[name].to_list() for name in ("score", "ebops"))
+        scores, costs = (checks.filter(pl.col("seed") == seed)[name].to_list() for name in ("score", "cost"))
         kept = pareto(scores, costs)
         fronts[seed] = [scores[n] for n in kept], [costs[n] for n in kept]
     return fronts

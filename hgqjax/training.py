@@ -54,7 +54,9 @@ class State(NamedTuple):
     observed: Any
     optimizer: Any
     penalty: Array
-    ebops: Array
+    """What the penalty schedule remembers."""
+    cost: Array
+    """The objective's, at the last step."""
     broken: Array
     """0, or 1 + the number of the first layer that was not finite, in the order of `Train.layer_names`, at the first such step."""
 
@@ -147,7 +149,7 @@ class Train:
         cost = self.config.objective.costs(model).total
         steps = self._steps_per_epoch(data)
         state = State(
-            params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(), cost, jnp.zeros((), jnp.int32)
+            params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32)
         )
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
 
@@ -163,7 +165,7 @@ class Train:
         return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
-        """Score, loss and cost (the objective's, named ebops; total and by layer) on the validation rows, statistics frozen, unwrapped.
+        """Score, loss and cost (the objective's; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
         Where the objective has a window also the share of outliers; `State.broken`; for each layer with a kernel whether it is dead, that
         is without a product that is not 0.
@@ -174,7 +176,7 @@ class Train:
         metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
         if objective.window is not None:
             metrics["val_outliers"] = objective.outliers(outputs, data.y_val)
-        metrics |= {"ebops": cost.total} | {f"ebops/{name}": value for name, value in cost.items()}
+        metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
         return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
@@ -266,7 +268,7 @@ class Train:
         def step(state, inputs):
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
-            beta, carry = self.config.penalty.step(state.penalty, count / total, state.ebops, member.beta, member.budget)
+            beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
             batch = (_as_float32(data.x_train[rows]), data.y_train[rows])
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
@@ -278,7 +280,7 @@ class Train:
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
             _, weights, widths, observed = _split(model)
-            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["ebops"], broken)
+            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["cost"], broken)
             return new, metrics | {"beta": beta}
 
         return lax.scan(step, state, (jnp.arange(steps), order))

@@ -14,15 +14,15 @@ import numpy as np
 from tyro.conf import Positional
 
 from hgqjax import export, resources, results
+from hgqjax.errors import sentence
 from hgqjax.export import backends, gate, layer_table
 from hgqjax.export.layer_table import Widths
-from hgqjax.export.storage import write_atomically
+from hgqjax.export.storage import GATE_FILE, RTL_FILE, write_atomically
 from hgqjax.model_files import SUFFIX, RowReader, is_model, measured, open_model
 
 BACKENDS = {"hls4ml": "Vitis", "verilog": "verilog", "vhdl": "vhdl"}
 BROKEN = (ValueError, OSError, RuntimeError, ImportError)
 """What a file, a gate or a missing tool raises: the row's reason, and the others go on."""
-RECORDS = ("hgqjax_gate.json", "hgqjax_rtl.json")
 TRIAL_ROWS = 100
 
 
@@ -110,7 +110,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     if is_model(folder):
         yield folder
         return
-    if any((folder / record).exists() for record in RECORDS):
+    if any((folder / record).exists() for record in (GATE_FILE, RTL_FILE)):
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = Path(entry.path)
@@ -143,7 +143,7 @@ def visit(name: str, path: Path, wanted: Wanted, reader: RowReader) -> Entry:
         if wanted.export or wanted.verify:
             _export(entry, description, wanted)
     except BROKEN as error:
-        entry.reason = " ".join(str(error).split()) or type(error).__name__
+        entry.reason = sentence(error)
     entry.seconds = round(time.monotonic() - start, 1)
     return entry
 

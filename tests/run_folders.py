@@ -96,7 +96,7 @@ def _metrics(betas, checks):
             t = (check + 1) / checks
             cost = 30_000 * (1 + 3e5 * beta * t) ** -1.2 * math.exp(rng.normal(0, 0.05))
             score = _accuracy(cost) - 0.3 * math.exp(-12 * t) - abs(rng.normal(0, 0.004))
-            values = {("val", "ebops"): cost, ("val", "ebops/layers_0"): cost, ("val", "beta"): beta * (1 + 9 * t)}
+            values = {("val", "cost"): cost, ("val", "cost/layers_0"): cost, ("val", "beta"): beta * (1 + 9 * t)}
             values |= {
                 ("val", "score"): score,
                 ("train", "score"): score + 0.003,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, cluster, experiment, jobs, networks, population, results, schedules, training
-from hgqjax.population import Archive, Point, Sweep
+from hgqjax.population import Archive, Point, Swept
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # workers get it too
@@ -158,7 +158,7 @@ def drawn(rng, members, checks):
 
 def filled(table, first, last):
     """The sweep of members `first` to `last` of a table of (score, cost)."""
-    result = Sweep(Archive(), [], {}, TREE)
+    result = Swept(Archive(), [], {}, TREE)
     for check, row in enumerate(table):
         part = list(enumerate(row[first:last]))
         result.history += [{"member": m, "check": check, "val_score": score} for m, (score, _) in part]

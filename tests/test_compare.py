@@ -47,7 +47,7 @@ def give_seeds(folder, checks):
         head | {"seed": seed, "step": step, "metric": metric, "value": float(value)}
         for seed, found in checks.items()
         for step, check in enumerate(found)
-        for metric, value in zip(("ebops", "score"), check, strict=True)
+        for metric, value in zip(("cost", "score"), check, strict=True)
     ]
     pl.DataFrame(rows).write_parquet(folder / "metrics.parquet")
     return folder

@@ -52,7 +52,7 @@ def test_the_folder_holds_what_it_promises(run):
     assert run.parent.name == "small" and {p.name for p in run.iterdir()} >= {"manifest.json", "metrics.parquet", "summary.csv", "models"}
     metrics = pl.read_parquet(run / "metrics.parquet")
     assert set(metrics["member"]) == {0, 1} and set(metrics["epoch"]) == {2, 4}
-    assert {"loss", "score", "ebops", "ebops/layer_0", "beta"} <= set(metrics["metric"]) and set(metrics["split"]) == {"train", "val"}
+    assert {"loss", "score", "cost", "cost/layer_0", "beta"} <= set(metrics["metric"]) and set(metrics["split"]) == {"train", "val"}
     assert not list(run.glob("**/*.part"))
 
 

@@ -123,7 +123,7 @@ def test_rows_of_a_batch_over_devices(eight):
     )
     assert found["hlo"] == ["all-reduce"]
     for name in meshes:
-        for metric, tolerance in (("train_loss", 2e-6), ("ebops", 0.0), ("val_loss", 2e-3)):  # Adam's first step is a sign, even of noise
+        for metric, tolerance in (("train_loss", 2e-6), ("cost", 0.0), ("val_loss", 2e-3)):  # Adam's first step is a sign, even of noise
             ours, theirs = ([row[metric] for row in found[n]["history"][:4]] for n in (name, "alone"))
             np.testing.assert_allclose(ours, theirs, rtol=tolerance)
         assert len(found[name]["history"]) == 16 and not found[name]["failed"]

@@ -18,7 +18,7 @@ POINTS = pl.DataFrame(
         ("uniform", 0, 1000.0, 20.0, 0.6, 0.6),
         ("uniform", 1, 1000.0, 20.0, 0.6, 0.5),
     ],
-    schema=["method", "seed", "ebops", "adders", "val_score", "test_score"],
+    schema=["method", "seed", "ebops", "adder_cost", "val_score", "test_score"],
     orient="row",
 )
 CONFIG = experiment.Config(methods=("hgq", "uniform"), seeds=(0, 1))
@@ -33,7 +33,7 @@ def test_points_are_chosen_by_validation_rows_for_each_cost(fronts):
     front = fronts["hgq"]["ebops"][0]
     assert front["test_score"].to_list() == [0.71, 0.74]
     assert [experiment._at(front, "ebops", budget) for budget in (99.0, 100.0, 450.0, 9e9)] == [None, 0.71, 0.74, 0.74]
-    assert experiment._at(fronts["hgq"]["adders"][0], "adders", 250.0) == 0.99
+    assert experiment._at(fronts["hgq"]["adder_cost"][0], "adder_cost", 250.0) == 0.99
 
 
 def test_table_and_figure(fronts, tmp_path):
@@ -72,7 +72,7 @@ def test_a_run_is_kept_and_not_trained_again(tmp_path, capsys):
     experiment.run(config)
     first = capsys.readouterr().out
     points = pl.read_csv(tmp_path / "points.csv")
-    assert set(points["seed"]) == {0, 1} and (points["adders"] > 0).all()
+    assert set(points["seed"]) == {0, 1} and (points["adder_cost"] > 0).all()
     assert re.search(r"\| HGQ, every value \|.*\d ± ", first)
     experiment.run(config)
     assert capsys.readouterr().out.endswith(first[first.index("2 seeds") :])

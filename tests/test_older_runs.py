@@ -1,4 +1,4 @@
-"""Run folders of earlier versions, without the columns ``cost`` and ``luts_predicted``: they are read, reported and gone on with."""
+"""Run folders of earlier versions: without the columns ``cost`` and ``luts_predicted``, the cost of a check under another name."""
 
 import csv
 import importlib.util
@@ -28,6 +28,17 @@ def test_a_summary_without_them_is_read_and_reported(tmp_path):
     after = run_tables.read(folder).points
     assert [(p.cost, p.luts_predicted, p.ebops) for p in after] == [(None, None, p.ebops) for p in before]
     assert report(folder, formats=("png",)).exists()
+
+
+def test_metrics_of_before_are_read(tmp_path):
+    import polars as pl
+
+    folder = run_folders.make_run(tmp_path / "a", checks=3, points=2, widths=(4, 2))
+    now = run_tables.read(folder).metrics
+    named = now.with_columns(pl.col("metric").replace({"cost": "ebops", "cost/layers_0": "ebops/layers_0"}))
+    assert (named["metric"] != now["metric"]).any()
+    named.write_parquet(folder / "metrics.parquet")
+    assert run_tables.read(folder).metrics.equals(now)
 
 
 @pytest.mark.parametrize("cost", [resources.Ebops(definition="paper_v1"), resources.Luts()], ids=repr)

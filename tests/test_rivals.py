@@ -198,7 +198,7 @@ def test_pruning_keeps_the_largest_and_follows_its_schedule():
 def test_target_is_the_gradient_of_the_papers_loss():
     target = schedules.Target(strength=32.0, steps=4, rise=0.4)
     start, budget = 8.0, 2.0
-    carry = target.step(jnp.float32(0), jnp.float32(0), jnp.float32(start), 0.0, jnp.float32(budget))[1]
+    carry = target.init(jnp.float32(start))
     for progress, rate in ((0.05, 1.0), (0.15, 1.75), (0.25, 2.5), (0.5, 4.0)):
         cost = jnp.float32(4.0)
         beta, _ = target.step(carry, jnp.float32(progress), cost, 0.0, jnp.float32(budget))
@@ -250,13 +250,13 @@ def searched():
 def test_hmq_widths_respond_to_the_target_and_are_exported(searched):
     models, metrics = searched
     costs = [float(resources.ebops(words(model)).total) for model in models[:2]]
-    assert costs[0] < costs[1] < 0.6 * float(metrics["ebops"][0][0])
-    for model, last in zip(models, metrics["ebops"][:, -1], strict=True):
+    assert costs[0] < costs[1] < 0.6 * float(metrics["cost"][0][0])
+    for model, last in zip(models, metrics["cost"][:, -1], strict=True):
         assert float(resources.ebops(model).total) == float(last)  # the smooth cost has become the hard one: all is chosen
         for _, quantizer in model.named(_Quantizer):
             if isinstance(quantizer.quantizer, quantizers.Hmq):
                 assert np.abs(quantizer.params["logits"]).min() > 29  # Adam's momentum moves them a little
-    assert np.all(np.asarray(metrics["ebops"])[:, 6:] == np.asarray(metrics["ebops"])[:, -1:])  # chosen after 12 of 20 epochs
+    assert np.all(np.asarray(metrics["cost"])[:, 6:] == np.asarray(metrics["cost"])[:, -1:])  # chosen after 12 of 20 epochs
 
 
 def test_hmq_is_decided_by_the_key(searched):
@@ -270,7 +270,7 @@ def test_hmq_reaches_a_compression_rate():
     method = methods.Hmq(activation_bits=(8,))
     (model,), metrics = trained(method, (32 / 9,), cost=resources.WeightBits(), epochs=20)
     bits = float(resources.WeightBits()(words(model)).total)
-    assert 2 < bits <= 32 / 9 < 6 < float(metrics["ebops"][0][0])  # reached, by two choices of 32 and 24 weights, and not by the least bits
+    assert 2 < bits <= 32 / 9 < 6 < float(metrics["cost"][0][0])  # reached, by two choices of 32 and 24 weights, and not by the least bits
 
 
 SLOW = [methods.Pruning(bits=5, sparsity=0.5), methods.Hmq(granularity="channel")]

@@ -21,18 +21,18 @@ def test_warmup_logarithmic_ramp_and_hold():
 
 
 def test_budget_pushes_up_above_the_target_and_down_below():
-    budget = schedules.Budget(start_ebops=1000.0, descent=0.5)
+    budget = schedules.Budget(descent=0.5)
 
-    def beta(progress, ebops, carry=0.0):
-        return [
-            float(v)
-            for v in budget.step(jnp.float32(carry), jnp.float32(progress), jnp.float32(ebops), jnp.float32(1.0), jnp.float32(10.0))
-        ]
+    def beta(progress, cost, integral=0.0):
+        carry = budget.init(jnp.float32(1000.0)).at[1].set(integral)
+        beta, after = budget.step(carry, jnp.float32(progress), jnp.float32(cost), jnp.float32(1.0), jnp.float32(10.0))
+        assert after[0] == carry[0]
+        return float(beta), float(after[1])
 
     assert beta(0.0, 1000.0)[0] == pytest.approx(1, abs=1e-5) and beta(0.25, 100.0)[0] == pytest.approx(1, abs=1e-5)
     above, below = beta(0.8, 20.0), beta(0.8, 5.0)
     assert above[0] > 1 > below[0] and above[1] > 0 > below[1]
-    assert beta(0.8, 1e9, carry=8.0)[1] == 8.0
+    assert beta(0.8, 1e9, integral=8.0)[1] == 8.0
 
 
 @pytest.mark.parametrize("wrong", [{"start_ratio": 0.0}, {"warmup": 0.7, "hold": 0.4}, {"warmup_ratio": -1.0}])

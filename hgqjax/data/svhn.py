@@ -20,6 +20,7 @@ from hgqjax.data.dataset import DataError, pixel_scaler
 from hgqjax.data.download import download
 from hgqjax.data.openml import default_cache_dir
 from hgqjax.data.rows import Rows, make_rows, sha256_of
+from hgqjax.errors import first_line
 
 ADDRESS = "http://ufldl.stanford.edu/housenumbers"
 TRAIN, TEST, EXTRA = "train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"
@@ -128,9 +129,9 @@ def _read_mat(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = scipy.io.loadmat(path, variable_names=["X", "y"])
     except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, MemoryError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as a MATLAB 5 file ({_first_line(error)})") from None
+        raise DataError(f"{path}: cannot be read as a MATLAB 5 file ({first_line(error)})") from None
     except scipy.io.matlab.MatReadError as error:
-        raise DataError(f"{path}: cannot be read as a MATLAB 5 file ({_first_line(error)})") from None
+        raise DataError(f"{path}: cannot be read as a MATLAB 5 file ({first_line(error)})") from None
     lacking = [name for name in ("X", "y") if not isinstance(content.get(name), np.ndarray)]
     if lacking:
         raise DataError(f"{path}: has no array {' and no array '.join(lacking)}, so it is no SVHN file of cropped digits")
@@ -170,7 +171,3 @@ def _md5_of(path: pathlib.Path) -> str:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from hgqjax.data.dataset import DataError
+from hgqjax.errors import first_line
 
 LABELS = ("class", "jet_type", "label", "target", "y")
 _ATTRIBUTE = re.compile(r"""@attribute\s+(?:'([^']*)'|"([^"]*)"|(\S+))\s+(\{.*\}|\w+)""", re.IGNORECASE)
@@ -40,7 +41,7 @@ def read_table(path: pathlib.Path):
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: cannot be read as {path.suffix} ({_first_line(error)})") from None
+        raise DataError(f"{path}: cannot be read as {path.suffix} ({first_line(error)})") from None
     if frame.height == 0 or frame.width < 2:
         raise DataError(f"{path}: holds {frame.height} rows of {frame.width} columns; one feature and one label are needed")
     frame = frame.rename(str.strip)
@@ -124,7 +125,3 @@ def _labels(column, pl, path: pathlib.Path) -> np.ndarray:
 
 def _unquoted(text: str) -> str:
     return text.strip().strip("'\"")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

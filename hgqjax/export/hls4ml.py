@@ -28,15 +28,12 @@ from hgqjax.export.hls4ml_checks import check_operations, check_types
 from hgqjax.export.hls4ml_graph import model_graph, quiet
 from hgqjax.export.hls4ml_rewrite import rewrite
 from hgqjax.export.model import ModelDescription
-from hgqjax.export.storage import new_folder
+from hgqjax.export.storage import DEFAULT_PART, GATE_FILE, MODEL_FOLDER, new_folder
 
 BACKENDS = ("Vitis", "Vivado")
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("latency", "distributed_arithmetic")
 KNOWN_HLS4ML = "1.3."
-DEFAULT_PART = "xcvu13p-flga2577-2-e"
-GATE_FILE = "hgqjax_gate.json"
-MODEL_FOLDER = "hgqjax_model"
 GATE_OPTIMIZATION = "-O1"
 """g++ level of the gate's own build. Seconds to build and to run 10 000 rows of a 16-64-32-32-5 network, two shared cores:
 -O0 11 + 37, -O1 14 + 2, -O2 25 + 2, -O3 28 + 2; with distributed arithmetic -O1 110 + 8, -O0 139 + 111. The paper's network for house

@@ -20,13 +20,10 @@ from hgqjax.export import gate, rtl_bench, rtl_simulate, rtl_trace, rtl_words
 from hgqjax.export.gate import ExportError, GateReport, Rows
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.rtl_keywords import RESERVED
-from hgqjax.export.storage import new_folder
+from hgqjax.export.storage import DEFAULT_PART, MODEL_FOLDER, RTL_FILE, new_folder
 from hgqjax.resources import ebops
 
 FLAVORS = ("verilog", "vhdl")
-DEFAULT_PART = "xcvu13p-flga2577-2-e"
-RECORD_FILE = "hgqjax_rtl.json"
-MODEL_FOLDER = "hgqjax_model"
 MAX_COST = 50_000.0
 """Bit operations (EBOPs of the unrolled design) up to which a design is traced unless asked otherwise: about a minute."""
 BENCH_ROWS = 10_000
@@ -180,7 +177,7 @@ def to_rtl(
         report = _run_gate(description, folder, design, x, few, seed) if verify else None
         description.save(folder / MODEL_FOLDER)
         record = _record(design, report, few) | {"clock_ns": clock_ns, "latency_cutoff": levels, "part": part}
-        (folder / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        (folder / RTL_FILE).write_text(json.dumps(record, indent=2) + "\n")
     simulated = gate.row_count(few) if verify else 0
     return RtlProject(output_dir, flavor, project_name, design.latency_cycles, design.cost, report, simulated)
 

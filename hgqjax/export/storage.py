@@ -1,4 +1,4 @@
-"""A model description on disk: a folder with description.json, and arrays.npz whose checksum the json holds."""
+"""A model description on disk: a folder with description.json, and arrays.npz whose checksum the json holds. Names in project folders."""
 
 import contextlib
 import dataclasses
@@ -19,6 +19,12 @@ from hgqjax.export.model import ModelDescription
 from hgqjax.export.operations import KINDS, Constant, DescriptionError, Operation
 
 FORMAT, VERSION = "hgqjax-model", 1
+GATE_FILE, RTL_FILE = "hgqjax_gate.json", "hgqjax_rtl.json"
+"""Records of a project of hls4ml and of RTL."""
+MODEL_FOLDER = "hgqjax_model"
+"""The model description that a project was made of, in it."""
+DEFAULT_PART = "xcvu13p-flga2577-2-e"
+"""The paper's device."""
 
 
 @contextlib.contextmanager

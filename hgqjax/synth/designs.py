@@ -12,11 +12,11 @@ from typing import Any
 from hgqjax import resources
 from hgqjax.config import to_json
 from hgqjax.export import ModelDescription
+from hgqjax.export.storage import MODEL_FOLDER, RTL_FILE
 from hgqjax.run_tables import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
 
-RTL_FILE = "hgqjax_rtl.json"
 LIMITS = ("time_limit", "max_luts")
 """Settings that change whether there is a result, but not which."""
 FURTHER = ("timing", "verify")
@@ -100,7 +100,6 @@ def name(path: Path) -> str:
 def load(source: Path) -> ModelDescription | None:
     """The model of a description's folder, of a .keras file, or of RTL where that holds it."""
     from hgqjax import interop
-    from hgqjax.export.rtl import MODEL_FOLDER
 
     if (source / RTL_FILE).exists():
         source = source / MODEL_FOLDER
@@ -220,7 +219,6 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
 
 def _about_model(project: Path) -> list[Path]:
     """What tells the model that RTL holds, for its EBOPs."""
-    from hgqjax.export.rtl import MODEL_FOLDER
 
     path = project / MODEL_FOLDER / "description.json"
     return [path] if path.is_file() else []

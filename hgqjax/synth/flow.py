@@ -14,6 +14,7 @@ from typing import Any
 
 from hgqjax import cluster as cluster_
 from hgqjax import results
+from hgqjax.errors import sentence
 from hgqjax.export import ExportError, ModelDescription
 from hgqjax.export.storage import write_atomically
 from hgqjax.synth import designs as designs_
@@ -145,7 +146,7 @@ def _arguments(
         try:
             sums = {"key": designs_.key(design, settings, versions), "content": designs_.content(design, settings, tool)}
         except (SynthError, OSError) as error:
-            why = cluster_.sentence(error)
+            why = sentence(error)
             if strict:
                 raise SynthError(why) from error
             refused[n] = Synthesis(point=design.point, tool=settings.tool, status="refused", error=why)
@@ -213,7 +214,7 @@ def design_job(design: Design, settings: Settings, sums: dict[str, str], name: s
             for empty in (folder.parent, folder.parent.parent):
                 with contextlib.suppress(OSError):
                     empty.rmdir()
-        row = head | {"status": status, "error": cluster_.sentence(error), "seconds": seconds}
+        row = head | {"status": status, "error": sentence(error), "seconds": seconds}
     return Synthesis(**row)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+from hgqjax.errors import first_line
 from hgqjax.export.storage import write_atomically
 from hgqjax.run_tables import require
 from hgqjax.synth.settings import SynthError, Synthesis
@@ -46,8 +47,9 @@ def read(base: Path) -> list[Synthesis]:
             frame = frame.with_columns(content=pl.lit(""))
         frame = frame.select(list(schema))
     except (OSError, pl.exceptions.PolarsError) as error:
-        why = str(error).partition("\n")[0]
-        raise SynthError(f"{path} is no table of this version ({why}); remove it, the results themselves are kept in jobs/") from error
+        raise SynthError(
+            f"{path} is no table of this version ({first_line(error)}); remove it, the results themselves are kept in jobs/"
+        ) from error
     texts = [name for name, kind in schema.items() if kind == pl.String]
     return [Synthesis(**row) for row in frame.with_columns(pl.col(texts).fill_null("")).to_dicts()]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hgqjax.export import hls4ml as export
+from hgqjax.export import storage
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
 from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.hls4ml_config import read_config, write_config
@@ -215,7 +216,7 @@ def test_values_below_half_a_step_are_never_rounded(tmp_path):
 def test_types_are_exact_and_no_wider(tmp_path):
     """Worked out by hand; q has fixed<4,3> and ufixed<4,1>, the relu's first element ends at 0.5 * 3.5 + 0.75 * 1.875 + 0.25."""
     model = rewrite(small())
-    settings = {"part": export.DEFAULT_PART, "backend": "Vitis", "io_type": "io_parallel", "output_dir": str(tmp_path)}
+    settings = {"part": storage.DEFAULT_PART, "backend": "Vitis", "io_type": "io_parallel", "output_dir": str(tmp_path)}
     graph = model_graph(model, "latency", 1, settings)
     found = {layer.name: layer for layer in graph.get_layers()}
     k, b, i = (v[0].tolist() for v in found["q_quantizer"].mask_kbi)
@@ -248,9 +249,9 @@ def test_project_is_self_contained_and_links(tmp_path):
     assert not [p for p, text in texts.items() if f"{folder.parent}/." in text]
     record = json.loads((folder / export.GATE_FILE).read_text())
     assert record["verified"] and record["gate"]["rows"] == project.gate.rows and record["gate"]["differing_words"] == 0
-    assert record["model_sha256"] == export.folder_sha256(folder / export.MODEL_FOLDER)
+    assert record["model_sha256"] == export.folder_sha256(folder / storage.MODEL_FOLDER)
     assert record["hls4ml"] == importlib.metadata.version("hls4ml") and "g++" in record["compiler"]
-    copy = ModelDescription.load(folder / export.MODEL_FOLDER)
+    copy = ModelDescription.load(folder / storage.MODEL_FOLDER)
 
     from hls4ml.converters import link_existing_project
 

@@ -12,12 +12,13 @@ import pytest
 from hgqjax.export import hls4ml_layers
 from hgqjax.export import operations as o
 from hgqjax.export.gate import ExportError, gate_rows
-from hgqjax.export.hls4ml import DEFAULT_PART, to_hls4ml
+from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.hls4ml_checks import check_operations, check_types
 from hgqjax.export.hls4ml_graph import model_graph
 from hgqjax.export.hls4ml_rewrite import rewrite
 from hgqjax.export.hls4ml_types import tensor_types
 from hgqjax.export.operations import Constant
+from hgqjax.export.storage import DEFAULT_PART
 
 sys.path.append(str(Path(__file__).parent))
 from hls4ml_networks import Network, random_network, svhn

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, export
-from hgqjax.export import rtl, rtl_simulate, rtl_words
+from hgqjax.export import rtl, rtl_simulate, rtl_words, storage
 from hgqjax.export.gate import ExportError, GateError
 from hgqjax.export.model import ModelDescription
 from hgqjax.export.rtl import adder_graph, cutoff, to_rtl
@@ -41,7 +41,7 @@ def unverified(tmp_path_factory):
 
 
 def record(project):
-    return json.loads((project.path / rtl.RECORD_FILE).read_text())
+    return json.loads((project.path / storage.RTL_FILE).read_text())
 
 
 # ---- the compiler's own numbers ----
@@ -81,13 +81,13 @@ def test_a_project_stands_alone(unverified):
     path, about = unverified.path, record(unverified)
     assert str(unverified) == f"{path} (verilog, {unverified.latency_cycles} cycles, adder cost {unverified.adder_cost:.0f}): not verified"
     assert about["top"] == "myproject" and about["flavor"] == "verilog" and about["initiation_interval"] == 1
-    assert about["clock_ns"] == 1.0 and about["latency_cutoff"] == 1 and about["part"] == rtl.DEFAULT_PART
+    assert about["clock_ns"] == 1.0 and about["latency_cutoff"] == 1 and about["part"] == storage.DEFAULT_PART
     assert about["gate"] is None and about["verified"] is False and about["registers_bits"] > 0 and about["versions"]["alkaid"]
     assert about["sources"][-1] == "src/myproject.v" and all((path / source).is_file() for source in about["sources"])
     assert len(about["input_formats"]) == 4 and len(about["output_formats"]) == 2
     assert {"build_vivado_prj.tcl", "build_quartus_prj.tcl", "hgqjax_model", BENCH} <= {p.name for p in path.iterdir()}
     assert str(path) not in "".join(p.read_text() for p in path.rglob("*.tcl"))
-    again = ModelDescription.load(path / rtl.MODEL_FOLDER)
+    again = ModelDescription.load(path / storage.MODEL_FOLDER)
     assert again.summary() == MODEL.summary()
     words = [(path / BENCH / name).read_text().split() for name in ("stimulus.hex", "expected.hex")]
     assert len(words[0]) == len(words[1]) >= 10_000
@@ -252,7 +252,7 @@ def test_the_command(tmp_path, capsys):
     arguments = ["export", str(tmp_path / "m"), "--backend", "verilog", "--no-verify", "--rows", "50", "--latency-cutoff", "3"]
     assert cli.main(arguments) == 0
     assert "m_verilog (verilog, " in capsys.readouterr().out
-    about = json.loads((tmp_path / "m_verilog" / rtl.RECORD_FILE).read_text())
+    about = json.loads((tmp_path / "m_verilog" / storage.RTL_FILE).read_text())
     assert about["latency_cutoff"] == 3 and about["gate"] is None
 
 
@@ -283,7 +283,7 @@ def test_a_configuration_file(tmp_path, capsys):
     file = tmp_path / "c.yml"
     file.write_text("HGQModel: m\nOutputDir: out\nBackend: verilog\nClockPeriod: 2\nPart: some\n")
     assert cli.main(["export", "--config", str(file), "--no-verify", "--rows", "50"]) == 0
-    about = json.loads((tmp_path / "out" / rtl.RECORD_FILE).read_text())
+    about = json.loads((tmp_path / "out" / storage.RTL_FILE).read_text())
     assert about["clock_ns"] == 2 and about["part"] == "some"
     file.write_text("HGQModel: m\nOutputDir: other\nBackend: vhdl\nHLSConfig:\n  Model:\n    Strategy: latency\n")
     assert cli.main(["export", "--config", str(file)]) == 2
