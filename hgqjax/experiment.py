@@ -19,6 +19,7 @@ from hgqjax import cluster as cluster_
 from hgqjax import data as data_
 from hgqjax import devices, jobs, layers, population, results, training
 from hgqjax.config import ConfigError, from_json
+from hgqjax.errors import sentence
 from hgqjax.export.hls4ml import check_settings
 from hgqjax.export.hls4ml_config import write_config
 from hgqjax.export.storage import new_folder
@@ -228,7 +229,7 @@ def _finish(folder: results.Run, config: Sweep, dataset, workers: cluster_.Clust
             stop.parent.mkdir(exist_ok=True)
             stop.touch()  # what runs on workers elsewhere ends at its next check; Dask cannot end it
         if isinstance(error, Exception):
-            folder.save(status="failed", error=str(error))
+            folder.save(status="failed", error=sentence(error))
         raise
     finally:
         jobs.clear_bench()
@@ -267,6 +268,7 @@ def _proceed(folder: results.Run, config: Sweep, workers: cluster_.Cluster, prog
     steps = len(bench.dataset.x_train) // config.train.batch_size
     folder.write_metrics(results.tidy(sweep.history, config.train.epochs_per_check, steps))
     summary = _freeze(bench, sweep, workers, bar.say)
+    folder.write_summary(summary)  # before the gate, which may stop the run
     _export(bench, summary, workers, bar.say)
     folder.write_summary(summary)
     warnings = {str(member): reason for member, reason in sweep.failed.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from hgqjax import markup
 from hgqjax import published as published_
 from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Dense, Quantize
+from hgqjax.export.operations import Linear, Quantize
 from hgqjax.population import pareto
 from hgqjax.results import write_atomically
 from hgqjax.run_tables import Point, ReportError, RunTables, read, require
@@ -44,6 +44,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hgqjax",
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # names of files and classes may have a $
 }
 WIDTH = 7.0
 DEPTH = 0.15
@@ -115,7 +116,7 @@ def _figure(height: float) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Series:
-    """Points of one kind with their style; `group` is the title of the legend that names them."""
+    """Points of one kind with their style; `group` is the title of the legend that names them, unless `label` is ""."""
 
     group: str
     label: str
@@ -159,10 +160,13 @@ def _ours(run: RunTables) -> Iterable[_Series]:
             run.shown(cloud[:, 1]),
             style,
         )
-    if run.points:
-        x, y = np.array([(p.ebops, run.shown(p.test_score)) for p in run.points]).T
-        style = {"color": BLUE, "marker": "o", "markersize": 5.5, "linewidth": 1.2, "zorder": 5}
-        yield _Series("Measured by us", f"this run, {run.dataset}: test rows, exact EBOPs{_outliers(run)}", x, y, style)
+    style = {"color": BLUE, "marker": "o", "markersize": 5.5, "zorder": 5, "linewidth": 1.2}
+    style["linestyle"] = "-" if run.cost_unit == "EBOPs" else "none"  # a front of another cost is none of EBOPs
+    seeds = sorted({p.seed for p in run.points}) if run.each_seed else [None]
+    for seed in seeds if run.points else ():
+        x, y = np.array([(p.ebops, run.shown(p.test_score)) for p in run.points if seed in (None, p.seed)]).T
+        label = f"this run, {run.dataset}: test rows, exact EBOPs{_outliers(run)}" if seed in (None, seeds[0]) else ""
+        yield _Series("Measured by us", label, x, y, style)
 
 
 def _outliers(run: RunTables) -> str:
@@ -242,7 +246,8 @@ def _front_legends(figure: Any, axes: Any, series: Sequence[_Series]) -> None:
     """One legend a group, side by side under the axes; a note says what a mark of the sources means."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     blank = require("matplotlib.lines").Line2D([], [], linestyle="none")
-    columns = {group: [(handles[s.label], s.label) for s in series if s.group == group] for group in ("Measured by us", "Published")}
+    named = [s for s in series if s.label]
+    columns = {group: [(handles[s.label], s.label) for s in named if s.group == group] for group in ("Measured by us", "Published")}
     if any("[AE]" in label for _, label in columns["Published"]):
         columns["Published"].append((blank, "[AE]: in the names of the authors' checkpoints"))
     lines = {group: sum(1 + label.count("\n") for _, label in entries) for group, entries in columns.items()}
@@ -268,10 +273,10 @@ def _chosen(run: RunTables, points: Sequence[str] | None) -> list[Point]:
 
 
 def layer_bits(model: ModelDescription) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """For each dense layer the declared magnitude bits of its weights, and the total bits of its inputs (None: not quantized there)."""
+    """For each layer with a kernel the magnitude bits of its weights, and the total bits of its inputs (None: not quantized there)."""
     bits: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
     for op in model.operations:
-        if isinstance(op, Dense):
+        if isinstance(op, Linear):
             source = model[op.inputs[0]]
             bits[op.name] = op.kernel.bits.ravel(), source.bits.ravel() if isinstance(source, Quantize) else None
     return bits

@@ -75,7 +75,8 @@ def _head(run: RunTables) -> Iterable[Markup]:
     data, status = run.manifest["data"], run.manifest["status"]
     if status != "done":
         why = {"running": "is not finished (status: running)", "failed": "failed (status: failed)"}.get(status, f"has status {status}")
-        yield element("p", f"This run {why}; what follows is what it has so far.", class_="warning")
+        reason = f" It stopped with: {run.manifest['error']}" if run.manifest.get("error") else ""
+        yield element("p", f"This run {why}; what follows is what it has so far.{reason}", class_="warning")
     rows = ", ".join(f"{split} {_number(n)}" for split, n in data.get("rows", {}).items())
     yield element("p", f"Rows: {rows or 'not recorded'}. Source: {data.get('source') or 'not recorded'}", class_="soft")
     yield element("dl", *(element("div", element("dt", what), element("dd", *value)) for what, value in _tiles(run)), class_="tiles")
@@ -83,7 +84,7 @@ def _head(run: RunTables) -> Iterable[Markup]:
 
 def _tiles(run: RunTables) -> Iterable[tuple[str, Sequence[Any]]]:
     """What people ask first."""
-    yield "models of the front", (len(run.points),)
+    yield "models of a front of each seed" if run.each_seed else "models of the front", (len(run.points),)
     if run.points:
         best, cheapest = max(run.points, key=lambda p: p.val_score), run.points[0]
         for what, p in (("best on validation rows", best), ("cheapest", cheapest)):
@@ -195,7 +196,9 @@ def _layers(run: RunTables, rows: dict[str, list[LayerRow]]) -> Markup:
     shown = [p for p in run.points if p.point in rows]
     for p in shown:
         words = f" {_number(p.ebops)} EBOPs, test {run.in_words(p.test_score)}"
-        parts.append(html.details(Markup(p.point + element("span", words)), _layer_table(p, rows[p.point]), opened=p is shown[-1]))
+        parts.append(
+            html.details(Markup(html.escaped(p.point) + element("span", words)), _layer_table(p, rows[p.point]), opened=p is shown[-1])
+        )
     return Markup("".join(parts))
 
 

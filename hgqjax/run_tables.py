@@ -80,6 +80,11 @@ class RunTables:
         return _find(self.manifest.get("config"), "task") != "regression"
 
     @property
+    def each_seed(self) -> bool:
+        """Whether the points are a front of each seed, and not one of all."""
+        return bool(_find(self.manifest.get("config"), "each_seed"))
+
+    @property
     def window(self) -> float | None:
         """Residuals of this size and more are outliers; None where none is."""
         return _find(_find(self.manifest.get("config"), "objective"), "window")

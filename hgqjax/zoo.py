@@ -84,7 +84,8 @@ class Wanted:
 
 
 def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """The networks in a folder and all folders below it, with their names: their paths from there, without .keras; sorted.
+    """The networks in a folder and all folders below it, with their names: their paths from there; sorted. .keras is part of a name only
+    where a model description has the name without it.
 
     Hidden folders, linked folders and exported projects are not entered, as these hold copies of their models.
 
@@ -92,18 +93,18 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
     """
     if not folder.is_dir():
         raise ZooError(f"{folder} is not a folder")
-    found = dict(sorted((_name(path, folder), path) for path in _walk(folder)))
+    found: dict[str, Path] = {}
+    for path in sorted(_walk(folder), key=Path.is_file):  # descriptions before files
+        whole = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
+        short = whole[: -len(SUFFIX)] if path.is_file() else whole
+        found[whole if short in found else short] = path
+    found = dict(sorted(found.items()))
     missing = [name for name in names if name not in found]
     if missing or not found:
         had = f"; it has {', '.join(found)}" if found else ""
         what = f"network {missing[0]!r}" if missing else "network: no .keras file and no model description"
         raise ZooError(f"{folder} has no {what}{had}")
     return [(name, path) for name, path in found.items() if not names or name in names]
-
-
-def _name(path: Path, folder: Path) -> str:
-    name = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
-    return name[: -len(SUFFIX)] if path.is_file() else name
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -210,10 +211,23 @@ def _export(entry: Entry, description: export.ModelDescription, wanted: Wanted) 
     settings = {"backend": BACKENDS[backend], "min_rows": wanted.gate_rows}
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) if wanted.output is None else wanted.output
-        path = base.absolute() / f"{entry.name.replace('/', '_')}_{backend}"
+        path = base.absolute() / _project_name(entry.name, backend)
         with results.hold(path):
             project = backends.export(description, path, settings)
     entry.project, entry.project_rows, entry.project_words = backend, project.gate.rows, project.gate.words
+
+
+def _project_name(network: str, backend: str) -> str:
+    return f"{network.replace('/', '_')}_{backend}"
+
+
+def _check_projects(names: Iterable[str], backend: str) -> None:
+    """Raises ZooError where two networks would be exported into one folder."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(_project_name(name, backend), name)
+        if other != name:
+            raise ZooError(f"networks {other!r} and {name!r} would both become {_project_name(name, backend)}; rename one, or name others")
 
 
 def show(entries: Iterable[Entry]) -> str:
@@ -309,7 +323,10 @@ def zoo(
         raise ZooError(f"{csv.parent} is not a folder, so {csv.name} cannot be written there")
     given = {"data": data, "rows": rows, "window": window, "adder_graph": adder_graph, "export": export, "output": output}
     wanted, reader = Wanted(**given, verify=verify, gate_rows=gate_rows), RowReader()
-    entries = [visit(name, path, wanted, reader) for name, path in find(folder, names)]
+    found = find(folder, names)
+    if export is not None:
+        _check_projects((name for name, _ in found), export)
+    entries = [visit(name, path, wanted, reader) for name, path in found]
     print(show(entries))
     if csv is not None:
         write_atomically(csv, csv_text(entries))

@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from hgqjax import cli, experiment, jobs, networks, resources, results, schedules, training
+from hgqjax import cli, experiment, export, jobs, networks, resources, results, run_tables, schedules, training
 from hgqjax import data as data_
+from hgqjax.cluster import JobError
 from hgqjax.export import ModelDescription
 from hgqjax.objective import Objective
 
@@ -98,6 +99,15 @@ def test_a_finished_run_is_left_alone_and_a_killed_one_ends_the_same(run, rows, 
         experiment.run(small(rows), name="small", root=tmp_path, progress=False)
     monkeypatch.setattr(results.Run, "save", right)
     (folder,) = (tmp_path / "small").iterdir()
+
+    def refuse(*arguments):
+        raise export.GateError("3 words\n differ")
+
+    with monkeypatch.context() as gate:
+        gate.setattr(jobs, "write_project", refuse)
+        with pytest.raises(JobError, match="3 words differ"):
+            experiment.resume(folder, progress=False)
+    assert all(row["project"] == "" for row in summary(folder)) and "3 words differ" in run_tables.read(folder).manifest["error"]
     experiment.resume(folder, progress=False)
     assert (folder / "summary.csv").read_bytes() == before
 

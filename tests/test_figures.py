@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgqjax import figures, published, run_tables
+from hgqjax import figures, interop, published, run_tables
 
 spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
 run_folders = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run_folders)
 SVG = ("svg",)
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,34 @@ def test_markers_stand_where_the_numbers_are(tmp_path):
     openml = series["HGQ v3, OpenML 42468: validation rows [AE]"]
     assert list(zip(openml.x.tolist(), openml.y.round(1).tolist(), strict=True))[-1] == (13285, 77.1)
     assert len({(s.style["marker"], s.style["color"]) for s in series.values()}) == len(series)
+
+
+def test_each_seed_has_a_line_and_another_cost_has_none(tmp_path):
+    run = run_tables.read(run_folders.make_run(tmp_path / "a", checks=0, points=4, status="running"))
+    run = dataclasses.replace(run, points=[dataclasses.replace(p, seed=n % 2) for n, p in enumerate(run.points)])
+    whole, alone = list(figures._ours(run)), {"config": {"each_seed": True}}
+    assert len(whole) == 1 and whole[0].style["linestyle"] == "-"
+    lines = list(figures._ours(dataclasses.replace(run, manifest=run.manifest | alone)))
+    assert [s.x.tolist() for s in lines] == [[p.ebops for p in run.points[seed::2]] for seed in (0, 1)]
+    assert [bool(s.label) for s in lines] == [True, False]
+    legends = figures._front(dataclasses.replace(run, manifest=run.manifest | alone), []).legends
+    assert [text.get_text() for text in legends[0].get_texts()] == [lines[0].label]
+    luts = run.manifest | {"config": {"objective": {"cost": {"type": "Luts"}}}}
+    assert next(figures._ours(dataclasses.replace(run, manifest=luts))).style["linestyle"] == "none"
+
+
+def test_names_are_no_formulas(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=2, points=1, name="arrays a$b_{x$.npz")
+    figures.draw(folder, formats=SVG)
+    assert "this run, arrays a$b_{x$.npz" in (folder / "figures/front.svg").read_text()
+
+
+def test_layers_of_every_kind_have_their_widths():
+    model = interop.load_hgq2(GOLDEN / "conv2d.keras")
+    kernels = {op.name: op for op in model.operations if hasattr(op, "kernel")}
+    bits = figures.layer_bits(model)
+    assert list(bits) == list(kernels) and len({op.kind for op in kernels.values()}) > 1
+    assert all(np.array_equal(bits[name][0], op.kernel.bits.ravel()) for name, op in kernels.items())
 
 
 def test_a_run_of_other_data_is_drawn_alone(tmp_path):

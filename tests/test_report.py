@@ -100,6 +100,20 @@ def test_head_and_origin(page):
     assert "python 3.11, jax 0.9" in page.text and '"task": "classification"' in page.text
 
 
+def test_a_run_that_its_gate_stopped_has_its_models_and_the_reason(folder):
+    change_manifest(folder, status="failed", error="12 of 5 000 words differ <b>")
+    page = read(report(folder, formats=()))
+    assert "This run failed (status: failed)" in page.text and "It stopped with: 12 of 5 000 words differ <b>" in page.text
+    assert [row[0] for row in page.tables["Selected models"][1:]] == ["p00"]
+
+
+def test_names_of_points_are_escaped(folder):
+    text = (folder / "summary.csv").read_text()
+    (folder / "summary.csv").write_text(text.replace("p00,", "<i id=x>,", 1))
+    page = read(report(folder, formats=()))
+    assert "<i id=x>" in page.text and ("i", {"id": "x"}) not in page.elements
+
+
 def test_points_with_statistical_errors(page):
     heads, *rows = page.tables["Selected models"]
     assert [row[0] for row in rows] == ["p02", "p01", "p00"]  # by rising EBOPs

@@ -116,6 +116,17 @@ def test_resolution_of_a_regression_on_the_data_set_that_fits(folder, tmp_path, 
     assert f"{rms:.4g} +- {error:.1g} mrad, outliers" in out and float(table["angle"]["score_error"]) == pytest.approx(error)
 
 
+def test_a_file_and_a_folder_of_one_name_are_two_networks(folder, tmp_path, capsys):
+    shutil.copytree(folder / "small", folder / "dense")
+    shutil.copytree(folder / "more" / "other", folder / "more_other")
+    found = dict(zoo.find(folder))
+    assert list(found) == ["dense", "dense.keras", "more/other", "more_other", "small"]
+    assert (found["dense"], found["dense.keras"]) == (folder / "dense", folder / "dense.keras")
+    code, out, err = run(capsys, folder, "--export", "hls4ml", "--output", tmp_path / "out")
+    assert code == 2 and not (tmp_path / "out").exists() and out == ""
+    assert err == "hgqjax: networks 'more/other' and 'more_other' would both become more_other_hls4ml; rename one, or name others\n"
+
+
 def test_a_broken_network_has_its_reason_and_the_others_go_on(folder, tmp_path, capsys):
     (folder / "bad.keras").write_bytes(b"no")
     arrays = folder / "small" / "arrays.npz"
