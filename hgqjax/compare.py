@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import figures, markup, run_tables, seeds
-from hgqjax.front import best_within, hypervolume, pareto
+from hgqjax.front import chosen_within, hypervolume, pareto
 from hgqjax.results import write_atomically
 from hgqjax.run_tables import ReportError, RunTables, require
 
@@ -22,14 +22,28 @@ AT = 4
 
 @dataclasses.dataclass(frozen=True)
 class Front:
-    """A run under the letters that the tables and the figure give it: its frozen points, and its seeds' fronts of validation rows."""
+    """A run under the letters that the tables and the figure give it: frozen points on its front of validation rows, and its seeds' fronts.
+
+    Validation scores and exact costs choose and rise; `scores` are those of the test rows, NaN where they are no finite numbers.
+    """
 
     name: str
     run: RunTables
+    val_scores: list[float]
     scores: list[float]
     errors: list[float | None]
     costs: list[float]
     by_seed: dict[int, tuple[list[float], list[float]]]
+
+    @property
+    def shown(self) -> list[int]:
+        """The points whose test score is a finite number."""
+        return [n for n, score in enumerate(self.scores) if math.isfinite(score)]
+
+    def at(self, budget: float) -> int | None:
+        """The point that the validation rows choose within a budget; None where there is none, or its test score is no number."""
+        chosen = chosen_within(self.val_scores, self.costs, budget)
+        return chosen if chosen in self.shown else None
 
 
 def compare(
@@ -40,7 +54,8 @@ def compare(
 ) -> str:
     """Draws the fronts of `runs` into one figure, over an older one, and returns the tables as Markdown.
 
-    Scores are of the test rows of the frozen models, costs are exact and those of the objective (EBOPs or LUTs).
+    Validation score and exact cost of the frozen models choose the points of a front and the one at a budget; shown is the test score of
+    what they choose. Costs are those of the objective (EBOPs, LUTs or bits per weight).
 
     Args:
       runs: run folders of one task, data set and cost, two or more.
@@ -109,10 +124,11 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
         axes = figure.add_subplot()
         for n, front in enumerate(fronts):
             color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
-            shown = [float(run.shown(score)) for score in front.scores]
-            axes.plot(front.costs, shown, color=color, marker=marker, markersize=5, linewidth=1.2, label=front.name, zorder=3)
-            if None not in front.errors:
-                axes.errorbar(front.costs, shown, front.errors, fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
+            points, errors = [front.costs[n] for n in front.shown], [front.errors[n] for n in front.shown]
+            shown = [float(run.shown(front.scores[n])) for n in front.shown]
+            axes.plot(points, shown, color=color, marker=marker, markersize=5, linewidth=1.2, label=front.name, zorder=3)
+            if None not in errors:
+                axes.errorbar(points, shown, errors, fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
             for scores, costs in front.by_seed.values() if len(front.by_seed) > 1 else ():
                 within = [m for m, cost in enumerate(costs) if min(front.costs) <= cost <= max(front.costs)]
                 values = [float(run.shown(scores[m])) for m in within]
@@ -165,19 +181,22 @@ def _front(name: str, run: RunTables) -> Front:
         raise ReportError(f"{run.folder} has no points yet")
     counted = "ebops_paper_v1" if _cost(run).get("definition") == "paper_v1" else "ebops"  # what runs of earlier versions had as cost
     exact = [p.cost if p.cost is not None else getattr(p, counted) for p in run.points]
-    scores, costs = [p.test_score for p in run.points], [max(cost, 1.0) for cost in exact]  # an axis of decades has no 0
-    kept = pareto(scores, costs)
-    if not kept:
+    costs = [max(cost, 1.0) for cost in exact]  # an axis of decades has no 0
+    kept = [n for n in pareto([p.val_score for p in run.points], costs) if math.isfinite(costs[n])]
+    points = [run.points[n] for n in kept]
+    scores = [p.test_score if math.isfinite(p.test_score) else math.nan for p in points]
+    errors = [error if error is not None and math.isfinite(error) else None for error in map(run.error, points)]
+    front = Front(name, run, [p.val_score for p in points], scores, errors, [costs[n] for n in kept], seeds.seed_fronts(run))
+    if not front.shown:
         raise ReportError(f"{run.folder} has no point with a finite score and cost")
-    errors = [run.error(run.points[n]) for n in kept]
-    return Front(name, run, [scores[n] for n in kept], errors, [costs[n] for n in kept], seeds.seed_fronts(run))
+    return front
 
 
 def _reference(fronts: Sequence[Front], given: tuple[float, float] | None) -> tuple[float, float]:
     """(cost, score)"""
     if given is not None:
         return given[0], given[1] / 100 if fronts[0].run.is_accuracy else -given[1]
-    return max(max(front.costs) for front in fronts), min(min(front.scores) for front in fronts)
+    return max(max(front.costs) for front in fronts), min(front.scores[n] for front in fronts for n in front.shown)
 
 
 def _volume(run: RunTables, scores: Sequence[float], costs: Sequence[float], point: tuple[float, float]) -> float:
@@ -191,12 +210,17 @@ def _head(fronts: Sequence[Front], point: tuple[float, float]) -> str:
     run = fronts[0].run
     unit, what = ("points", "accuracies") if run.is_accuracy else (run.manifest["data"].get("unit") or "units", "resolutions")
     rows = run.manifest["data"].get("rows", {}).get("test")
-    return (
-        f"Fronts on {run.dataset}" + (f", {markup.whole(rows)} test rows" if rows else "") + f": {what} of frozen models, "
-        f"exact costs ({run.cost_unit}). Hypervolume: the area that a front dominates, in {unit} x decades of {run.cost_unit} (logarithmic "
-        f"axis), up to the reference point of {markup.whole(point[0])} {run.cost_unit} and {run.in_words(point[1])}. At a budget: the best "
-        "network at this cost or less, with its statistical error; nothing is interpolated."
-    )
+    sentences = [
+        f"Fronts on {run.dataset}" + (f", {markup.whole(rows)} test rows" if rows else "") + f": {what} of frozen models, exact costs "
+        f"({run.cost_unit}).",
+        "Validation score and cost choose the points of a front, and the best one at a budget or less; shown is the test score of what "
+        "they choose, with its statistical error; nothing is interpolated.",
+        "Each error is that of a score by itself: as all scores are of the same test rows, chance moves their differences by less than the "
+        "errors suggest.",
+        f"Hypervolume: the area that the test scores of a front dominate, in {unit} x decades of {run.cost_unit} (logarithmic axis), up to "
+        f"the reference point of {markup.whole(point[0])} {run.cost_unit} and {run.in_words(point[1])}.",
+    ]
+    return " ".join(sentences)
 
 
 def _scores(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[float, float]) -> str:
@@ -204,10 +228,10 @@ def _scores(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[floa
     heads = ["run", "points", "seeds", "hypervolume", *(f"{run.score_label} at ≤ {markup.whole(budget)}" for budget in budgets)]
     rows = []
     for front in fronts:
-        best = [best_within(front.scores, front.costs, budget) for budget in budgets]
         volume = _volume(run, front.scores, front.costs, point)
         count = str(len(front.by_seed)) if front.by_seed else ""
-        rows.append([front.name, str(len(front.scores)), count, f"{volume:.2f}", *(_shown(front, score) for score in best)])
+        best = [_shown(front, front.at(budget)) for budget in budgets]
+        rows.append([front.name, str(len(front.shown)), count, _number(run, volume), *best])
     return markup.markdown(heads, rows, ["run"])
 
 
@@ -218,18 +242,16 @@ def _of_seeds(fronts: Sequence[Front], budgets: Sequence[float], point: tuple[fl
     if not several and not groups:
         return ""
     run = fronts[0].run
-    scale = 100 if run.is_accuracy else -1
     heads = ["seeds of", "rows", "hypervolume", *(f"{run.score_label} at ≤ {markup.whole(budget)}" for budget in budgets)]
     rows = []
     for front in several:
         volumes = [_volume(run, scores, costs, point) for scores, costs in front.by_seed.values()]
         best = [seeds.best_of_each(front.by_seed, budget) for budget in budgets]
-        rows.append([front.name, "validation", _mean(volumes, len(volumes)), *(_mean([scale * s for s in b], len(volumes)) for b in best)])
+        rows.append([front.name, "validation", *_means(run, volumes, best)])
     for group in groups:
         volumes = [_volume(run, front.scores, front.costs, point) for front in group]
-        best = [[s for f in group if (s := best_within(f.scores, f.costs, budget)) is not None] for budget in budgets]
-        name = ", ".join(front.name for front in group)
-        rows.append([name, "test", _mean(volumes, len(group)), *(_mean([scale * s for s in b], len(group)) for b in best)])
+        best = [[f.scores[n] for f in group if (n := f.at(budget)) is not None] for budget in budgets]
+        rows.append([", ".join(front.name for front in group), "test", *_means(run, volumes, best)])
     note = (
         "Mean ± standard deviation over seeds, each with a front of its own. Of the seeds of one run that front is of validation rows and "
         "estimated costs of all checks, as summary.csv may keep one front of all seeds together; of runs that differ in their seeds only "
@@ -256,20 +278,26 @@ def _differences(fronts: Sequence[Front]) -> str:
     return "Configurations differ in:\n\n" + markup.markdown(["field", *(front.name for front in fronts)], rows, ["field"])
 
 
-def _shown(front: Front, score: float | None) -> str:
-    if score is None:
+def _shown(front: Front, point: int | None) -> str:
+    if point is None:
         return "none"
-    run, error = front.run, front.errors[front.scores.index(score)]
-    digits = 2 if run.is_accuracy else 3
-    return f"{run.shown(score):.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    run, error = front.run, front.errors[point]
+    return _number(run, run.shown(front.scores[point])) + ("" if error is None else f" ± {_number(run, error)}")
 
 
-def _mean(values: Sequence[float], count: int) -> str:
-    """Mean and standard deviation; of how many, where some of the `count` have none."""
-    if not values:
-        return "none"
-    spread = f" ± {seeds.spread(values):.2f}" if len(values) > 1 else ""
-    return f"{math.fsum(values) / len(values):.2f}{spread}" + (f" ({len(values)} of {count})" if len(values) < count else "")
+def _means(run: RunTables, volumes: Sequence[float], best: Sequence[Sequence[float]]) -> list[str]:
+    """Mean and standard deviation of hypervolumes and, at each budget, scores; of how many, where some have no score."""
+    cells = []
+    for values in (volumes, *([run.shown(score) for score in scores] for scores in best)):
+        spread = f" ± {_number(run, seeds.spread(values))}" if len(values) > 1 else ""
+        count = f" ({len(values)} of {len(volumes)})" if len(values) < len(volumes) else ""
+        cells.append(_number(run, math.fsum(values) / len(values)) + spread + count if values else "none")
+    return cells
+
+
+def _number(run: RunTables, value: float) -> str:
+    """A score as people read it, its error or a hypervolume, with the digits of their run."""
+    return f"{value:.{2 if run.is_accuracy else 3}f}"
 
 
 def _cost_label(run: RunTables) -> str:

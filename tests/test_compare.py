@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hgqjax import cli, compare, run_tables, seeds
-from hgqjax.front import best_within, hypervolume
+from hgqjax.front import chosen_within, hypervolume
 
 spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
 run_folders = importlib.util.module_from_spec(spec)
@@ -19,12 +19,13 @@ spec.loader.exec_module(run_folders)
 
 
 def make(folder, points, *, config=None, **how):
-    """A run whose summary has the (cost, score) of `points`."""
+    """A run whose summary has the (cost, test score) of `points`; the validation score is the same where it is not a third number."""
     folder = run_folders.make_run(folder, points=len(points), checks=how.pop("checks", 1), **how)
     heads, *lines = (folder / "summary.csv").read_text().splitlines()
     rows = []
-    for line, (cost, score) in zip(lines, points, strict=True):
-        cells = dict(zip(heads.split(","), line.split(","), strict=True)) | {"ebops": cost, "cost": cost, "test_score": score}
+    for line, (cost, score, *val) in zip(lines, points, strict=True):
+        cells = dict(zip(heads.split(","), line.split(","), strict=True)) | {"ebops": cost, "cost": cost}
+        cells |= {"test_score": score, "val_score": val[0] if val else score}
         rows.append(",".join(map(str, cells.values())))
     (folder / "summary.csv").write_text("\n".join([heads, *rows]) + "\n")
     if config:
@@ -69,9 +70,9 @@ def test_hypervolume_is_the_count_of_dominated_cells(points):
     assert hypervolume(scores, costs, float(reference_score), float(reference_cost)) == cells
 
 
-def test_best_within_is_a_step_function():
-    scores, costs = [0.7, 0.9, 0.8], [10.0, 20.0, 15.0]
-    assert [best_within(scores, costs, budget) for budget in (9.9, 10.0, 19.9, 20.0)] == [None, 0.7, 0.8, 0.9]
+def test_chosen_within_is_a_step_function():
+    scores, costs = [0.7, 0.9, math.nan, 0.8, 0.8], [10.0, 20.0, 12.0, 17.0, 15.0]  # of equals the cheaper one
+    assert [chosen_within(scores, costs, budget) for budget in (9.9, 10.0, 19.9, 20.0)] == [None, 0, 4, 1]
 
 
 def cells_of(text, name):
@@ -91,6 +92,34 @@ def test_table_by_hand(tmp_path):
     given = compare.compare(runs, tmp_path / "front.png", reference=(10_000.0, 65.0))
     assert cells_of(given, "x")[3] == "5.00" and cells_of(given, "y")[3] == "7.00"
     assert "reference point of 10 000 EBOPs and 65.00 %" in given and not list(tmp_path.glob(".*"))
+
+
+def test_validation_rows_choose_and_test_rows_are_shown(tmp_path):
+    lucky = [(1_000.0, 0.70, 0.70), (2_000.0, 0.80, 0.69), (5_000.0, 0.71, 0.72), (9_000.0, 0.70, 0.73)]
+    runs = [make(tmp_path / "x/a", lucky), make(tmp_path / "y/b", B)]
+    front = compare._front("x", run_tables.read(runs[0]))
+    assert (front.scores, front.costs) == ([0.70, 0.71, 0.70], [1_000.0, 5_000.0, 9_000.0])
+    text = compare.compare(runs, tmp_path / "f.svg", at=[3_000.0, 6_000.0, 10_000.0], reference=(10_000.0, 65.0))
+    row = cells_of(text, "x")
+    assert row[1] == "3" and [cell[:5] for cell in row[4:]] == ["70.00", "71.00", "70.00"]
+    assert row[3] == f"{5 + math.log10(2):.2f}"
+    assert "Validation score and cost choose the points of a front" in text and "scores are of the same test rows" in text
+
+
+def test_scores_that_are_no_numbers_are_left_out(tmp_path):
+    how = {"task": "regression", "name": "muons", "unit": "mrad"}
+    points = {"a": [(1_000.0, -2.5), (4_000.0, "nan", -2.0)], "b": [(1_000.0, -2.25), (4_000.0, -2.0)]}
+    runs = [make(tmp_path / name, found, config={"seeds": [n]}, **how) for n, (name, found) in enumerate(points.items())]
+    summary = (runs[1] / "summary.csv").read_text()
+    (runs[1] / "summary.csv").write_text(summary.replace(",0.009,", ",nan,"))
+    text = compare.compare(runs, tmp_path / "f.svg", at=[500.0, 2_000.0, 5_000.0])
+    assert "nan" not in text and "nan" not in (tmp_path / "f.svg").read_text()
+    assert cells_of(text, "a")[1] == "1" and cells_of(text, "a")[4:] == ["none", "2.500 ± 0.009", "none"]
+    assert cells_of(text, "b")[4:] == ["none", "2.250", "2.000"]
+    assert cells_of(text, "a, b")[3:] == ["none", "2.375 ± 0.177", "2.000 (1 of 2)"]
+    nothing = make(tmp_path / "c", [(1_000.0, "nan", -2.0)], **how)
+    with pytest.raises(run_tables.ReportError, match="c has no point with a finite score and cost"):
+        compare.compare([runs[0], nothing], tmp_path / "f.svg")
 
 
 def test_the_figure_has_every_front(tmp_path):
@@ -150,7 +179,7 @@ def test_a_regression_is_compared_in_its_unit(tmp_path):
     runs = [make(tmp_path / "a", [(1_000.0, -2.5), (10_000.0, -2.0)], **how), make(tmp_path / "b", [(1_000.0, -2.25)], **how)]
     text = compare.compare(runs, tmp_path / "f.svg", at=[5_000.0])
     assert "in mrad x decades of EBOPs" in text and "and 2.5 mrad." in text and "resolution (mrad) at ≤ 5 000" in text
-    assert cells_of(text, "a")[3:] == ["0.00", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.25", "2.250 ± 0.009"]
+    assert cells_of(text, "a")[3:] == ["0.000", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.250", "2.250 ± 0.009"]
 
 
 @pytest.mark.parametrize(
