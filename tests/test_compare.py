@@ -84,9 +84,11 @@ def test_table_by_hand(tmp_path):
     runs = [make(tmp_path / "x/a", A), make(tmp_path / "y/b", B)]
     text = compare.compare(runs, tmp_path / "front.png", at=[3_000.0, 500.0])
     error = [100 * math.sqrt(s * (1 - s) / 36_760) for s in (0.70, 0.72)]
-    assert cells_of(text, "x") == ["x", "2", "1", "5.00", "none", f"70.00 ± {error[0]:.2f}"]  # one decade, 5 points above 70 %
-    assert cells_of(text, "y") == ["y", "2", "1", "4.00", "none", f"72.00 ± {error[1]:.2f}"]  # two decades, 2 points; the last adds none
-    assert "reference point of 100 000 EBOPs and 70.00 %" in text and "points x decades of EBOPs" in text and "36 760 test rows" in text
+    decades = {cost: math.log10(200_000 / cost) for cost in (1e3, 1e4, 1e5)}  # to twice the largest; 0.6 points below the worst
+    volumes = [0.6 * decades[1e3] + 5 * decades[1e4], 2.6 * decades[1e3] + 4 * decades[1e5]]
+    assert cells_of(text, "x") == ["x", "2", "1", f"{volumes[0]:.2f}", "none", f"70.00 ± {error[0]:.2f}"]
+    assert cells_of(text, "y") == ["y", "2", "1", f"{volumes[1]:.2f}", "none", f"72.00 ± {error[1]:.2f}"]
+    assert "reference point of 200 000 EBOPs and 69.40 %" in text and "points x decades of EBOPs" in text and "36 760 test rows" in text
     assert "accuracy (%) at ≤ 500 | accuracy (%) at ≤ 3 000" in text and "The configurations are the same." in text
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG") and f"Figure: {tmp_path / 'front.png'}" in text
     given = compare.compare(runs, tmp_path / "front.png", reference=(10_000.0, 65.0))
@@ -104,6 +106,35 @@ def test_validation_rows_choose_and_test_rows_are_shown(tmp_path):
     assert row[1] == "3" and [cell[:5] for cell in row[4:]] == ["70.00", "71.00", "70.00"]
     assert row[3] == f"{5 + math.log10(2):.2f}"
     assert "Validation score and cost choose the points of a front" in text and "scores are of the same test rows" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "score", "point"),
+    [({}, 0.70, "69.00 %"), ({"task": "regression", "unit": "mrad"}, -2.0, "2.2 mrad")],
+)
+def test_the_default_reference_lies_outside_of_equal_scores(how, score, point, tmp_path):
+    runs = [make(tmp_path / name, [(1_000.0, score)], **how) for name in "ab"]
+    text = compare.compare(runs, tmp_path / "f.svg")
+    assert f"up to the reference point of 2 000 EBOPs and {point}" in text
+    assert float(cells_of(text, "a")[3]) == pytest.approx((1 if score > 0 else 0.2) * math.log10(2), abs=0.005)
+
+
+def test_costs_may_be_small_numbers_and_zero(tmp_path):
+    bits = {"cost": {"type": "WeightBits"}}
+    points = {"a": [(0.4, 0.60), (0.8, 0.70)], "b": [(0.0, 0.50), (2.5, 0.72)]}
+    runs = [give_seeds(make(tmp_path / name, found, config=bits), {0: found}) for name, found in points.items()]
+    front = compare._front("a", run_tables.read(runs[0]))
+    assert (front.costs, front.scores) == ([0.4, 0.8], [0.60, 0.70])
+    text = compare.compare(runs, tmp_path / "f.svg", at=[0.01, 0.4, 0.75, 2.5])
+    assert all(f"accuracy (%) at ≤ {budget} |" in text for budget in ("0.01", "0.4", "0.75", "2.5"))
+    assert [cell[:5] for cell in cells_of(text, "a")[4:]] == ["none", "60.00", "60.00", "70.00"]
+    assert [cell[:5] for cell in cells_of(text, "b")[4:]] == ["50.00", "50.00", "50.00", "72.00"]
+    assert "reference point of 5 bits per weight and 47.80 %. On that axis a cost of 0 stands at 0.04." in text
+    assert cells_of(text, "b")[3] == f"{2.2 * math.log10(5 / 0.04) + 22 * math.log10(2):.2f}"
+    default = compare.compare(runs, tmp_path / "f.svg")
+    assert all(f"at ≤ {budget} |" in default for budget in ("0.5", "1", "2"))
+    nothing = [give_seeds(make(tmp_path / name, [(0.0, 0.5)], config=bits), {0: [(0.0, 0.5)]}) for name in "cd"]
+    assert cells_of(compare.compare(nothing, tmp_path / "f.svg"), "c")[3] == f"{math.log10(2):.2f}"
 
 
 def test_scores_that_are_no_numbers_are_left_out(tmp_path):
@@ -152,7 +183,7 @@ def test_seeds_of_one_run_have_a_front_each(tmp_path):
 def test_runs_that_differ_in_their_seeds_only_are_a_group(tmp_path):
     runs = [make(tmp_path / name, points, config={"seeds": [n]}) for n, (name, points) in enumerate({"a": A, "b": B}.items())]
     text = compare.compare(runs, tmp_path / "f.svg", at=[1_000.0])
-    assert "| a, b | test | 4.50 ± 0.71 | 71.00 ± 1.41 |" in text and "| seeds | 0 | 1 |" in text
+    assert "| a, b | test | 7.54 ± 0.49 | 71.00 ± 1.41 |" in text and "| seeds | 0 | 1 |" in text
 
 
 @pytest.mark.parametrize(("definition", "column"), [("hgq2", "ebops"), ("paper_v1", "ebops_paper_v1")])
@@ -178,8 +209,11 @@ def test_a_regression_is_compared_in_its_unit(tmp_path):
     how = {"task": "regression", "window": 30.0, "name": "muons", "unit": "mrad"}
     runs = [make(tmp_path / "a", [(1_000.0, -2.5), (10_000.0, -2.0)], **how), make(tmp_path / "b", [(1_000.0, -2.25)], **how)]
     text = compare.compare(runs, tmp_path / "f.svg", at=[5_000.0])
-    assert "in mrad x decades of EBOPs" in text and "and 2.5 mrad." in text and "resolution (mrad) at ≤ 5 000" in text
-    assert cells_of(text, "a")[3:] == ["0.000", "2.500 ± 0.009"] and cells_of(text, "b")[3:] == ["0.250", "2.250 ± 0.009"]
+    volumes = [0.05 * math.log10(20) + 0.5 * math.log10(2), 0.3 * math.log10(20)]
+    assert "in mrad x decades of EBOPs" in text and "reference point of 20 000 EBOPs and 2.55 mrad." in text
+    assert "resolution (mrad) at ≤ 5 000" in text
+    assert cells_of(text, "a")[3:] == [f"{volumes[0]:.3f}", "2.500 ± 0.009"]
+    assert cells_of(text, "b")[3:] == [f"{volumes[1]:.3f}", "2.250 ± 0.009"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +246,7 @@ def test_the_command_and_its_refusals(tmp_path, capsys, monkeypatch):
         ([a, b, "--output", str(tmp_path / "f.gif")], "legal endings are .png, .svg, .pdf"),
         ([a, b, "--output", str(tmp_path / "no/f.png")], f"there is no folder {tmp_path}/no for the figure"),
         ([a, b, "--at", "0"], "at is 0; each must be a finite number above 0"),
-        ([a, b, "--reference", "0.5", "70"], "reference is 0.5 70; a cost of at least 1"),
+        ([a, b, "--reference", "0", "70"], "reference is 0 70; a finite cost above 0"),
     ]
     for arguments, sentence in bad:
         assert cli.main(["compare", *arguments]) == 2
