@@ -137,12 +137,12 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
     matplotlib, run, zero = require("matplotlib"), fronts[0].run, _zero(fronts)
     with matplotlib.rc_context(figures.STYLE):
         figure = require("matplotlib.figure").Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
-        axes = figure.add_subplot()
+        axes, lines = figure.add_subplot(), []
         for n, front in enumerate(fronts):
             color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
             points, errors = _on_axis([front.costs[n] for n in front.shown], zero), [front.errors[n] for n in front.shown]
             shown = [float(run.shown(front.scores[n])) for n in front.shown]
-            axes.plot(points, shown, color=color, marker=marker, markersize=5, linewidth=1.2, label=front.name, zorder=3)
+            lines += axes.plot(points, shown, color=color, marker=marker, markersize=5, linewidth=1.2, zorder=3)
             if None not in errors:
                 axes.errorbar(points, shown, errors, fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
             for scores, costs in front.by_seed.values() if len(front.by_seed) > 1 else ():
@@ -160,7 +160,8 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
         axes.set_ylabel(f"test {run.score_label}")
         axes.grid(True)
         thin = "; thin: validation rows of each seed" if any(len(front.by_seed) > 1 for front in fronts) else ""
-        figure.legend(loc="outside upper center", ncols=min(3, len(fronts)), title=run.dataset + thin)
+        names = [front.name for front in fronts]  # given, as a label of a line that begins with _ has no entry
+        figure.legend(lines, names, loc="outside upper center", ncols=min(3, len(fronts)), title=run.dataset + thin)
         buffer = io.BytesIO()
         stamp = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[output.suffix.lower()]
         figure.savefig(buffer, format=output.suffix[1:].lower(), dpi=150, metadata=stamp)
@@ -283,19 +284,22 @@ def _of_seeds(fronts: Sequence[Front], budgets: Sequence[float], reference: Refe
         rows.append([", ".join(front.name for front in group), "test", *_means(run, volumes, best)])
     note = (
         "Mean ± standard deviation over seeds, each with a front of its own. Of the seeds of one run that front is of validation rows and "
-        "estimated costs of all checks, as summary.csv may keep one front of all seeds together; of runs that differ in their seeds only "
-        "it is the one above."
+        "estimated costs of all checks, as summary.csv may keep one front of all seeds together; of runs of one seed and one "
+        "commit that differ in the seed only it is the one above."
     )
     return f"{markup.markdown(heads, rows, ['seeds of', 'rows'])}\n\n{note}"
 
 
 def _groups(fronts: Sequence[Front]) -> list[list[Front]]:
-    """Runs whose configurations differ in their seeds only, two or more together."""
-    groups: dict[str, list[Front]] = {}
+    """Runs of one seed each that differ in nothing else, code included, two or more together; none where a seed is there twice."""
+    groups: dict[str, list[tuple[int, Front]]] = {}
     for front in fronts:
-        config = {key: value for key, value in front.run.manifest["config"].items() if key != "seeds"}
-        groups.setdefault(json.dumps(config, sort_keys=True), []).append(front)
-    return [group for group in groups.values() if len(group) > 1]
+        config = dict(front.run.manifest["config"])
+        own = config.pop("seeds", [])
+        if len(own) == 1:
+            groups.setdefault(json.dumps([config, front.run.manifest.get("commit")], sort_keys=True), []).append((own[0], front))
+    distinct = [group for group in groups.values() if len({seed for seed, _ in group}) == len(group)]
+    return [[front for _, front in group] for group in distinct if len(group) > 1]
 
 
 def _differences(fronts: Sequence[Front]) -> str:

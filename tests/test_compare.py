@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgqjax import cli, compare, run_tables, seeds
+from hgqjax import cli, compare, figures, run_tables, seeds
 from hgqjax.front import chosen_within, hypervolume
 
 spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
@@ -180,10 +180,36 @@ def test_seeds_of_one_run_have_a_front_each(tmp_path):
     assert cells_of(text, "x")[2] == "2" and "Mean ± standard deviation over seeds" in text
 
 
-def test_runs_that_differ_in_their_seeds_only_are_a_group(tmp_path):
+def test_runs_that_differ_in_their_one_seed_only_are_a_group(tmp_path):
     runs = [make(tmp_path / name, points, config={"seeds": [n]}) for n, (name, points) in enumerate({"a": A, "b": B}.items())]
     text = compare.compare(runs, tmp_path / "f.svg", at=[1_000.0])
     assert "| a, b | test | 7.54 ± 0.49 | 71.00 ± 1.41 |" in text and "| seeds | 0 | 1 |" in text
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"config": {"seeds": [0]}},  # the same seed
+        {"config": {"seeds": [1, 2]}},  # several
+        {"config": {}},  # none is known
+        {"config": {"seeds": [1], "rows": 5}},
+        {"config": {"seeds": [1]}, "commit": "decade" * 6},
+    ],
+)
+def test_runs_that_differ_in_more_than_one_seed_are_no_group(manifest, tmp_path):
+    runs = [make(tmp_path / name, A) for name in "ab"]
+    change(runs[0], lambda found: found.update(config={"seeds": [0]}))
+    change(runs[1], lambda found: found.update(manifest))
+    assert "| a, b |" not in compare.compare(runs, tmp_path / "f.svg")
+
+
+def test_any_name_is_in_the_legend_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setitem(figures.STYLE, "text.parse_math", False)
+    runs = [make(tmp_path / "_first $x$/a", A), make(tmp_path / "$y_1$/b", B, name="_$set$")]
+    change(runs[0], lambda manifest: manifest["data"].update(name="_$set$"))
+    compare.compare(runs, tmp_path / "f.svg")
+    svg = (tmp_path / "f.svg").read_text()
+    assert all(f">{name}<" in svg for name in ("_first $x$", "$y_1$", "_$set$"))
 
 
 @pytest.mark.parametrize(("definition", "column"), [("hgq2", "ebops"), ("paper_v1", "ebops_paper_v1")])
