@@ -133,7 +133,7 @@ def differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def draw(fronts: Sequence[Front], output: Path) -> Path:
-    """One figure: the front of the test rows of each run with statistical errors; thin steps: its seeds, on validation rows."""
+    """One figure: the test scores of each run's front with statistical errors; thin steps: its seeds, on validation rows."""
     matplotlib, run, zero = require("matplotlib"), fronts[0].run, _zero(fronts)
     with matplotlib.rc_context(figures.STYLE):
         figure = require("matplotlib.figure").Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
