@@ -14,7 +14,7 @@ from hgqjax import methods as methods_
 from hgqjax.config import from_json
 from hgqjax.experiment import Sweep
 from hgqjax.export.storage import write_atomically
-from hgqjax.front import best_within, pareto
+from hgqjax.front import chosen_within, pareto
 from hgqjax.networks import Mlp, Tracker
 from hgqjax.objective import Objective
 from hgqjax.schedules import Target
@@ -150,8 +150,8 @@ def _fronts(frame: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
 
 def _at(front: pl.DataFrame, cost: str, budget: float) -> float | None:
     """Test score of the point that the validation rows choose within a budget."""
-    best = best_within(front["val_score"].to_list(), front[cost].to_list(), budget)
-    return None if best is None else front.filter(pl.col("val_score") == best)["test_score"][0]
+    chosen = chosen_within(front["val_score"].to_list(), front[cost].to_list(), budget)
+    return None if chosen is None else front["test_score"][chosen]
 
 
 def _budgets(fronts: dict[str, dict], cost: str) -> list[float]:

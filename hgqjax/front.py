@@ -58,13 +58,15 @@ def hypervolume(scores: Sequence[float], costs: Sequence[float], reference_score
     return area
 
 
-def best_within(scores: Sequence[float], costs: Sequence[float], budget: float) -> float | None:
-    """The best score at a cost of `budget` or less; None where every point costs more.
+def chosen_within(scores: Sequence[float], costs: Sequence[float], budget: float) -> int | None:
+    """Index of the point of the front with the best score at a cost of `budget` or less; None where there is none.
 
-    >>> best_within([0.7, 0.8], [10.0, 20.0], 15.0), best_within([0.7, 0.8], [10.0, 20.0], 5.0)
-    (0.7, None)
+    Choose by scores of validation rows, and show another score of what was chosen: the best of test scores is better than its network.
+
+    >>> chosen_within([0.7, 0.8], [10.0, 20.0], 15.0), chosen_within([0.7, 0.8], [10.0, 20.0], 5.0)
+    (0, None)
     """
-    return max((score for score, cost in zip(scores, costs, strict=True) if cost <= budget), default=None)
+    return next((n for n in reversed(pareto(scores, costs)) if costs[n] <= budget), None)
 
 
 @dataclasses.dataclass(frozen=True)

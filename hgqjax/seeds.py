@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from hgqjax.front import best_within, pareto
+from hgqjax.front import chosen_within, pareto
 from hgqjax.run_tables import RunTables, require
 
 
@@ -43,5 +43,5 @@ def best_of_each(fronts: dict[int, tuple[list[float], list[float]]], budget: flo
     >>> best_of_each({0: ([0.7, 0.8], [10.0, 20.0]), 1: ([0.6], [30.0])}, 25.0)
     [0.8]
     """
-    found = (best_within(scores, costs, budget) for scores, costs in fronts.values())
-    return [score for score in found if score is not None]
+    found = ((scores, chosen_within(scores, costs, budget)) for scores, costs in fronts.values())
+    return [scores[n] for scores, n in found if n is not None]
