@@ -226,7 +226,8 @@ def _commands(tyro):
             runs: two or more run folders of one task, data set and cost.
             output: the figure: .png, .svg or .pdf.
             at: costs (EBOPs, or LUTs if these are the objective's cost) at which scores are compared; by default up to four.
-            reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default the worst of these fronts.
+            reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default
+                outside of all points: twice the largest cost, a tenth of the span below the worst score.
         """
         from hgqjax.compare import compare
 

@@ -339,7 +339,8 @@ def _amount(cost: float) -> str:
 
 
 def _cost_label(run: RunTables) -> str:
-    return "effective bit operations per inference (EBOPs)" if run.cost_unit == "EBOPs" else f"predicted {run.cost_unit}"
+    unit = run.cost_unit
+    return {"EBOPs": "effective bit operations per inference (EBOPs)", "LUTs": "predicted LUTs"}.get(unit, unit)
 
 
 def _task(run: RunTables) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgqjax import cli, compare, figures, run_tables, seeds
+from hgqjax import cli, compare, run_tables, seeds
 from hgqjax.front import chosen_within, hypervolume
 
 spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
@@ -203,8 +203,7 @@ def test_runs_that_differ_in_more_than_one_seed_are_no_group(manifest, tmp_path)
     assert "| a, b |" not in compare.compare(runs, tmp_path / "f.svg")
 
 
-def test_any_name_is_in_the_legend_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setitem(figures.STYLE, "text.parse_math", False)
+def test_any_name_is_in_the_legend_as_it_is(tmp_path):
     runs = [make(tmp_path / "_first $x$/a", A), make(tmp_path / "$y_1$/b", B, name="_$set$")]
     change(runs[0], lambda manifest: manifest["data"].update(name="_$set$"))
     compare.compare(runs, tmp_path / "f.svg")
