@@ -1,7 +1,7 @@
 """The command `hgqjax`: sweep, resume, export, summary, report, table, compare, synth, zoo."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -169,13 +169,13 @@ def _commands(tyro):
                 holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
             window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
         """
-        from hgqjax.model_files import RowReader, measured, open_model
+        from hgqjax.model_files import RowReader, open_model
 
         description = open_model(model)
         print(description.summary())
         if data is not None:
-            found = measured(description, data, RowReader(), window=window)
-            print(f"on {data}: {found} ({found.rows} rows)")
+            found = _measure(model, description, data, RowReader(), window)
+            print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
 
     def report(run: Positional[Path]) -> None:
         """Make the figures and report.html of a run folder again, of an unfinished one too. The page is one file that opens offline.
@@ -200,11 +200,13 @@ def _commands(tyro):
 
         Args:
             name: jets, svhn, muon, plf (jets by their particles), or artifact (the networks that the authors released).
-            runs: run folders whose points are rows, each with its difference from the nearest published one. The caption says the rule.
+            runs: run folders whose points are rows, each beside the nearest published one, with its difference on the same data. The
+                caption says the rule.
             models: model descriptions, .keras files of HGQ2, or folders of them, to be measured on the rows of --data.
             data: a data set ("jets", "openml", ...) or a file: all its rows.
             data_name: what the rows of a file are, e.g. "OpenML 42468": so the table calls them, and finds published rows on the same.
-            window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
+            window: of a regression: residuals of this size and more are outliers, where the model itself does not say; of published
+                ones 30 mrad.
             format: markdown, csv (all columns, numbers as they are) or latex.
             output: a file instead of standard output.
         """
@@ -259,22 +261,32 @@ def _export(model, config, settings, data, verify) -> None:
         print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
 
 
-def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> list:
+def _measure(path, description, data, reader, window):
+    """The model on all rows of `data`; a window is refused for a classification, which has none."""
+    from hgqjax.model_files import measured
+
+    found = measured(description, data, reader, window=window)
+    if window is not None and found.objective.task == "classification":
+        raise ValueError(f"--window is of a regression, but {path} is a model of classes; leave it out")
+    return found
+
+
+def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> Iterator:
     """Rows of a table: each model on all rows of `data`."""
     from hgqjax import resources, tables
-    from hgqjax.model_files import RowReader, measured, open_model
+    from hgqjax.model_files import RowReader, open_model
 
     if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
-    found, reader = [], RowReader()
+    reader = RowReader()
     for path in _model_paths(models):
         description = open_model(path)
-        here = measured(description, data, reader, window=window)
+        here = _measure(path, description, data, reader, window)
         name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem
-        unit = "%" if here.objective.task == "classification" else here.unit
-        where = data_name or reader.name(data)
-        found.append(tables.of_model(name, where, here.rows, here.score, here.error, float(resources.ebops(description).total), unit))
-    return found
+        kind = "accuracy" if here.objective.task == "classification" else "resolution"
+        about = {"window": here.objective.window, "outliers": here.outliers, "training_rows": here.training_rows, "unit": here.unit}
+        numbers = here.rows, here.score, here.error, float(resources.ebops(description).total)
+        yield tables.of_model(name, data_name or reader.name(data), kind, *numbers, **about)
 
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:

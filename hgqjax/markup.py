@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -44,7 +45,7 @@ def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[st
     \\end{tabular}
     \\end{table}
     """
-    body = [" & ".join(map(_escaped, row)) + r" \\" for row in (heads, *rows)]
+    body = [re.sub(r"^[\[*]", r"{\g<0>}", " & ".join(map(_escaped, row))) + r" \\" for row in (heads, *rows)]  # else an argument of \\
     columns = "".join("l" if head in left else "r" for head in heads)
     lines = [r"\begin{table}", rf"\caption{{{_escaped(caption)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline"]
     return "\n".join([*lines, *body[1:], r"\hline", r"\end{tabular}", r"\end{table}"])

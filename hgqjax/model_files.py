@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax import data as data_
+from hgqjax.data import arrays, muon
 from hgqjax.export import ModelDescription
 from hgqjax.jobs import measure
 from hgqjax.objective import Objective
@@ -33,6 +34,7 @@ class RowReader:
     def __init__(self):
         self._rows: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
         self._sets: dict[str, data_.Dataset] = {}
+        self._origins: dict[str, tuple[str, str]] = {}
 
     def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, str]:
         """Rows scaled as the model was trained, labels or numbers, and the unit of the numbers ("" of labels).
@@ -49,7 +51,7 @@ class RowReader:
         """
         about = description.metadata
         if "hgq2" in about:
-            known = ("jets", "muon") if Path(data).exists() else (data,)
+            known = ("jets", "muon") if _is_path(data) else (data,)
             shapes = [op.shape for op in description.inputs]
             fitting = {name: parts for name in known if (parts := _division(shapes, self._set(name).input_shape))}
             if not fitting:
@@ -66,8 +68,28 @@ class RowReader:
         return x, y, about.get("unit", "")
 
     def name(self, data: str) -> str:
-        """What rows of `data` are called: the data set's own name, or the file's."""
-        return Path(data).name if Path(data).exists() else self._set(data).name
+        """What rows of `data` are called, as in the manifest of a run on them."""
+        return self._origin(data)[0]
+
+    def trained_on(self, description: ModelDescription, data: str) -> bool:
+        """Whether the rows of `data` are those that the model was trained on, or have them among them; of files of HGQ2 nobody knows."""
+        trained = description.metadata.get("data", {})
+        if not trained:
+            return False
+        name, sha256 = self._origin(data)
+        # the checksum of simulated rows depends on their number, but the first are the same for any
+        return sha256 == trained.get("sha256") or (data in data_.NAMES and name == trained.get("name"))
+
+    def _origin(self, data: str) -> tuple[str, str]:
+        """Name and checksum."""
+        if data not in self._origins:
+            suffix = Path(data).suffix.lower() if _is_path(data) else ""
+            if suffix in arrays.SUFFIXES:
+                read = arrays.read(data)
+            else:
+                read = muon.read_h5(data) if suffix in muon.SUFFIXES else self._set(data)
+            self._origins[data] = read.name, read.sha256
+        return self._origins[data]
 
     def _set(self, name: str) -> data_.Dataset:
         if name not in self._sets:
@@ -94,6 +116,8 @@ class Measured:
     outliers: float | None
     unit: str
     """Of the numbers of a regression."""
+    training_rows: bool
+    """Whether rows that the model was trained on are among them."""
 
     def __str__(self) -> str:
         if self.objective.task == "classification":
@@ -108,17 +132,24 @@ def measured(
 ) -> Measured:
     """The score of `description` on the last `rows` rows of `data`, by default all.
 
-    `window` is that of a regression, for models that do not say theirs, such as files of HGQ2. Raises: as `RowReader`.
+    `window` is that of a regression, for models that do not say theirs, such as files of HGQ2; a classification has none. Raises: as
+    `RowReader`.
     """
     x, y, unit = reader(description, data)
     if rows is not None:
         x, y = tuple(part[-rows:] for part in x) if isinstance(x, tuple) else x[-rows:], y[-rows:]
     about = description.metadata
     task = about.get("task", "regression" if y.dtype.kind == "f" else "classification")
-    objective = Objective(task=task, window=about.get("window", window if task == "regression" else None))
+    known = about.get("window")
+    objective = Objective(task=task, window=known if known is not None or task == "classification" else window)
     found = measure(description, x, y, objective)
     error = found["error"] if task == "regression" else accuracy_error(found["score"], len(y))
-    return Measured(objective, len(y), found["score"], error, found.get("outliers"), unit)
+    return Measured(objective, len(y), found["score"], error, found.get("outliers"), unit, reader.trained_on(description, data))
+
+
+def _is_path(data: str) -> bool:
+    """Whether `data` names a file or folder, and no data set of ours."""
+    return data not in data_.NAMES and Path(data).exists()
 
 
 def _division(shapes: list[tuple[int, ...]], row: tuple[int, ...]) -> list[slice] | None:

@@ -147,11 +147,11 @@ def synthesis(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     texts, counts = ("point", "status", "tool", "tool_version", "family", "fmax_family"), ("lut", "lut_sites", "ff", "srl", "carry8", "dsp")
-    numbers = ("bram", "clock_ns", "adder_cost", "ebops", "fmax_mhz")
+    numbers = ("bram", "clock_ns", "latency_cutoff", "adder_cost", "ebops", "fmax_mhz")
     schema = dict.fromkeys(texts, pl.String) | dict.fromkeys((*counts, "latency_cycles"), pl.Int64) | dict.fromkeys(numbers, pl.Float64)
     frame = _texts(path)
-    if "srl" not in frame.columns:  # a table of before it was shown
-        frame = frame.with_columns(srl=pl.lit(None))
+    absent = {name: pl.lit(None) for name in ("srl", "latency_cutoff") if name not in frame.columns}  # a table of before they were shown
+    frame = frame.with_columns(**absent)
     return _cast(frame, schema, path).with_columns(pl.col(texts).fill_null("")).to_dicts()
 
 

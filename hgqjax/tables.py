@@ -1,10 +1,11 @@
 """The tables of the HGQ paper: published rows, networks of its artifact, and beside them what was measured here."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hgqjax import markup, published, run_tables, seeds
 from hgqjax.results import write_atomically
@@ -13,26 +14,33 @@ from hgqjax.run_tables import RunTables, accuracy_error
 NAMES = (*published.NAMES, "artifact")
 FACTOR = 1.5
 """Networks whose EBOPs (or LUTs) differ by more than this factor are not compared."""
+Kind = Literal["accuracy", "resolution"]
+UNITS: dict[Kind, str] = {"accuracy": "%", "resolution": "mrad"}
+"""Units of the scores that these tables have."""
 RULE = (
-    f"Each network measured here is compared with the network of HGQ whose EBOPs are nearest, at most a factor {FACTOR:g} away; where none "
-    "is, with the one whose LUTs are (ours by Yosys, published by Vivado); among these with one on the same data set where there is one. "
-    "Difference: measured minus published. Its error is the statistical one of the measured score, sqrt(a(1 - a)/n) of an accuracy a "
-    "on n rows, of a resolution the one that its residuals show; and of the published one where its rows are known, in quadrature; a "
+    f"Each network measured here stands beside the network of HGQ whose EBOPs are nearest, at most a factor {FACTOR:g} away; where none "
+    "is, the one whose LUTs are (LUT sites of ours by the tool that the source names, CLB LUTs by Vivado of published ones); among these "
+    "one on the same data set where there is one. Difference: measured minus published, on the same data set only, of resolutions with the "
+    "same window only, and not where rows that the network was trained on are among those measured. Its error is the statistical one of "
+    "the measured score, sqrt(a(1 - a)/n) of an accuracy a on n rows, of a resolution the one that its residuals show; and of the "
+    "published one where its rows are known, in quadrature: that of independent rows, too large where both have rows in common. A "
     "published number is rounded beyond that. "
 )
 SEEDS = "Seeds: standard deviation, over the seeds of a run, of the best validation score at the network's estimated cost or less. "
 MISSING = {
     "jets": "LUT counts of Table I and its rows HGQ-c1, HGQ-c2, MetaML, SymbolNet and LogicNets JSC-M were read nowhere.",
     "svhn": "Table II was read nowhere; configurations are named in the authors' code. No row names its EBOPs, so none is compared.",
-    "muon": "Table III was read nowhere; what is here is of the third version and of papers that quote others.",
+    "muon": "Table III was read nowhere; what is here is of the third version and of papers that quote others. Published resolutions of "
+    f"HGQ are of residuals below {published.WINDOW_MRAD:g} mrad.",
     "plf": "hgqjax has no such data set.",
-    "artifact": "Scores are of validation rows, from the names of the checkpoints; the networks that were run here have rows of their own.",
+    "artifact": "Scores are of validation rows, from the names of the checkpoints, in da4ml's artifact of test rows, from its result "
+    "files; the networks that were run here have rows of their own.",
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One network; None where a number is not known. `score` is shown as people read it, in `unit`: an accuracy in %, or a resolution."""
+    """One network; None where a number is not known. `score` is as people read it, in `unit`: an accuracy in %, or a resolution."""
 
     origin: str
     """published, artifact (a network that the authors released), or measured here."""
@@ -40,10 +48,15 @@ class Row:
     dataset: str
     rows: str
     """Which rows it was measured on."""
+    kind: Kind
     score: int | float | None
     unit: str
     error: int | float | None = None
     """Statistical error of `score`, where the number of rows is known."""
+    window: int | float | None = None
+    """Of a resolution: residuals of this size and more are outliers, left out of it."""
+    outliers: int | float | None = None
+    """Their share, 0 .. 1."""
     seed_spread: int | float | None = None
     """Standard deviation of the best validation score over `seed_count` seeds, at the same cost."""
     seed_count: int | None = None
@@ -59,13 +72,22 @@ class Row:
     steps: int | None = None
     """Steps of the optimiser."""
     source: str = ""
+    shown: str = ""
+    """`score` with the digits of its source; "" where it is measured here, which is rounded."""
     comparable: bool = False
-    """Whether measured rows may be compared with this one."""
+    """Of a published row, whether it is of HGQ, so that measured ones stand beside it."""
+    training_rows: bool = False
+    """Whether rows that the network was trained on are among those measured: then there is no difference."""
     compared_with: str = ""
     difference: int | float | None = None
     difference_error: int | float | None = None
     cost_ratio: int | float | None = None
     """EBOPs (or LUTs) measured, over those of the row that it is compared with."""
+
+    @property
+    def head(self) -> str:
+        """Of the column of its score."""
+        return f"{self.kind} ({self.unit})" if self.unit else self.kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +101,10 @@ class Table:
         """As Markdown or LaTeX, without the columns that are empty, or as csv with all; ValueError for an unknown format."""
         markup.check_format(format)
         if format == "csv":
-            names = [f.name for f in dataclasses.fields(Row) if f.name != "comparable"]
+            names = [f.name for f in dataclasses.fields(Row) if f.name != "shown" and f.type is not bool]
             return markup.comma_separated(names, [[_plain(getattr(row, name)) for name in names] for row in self.rows])
-        cells = [_cells(row) for row in self.rows]
+        scores = sorted({row.head for row in self.rows})
+        cells = [_cells(row, scores) for row in self.rows]
         heads = [head for head in cells[0] if any(row[head] for row in cells)]
         body = [[row[head] for head in heads] for row in cells]
         if format == "latex":
@@ -100,20 +123,20 @@ def check(name: str, output: Path | None = None) -> None:
 def build(name: str, runs: Iterable[Path] = (), measured: Iterable[Row] = ()) -> Table:
     """The table `name`: published rows, then those of the run folders, point by point, then `measured`.
 
-    Raises: ValueError for an unknown name; ReportError for a folder that is no sound run, one without points, or of another table.
+    Raises: ValueError for an unknown name, and a row that is not of this table; ReportError for a folder that is no sound run, or without
+    points.
 
     >>> [(row.name, row.score, row.ebops) for row in build("jets").rows if row.origin == "artifact"][:2]
     [('HGQ v3', 77.1, 13285.0), ('HGQ v3', 76.8, 7229.0)]
     """
     check(name)
     rows = list(_published(name))
-    ours = [row for folder in runs for row in of_run(_fitting(name, folder))] + list(measured)
+    ours = [_fitting(name, row) for row in itertools.chain(*(of_run(run_tables.read(folder)) for folder in runs), measured)]
     caption = f"HGQ, table {name!r}: published numbers" + (" and networks measured here. " if ours else ". ") + MISSING[name] + " "
     caption += "An empty cell: no source was found; numbers that are known from memory only are left out. "
     if ours:
         caption += RULE + (SEEDS if any(row.seed_count for row in ours) else "")
-    marks = {text for text in published.MARKS if any(text[1:].partition("]")[0].partition(":")[0] in row.source for row in rows)}
-    caption += "; ".join(f"{mark}: {text}" for mark, text in published.MARKS.items() if mark in marks) + "."
+    caption += "; ".join(f"{mark}: {text}" for mark, text in published.marks(row.source for row in rows).items()) + "."
     return Table(caption, [*rows, *(compared(row, rows) for row in ours)])
 
 
@@ -126,86 +149,113 @@ def write(text: str, output: Path | None) -> None:
 
 
 def of_run(run: RunTables) -> list[Row]:
-    """The points of a run as measured rows: scores of the test rows, exact EBOPs, LUTs where `hgqjax synth` was run."""
+    """The points of a run as measured rows: scores of the test rows, exact EBOPs; a row for each design that `hgqjax synth` made of one."""
     if not run.points:
         raise run_tables.ReportError(f"{run.folder} has no points yet")
     rows, train = run.manifest["data"].get("rows", {}), run.manifest["config"].get("train", {})
     tests, epochs, batch = rows.get("test"), train.get("epochs"), train.get("batch_size")
     steps = epochs * (rows["train"] // batch) if epochs and batch and rows.get("train") else None
-    hardware = {r["point"]: r for r in run_tables.synthesis(run.folder) if r["status"] == "done"}
-    fronts = seeds.seed_fronts(run)
+    fronts, designs = seeds.seed_fronts(run), run_tables.synthesis(run.folder)
     found = []
     for p in run.points:
         each = seeds.best_of_each(fronts, p.cost_estimate) if len(fronts) > 1 else []
-        spread = {"seed_spread": (100 if run.is_accuracy else 1) * seeds.spread(each), "seed_count": len(each)} if len(each) > 1 else {}
-        made = hardware.get(p.point, {})
-        cycles = (made.get("latency_cycles"), made.get("clock_ns"))
         row = Row(
             origin="measured here",
             name=f"{run.manifest['experiment']} {p.point}",
             dataset=run.dataset,
             rows=f"test, {markup.whole(tests)} rows" if tests else "test",
-            score=float(run.shown(p.test_score)),
+            kind="accuracy" if run.is_accuracy else "resolution",
+            score=_number(run.shown(p.test_score)),
             unit="%" if run.is_accuracy else run.manifest["data"].get("unit", ""),
-            error=run.error(p),
+            error=_number(run.error(p)),
+            window=run.window,
+            outliers=p.test_outliers,
+            seed_spread=(100 if run.is_accuracy else 1) * seeds.spread(each) if len(each) > 1 else None,
+            seed_count=len(each) if len(each) > 1 else None,
             ebops=p.ebops,
-            latency_ns=None if None in cycles else cycles[0] * cycles[1],
             epochs=epochs,
             batch_size=batch,
             steps=steps,
             source=f"run {run.folder.resolve().name}",
-            **{key: made.get(key) for key in ("lut", "dsp", "ff")},
         )
-        found.append(dataclasses.replace(row, **spread))
+        found += _synthesised(row, [design for design in designs if design["point"] == p.point and design["status"] == "done"])
     return found
 
 
-def of_model(name: str, dataset: str, count: int, score: float, error: float, ebops: int | float, unit: str = "%") -> Row:
-    """A model that was measured on all `count` rows of a data set: its `score` as `Objective.score` gives it, and the error."""
+def _synthesised(row: Row, designs: Sequence[dict[str, Any]]) -> list[Row]:
+    """`row` with the counts of each design (LUT sites, as Vivado counts), tool and clock in its source; alone where there is none."""
+    found = []
+    for design in designs:
+        cycles, clock, cutoff = (design[name] for name in ("latency_cycles", "clock_ns", "latency_cutoff"))
+        source = f"{row.source}; {design['tool']} {design['tool_version']}".rstrip()
+        source += ("" if clock is None else f", {clock:g} ns") + ("" if cutoff is None else f", latency cut-off {cutoff:g}")
+        numbers = {"lut": design["lut"] if design["lut_sites"] is None else design["lut_sites"], "ff": design["ff"], "dsp": design["dsp"]}
+        latency_ns = None if None in (cycles, clock) else cycles * clock
+        found.append(dataclasses.replace(row, source=source, latency_ns=latency_ns, **numbers))
+    return found or [row]
+
+
+def of_model(
+    name: str,
+    dataset: str,
+    kind: Kind,
+    count: int,
+    score: float,
+    error: float,
+    ebops: int | float,
+    *,
+    unit: str = "",
+    window: float | None = None,
+    outliers: float | None = None,
+    training_rows: bool = False,
+) -> Row:
+    """A model that was measured on all `count` rows of a data set: its `score` as `Objective.score` gives it; `unit` is of a resolution."""
     return Row(
         origin="measured here",
         name=name,
         dataset=dataset,
-        rows=f"all {markup.whole(count)} rows",
-        score=100 * score if unit == "%" else -score,
-        unit=unit,
-        error=error,
+        rows=f"all {markup.whole(count)} rows" + (", training rows among them" if training_rows else ""),
+        kind=kind,
+        score=_number(100 * score if kind == "accuracy" else -score),
+        unit="%" if kind == "accuracy" else unit,
+        error=_number(error),
+        window=window,
+        outliers=outliers,
         ebops=ebops,
         source="exact evaluator",
+        training_rows=training_rows,
     )
 
 
 def compared(row: Row, others: Sequence[Row]) -> Row:
-    """`row` with its difference from the one of `others` that `RULE` names; as it is where there is none."""
-    for resource in ("ebops", "lut"):
+    """`row` beside the one of `others` that `RULE` names, with its difference where `RULE` has one; as it is where there is none."""
+    for resource, unit in (("ebops", "EBOPs"), ("lut", "LUT")):
         mine = getattr(row, resource)
-        near = [o for o in others if o.comparable and o.score is not None and o.unit == row.unit and mine and getattr(o, resource)]
+        near = [o for o in others if o.comparable and o.score is not None and o.head == row.head and mine and getattr(o, resource)]
         distance = {n: abs(math.log(mine / getattr(o, resource))) for n, o in enumerate(near)}
         within = [n for n in distance if distance[n] <= math.log(FACTOR)]
         chosen = [n for n in within if near[n].dataset == row.dataset] or within
         if chosen:
             other = near[min(chosen, key=distance.__getitem__)]
             cost = getattr(other, resource)
-            unit = "EBOPs" if resource == "ebops" else "LUT"
-            return dataclasses.replace(
-                row,
-                compared_with=f"{other.name}, {other.dataset}, {other.rows}: {_score(other)} {other.unit}, {markup.whole(cost)} {unit}",
-                difference=row.score - other.score,
-                difference_error=None if row.error is None else math.hypot(row.error, other.error or 0.0),
-                cost_ratio=mine / cost,
-            )
+            beside = f"{other.name}, {other.dataset}, {other.rows}: {_score(other)} {other.unit}, {markup.whole(cost)} {unit}"
+            row = dataclasses.replace(row, compared_with=beside, cost_ratio=mine / cost)
+            if row.score is None or row.training_rows or (row.dataset, row.window) != (other.dataset, other.window):
+                return row
+            error = None if row.error is None else math.hypot(row.error, other.error or 0.0)
+            return dataclasses.replace(row, difference=row.score - other.score, difference_error=error)
     return row
 
 
-def _fitting(name: str, folder: Path) -> RunTables:
-    """The run, which is refused where its task is that of another table."""
-    run = run_tables.read(folder)
-    fits = published.name_for(run.dataset)
-    if name != "artifact" and (fits not in (None, name) or run.is_accuracy != (name != "muon")):
-        raise run_tables.ReportError(
-            f"{folder} is a run on {run.dataset}, which does not belong to table {name}" + (f", but to table {fits}" if fits else "")
-        )
-    return run
+def _fitting(name: str, row: Row) -> Row:
+    """The measured row, which is refused where its score is of another kind or unit than the table's, or its data set of another table."""
+    kinds = UNITS if name == "artifact" else ("resolution",) if name == "muon" else ("accuracy",)
+    fits = published.name_for(row.dataset)
+    if row.kind in kinds and row.unit == UNITS[row.kind] and (name == "artifact" or fits in (None, name)):
+        return row
+    score = "an accuracy" if row.kind == "accuracy" else f"a resolution in {row.unit or 'no unit'}"
+    other = f", but to table {fits}" if fits not in (None, name) else ""
+    raise ValueError(f"{row.name} ({row.source}) has {score} on {row.dataset}, which does not belong to table {name}{other}")
 
 
 def _published(name: str) -> Iterable[Row]:
@@ -219,16 +269,21 @@ def _published(name: str) -> Iterable[Row]:
             if recipe is not None:
                 steps = recipe.epochs * recipe.steps_per_epoch if recipe.steps_per_epoch else None
                 training = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "steps": steps}
+            source = f"{p.how}: {p.source}" if p.how != "measured here" else p.source
+            kind: Kind = "resolution" if table == "muon" else "accuracy"
             numbers = ("ebops", "lut", "dsp", "ff", "latency_ns", "lut_percent", "dsp_percent")
             yield Row(
                 origin="artifact" if p.artifact else "published",
                 name=p.name,
                 dataset=p.dataset,
                 rows=p.split,
-                score=None if p.score is None else round(100 * p.score, 4) if p.score >= 0 else -p.score,
-                unit="mrad" if table == "muon" else "%",
+                kind=kind,
+                score=float(p.shown) if p.shown else None,
+                unit=UNITS[kind],
                 error=None if p.accuracy is None else accuracy_error(p.accuracy, p.test_rows),
-                source=f"{p.how}: {p.source}" if p.how != "measured here" else p.source,
+                window=published.WINDOW_MRAD if kind == "resolution" and p.kind != "another method" else None,
+                source=source if recipe is None else f"{source}; training: {recipe.mark}",
+                shown=p.shown,
                 comparable=p.kind in ("HGQ", "released network"),
                 **{key: getattr(p, key) for key in numbers},
                 **training,
@@ -238,8 +293,9 @@ def _published(name: str) -> Iterable[Row]:
 _LEFT = ("from", "network", "data set", "rows", "training", "source", "compared with")
 
 
-def _cells(row: Row) -> dict[str, str]:
-    digits = 2 if row.unit == "%" else 3
+def _cells(row: Row, scores: Sequence[str]) -> dict[str, str]:
+    """By their heads; `scores` are those of the scores of all rows."""
+    digits = _digits(row)
     spread = "" if row.seed_spread is None else f" (seeds ± {row.seed_spread:.2g}, n = {row.seed_count})"
     shown = "" if row.score is None else _score(row) + ("" if row.error is None else f" ± {row.error:.{digits}f}") + spread
     training = f"{_whole(row.epochs)} epochs x {_whole(row.batch_size)} rows" if row.epochs else ""
@@ -251,8 +307,8 @@ def _cells(row: Row) -> dict[str, str]:
         "network": row.name,
         "data set": row.dataset,
         "rows": row.rows,
-        "accuracy (%)": shown if row.unit == "%" else "",
-        f"resolution ({'mrad' if row.unit in ('%', '') else row.unit})": shown if row.unit != "%" else "",
+        **{head: shown if head == row.head else "" for head in scores},
+        "outliers (%)": "" if row.outliers is None else f"{100 * row.outliers:.2f}",
         "EBOPs": _whole(row.ebops),
         "LUT": _whole(row.lut) if row.lut is not None else "" if row.lut_percent is None else f"{row.lut_percent:.2f} %",
         "DSP": _whole(row.dsp) if row.dsp is not None else "" if row.dsp_percent is None else f"{row.dsp_percent:.2f} %",
@@ -266,12 +322,17 @@ def _cells(row: Row) -> dict[str, str]:
     }
 
 
+def _digits(row: Row) -> int:
+    return 2 if row.kind == "accuracy" else 3
+
+
 def _score(row: Row) -> str:
-    """With the digits that the number has: two where it was measured here."""
-    read = row.source.startswith(("read", "second-hand", "digitised"))
-    digits = 1 if row.unit == "%" and read and abs(row.score * 10 - round(row.score * 10)) < 1e-6 else 2
-    digits = 3 if row.unit != "%" and (not read or abs(row.score * 100 - round(row.score * 100)) > 1e-6) else digits
-    return f"{row.score:.{digits}f}"
+    return row.shown or f"{row.score:.{_digits(row)}f}"
+
+
+def _number(value: int | float | None) -> float | None:
+    """None of a value that is no number, too: what diverged has an empty cell."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _whole(number: int | float | None) -> str:

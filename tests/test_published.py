@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hgqjax import published
+from hgqjax.data import muon
 
 FOLDER = Path(published.__file__).parent
 ROWS = [(name, row) for name in published.NAMES for row in published.read(name)]
@@ -48,4 +49,24 @@ def test_recipes_belong_to_rows():
 
 def test_data_sets_have_their_table():
     assert published.name_for("muon (simulated)") == "muon" and published.name_for("SVHN test-subset, block split") == "svhn"
-    assert published.name_for("my rows") is None
+    assert published.name_for("my rows") is None and published.name_for("CERNBox") == "jets"
+    assert published.name_for(muon.AUTHORS_NAME) == "muon" and muon.AUTHORS_NAME in {row.dataset for _, row in ROWS}
+
+
+def test_numbers_keep_the_digits_that_were_read():
+    assert [p.shown for p in published.read("muon") if p.name.startswith("TGC")] == ["2"]
+    assert {p.shown for p in published.read("jets") if p.accuracy == 0.75} == {"75.0"} and "76.86" in {p.shown for _, p in ROWS}
+    assert all(bool(p.shown) == (p.score is not None) for _, p in ROWS)
+    assert all(float(p.shown) == pytest.approx(100 * p.score if p.accuracy else -p.score) for _, p in ROWS if p.shown)
+
+
+def test_rows_that_papers_quote_are_there():
+    plf = {(p.name, p.dataset): p for p in published.read("plf")}
+    jedi = [p for (name, _), p in plf.items() if name.startswith("JEDI-linear")]
+    assert len(jedi) == 20 and all(None not in (p.accuracy, p.ebops, p.lut, p.ff, p.latency_ns) and not p.artifact for p in jedi)
+    large = plf["JEDI-linear, permutation invariant", "Zenodo 3602260, 64 x 16"]
+    assert (large.shown, large.ebops, large.lut, large.ff, large.latency_ns) == ("82.36", 214_320, 192_063, 91_667, 93.2)
+    assert [p.shown for p in published.read("plf") if p.name.startswith("MLP-Mixer")] == ["81.39", "80.99", "80.26", "77.26"]
+    jets = {(p.name, p.shown, p.lut) for p in published.read("jets")}
+    assert {("FINNAS-C", "74.53", 16_233), ("AmigoLUT", "72.9", 1_243), ("TreeLUT I", "75.6", 2_234)} <= jets
+    assert sum(p.artifact and "da4ml" in p.source for p in published.read("jets")) == 8  # released, too

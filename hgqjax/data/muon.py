@@ -20,6 +20,8 @@ from hgqjax.data.dataset import DataError, Scaler
 from hgqjax.data.rows import Rows, make_rows, sha256_of
 
 NAME = "muon (simulated)"
+SUFFIXES = (".h5", ".hdf5")
+AUTHORS_FILE, AUTHORS_NAME = "fake_TGC_0.041_pruned.h5", "fake-TGC (authors' tracks)"
 SOURCE = "Muon tracks in a thin-gap chamber, simulated by the hgqjax project (hgqjax.data.muon) after arXiv:2202.04976, not Geant4."
 ROWS, MOST_ROWS, SEED = 400_000, 4_000_000, 2026
 CHANNELS, UNIT = 50, "mrad"
@@ -102,6 +104,8 @@ def read(rows: int | None = None) -> Rows:
 def read_h5(path: str | os.PathLike[str]) -> Rows:
     """The HGQ authors' ``fake_TGC_0.041_pruned.h5``: ``X`` (rows, 7, 50), ``Y`` angles in mrad; 70/10/20 % after their shuffle, seed 42.
 
+    Under that name the rows are called "fake-TGC (authors' tracks)", as published numbers on them are; others by their file.
+
     Args:
       path: of the file; reading it needs h5py (``hgqjax[interop]``).
 
@@ -130,7 +134,8 @@ def read_h5(path: str | os.PathLike[str]) -> Rows:
     order = np.random.default_rng(42).permutation(len(x))
     hits = x.astype(np.uint8).transpose(0, 2, 1)[order]
     source = f"The file {path.name} of muon hits, given by its path."
-    return make_rows(where=str(path), name=f"muon hits {path.name}", source=source, sha256=sha256_of(path), **_fields(hits, y[order]))
+    name = AUTHORS_NAME if path.name == AUTHORS_FILE else f"muon hits {path.name}"
+    return make_rows(where=str(path), name=name, source=source, sha256=sha256_of(path), **_fields(hits, y[order]))
 
 
 def unpacked(arrays: dict[str, np.ndarray], where: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Columns: name, dataset, split, accuracy (0 .. 1) or resolution_mrad, ebops (bit 
 lut_percent and dsp_percent (share of the part that `source` names), test_rows (where the number is known), version (of the paper: its
 key in ``recipes.csv``, which has the length of the training), source, kind. An empty cell: no source was found; nothing is entered
 from memory. Marks of `source`: see `MARKS`. Scores in checkpoint names ([AE]) are of VALIDATION rows, accuracies there rounded to 0.001
-or 0.0001.
+or 0.0001, resolutions there too small where tracks lie outside `WINDOW_MRAD`: these count as residuals of 0.
 
 ``jets.csv``: OpenML 42468 and CERNBox are two data sets; the same method scores about one point more on OpenML. Neither is
 "jets (re-simulated)". For a fair comparison on that one we ran the networks that the HGQ authors released on its rows, scaled by the
@@ -12,14 +12,19 @@ real scaler: accuracy 0.7235 at 530 EBOPs and 0.7450 at 2571 on all 176 760 rows
 58 870 balanced rows of the same simulation (there the first two score 0.7233 and 0.7433): kind "released network".
 
 ``svhn.csv``, ``muon.csv``: the paper's Tables II and III were found in no readable source, so what is there comes from other places.
-``plf.csv``: jets by their particles; hgqjax has no such data set, so nothing of ours stands beside it.
+``plf.csv``: jets by their particles; hgqjax has no such data set, so nothing of ours stands beside it. JEDI-linear and MLP-Mixer are other
+networks than those of the HGQ papers.
 """
 
 import csv
 import dataclasses
+from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 
 NAMES = ("jets", "svhn", "muon", "plf")
+WINDOW_MRAD = 30.0
+"""The resolutions of HGQ in ``muon.csv`` are of residuals below this."""
 MARKS = {
     "[AE]": "the accuracy on validation rows and the EBOPs in the name of a checkpoint that the authors released",
     "[AE results: x]": "the result files of the artifact of x",
@@ -30,7 +35,8 @@ MARKS = {
     "[FIG: x]": "digitised from figure x",
 }
 KINDS = ("HGQ", "another method", "released network")
-_FITS = {"jets (re-simulated)": "jets", "OpenML 42468": "jets", "muon (simulated)": "muon"}
+_FITS = {"jets (re-simulated)": "jets", "OpenML 42468": "jets", "CERNBox": "jets"}
+_FITS |= {"muon (simulated)": "muon", "fake-TGC (authors' tracks)": "muon"}
 _FITS |= dict.fromkeys(("SVHN", "SVHN with extra", "SVHN test-subset, block split"), "svhn")
 _HOW = {"[AE": "read", "[CODE": "read", "[PAPER": "read", "[2nd": "second-hand", "[FIG": "digitised"}
 
@@ -55,6 +61,13 @@ class Published:
     version: str
     source: str
     kind: str
+    written: str
+    """The accuracy or resolution, digit for digit as the file has it."""
+
+    @property
+    def shown(self) -> str:
+        """The accuracy in percent, or the resolution in mrad, with the digits that were read; "" where there is neither."""
+        return self.written if self.accuracy is None else f"{Decimal(self.written).scaleb(2):f}"
 
     @property
     def score(self) -> float | None:
@@ -68,8 +81,8 @@ class Published:
 
     @property
     def artifact(self) -> bool:
-        """Whether it is a network that the authors released."""
-        return self.source.startswith("[AE]") or self.kind == "released network"
+        """Whether it is a network that the authors released: a checkpoint of an artifact, or one that was run here."""
+        return (self.source.startswith("[AE") and "checkpoint" in self.source) or self.kind == "released network"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +98,32 @@ class Recipe:
     """Computed from the number of training rows; None where that was found nowhere."""
     source: str
 
+    @property
+    def mark(self) -> str:
+        """The mark of `source`, in its brackets.
+
+        >>> recipe("jets", "v3", "CERNBox").mark
+        '[AE scripts]'
+        """
+        return self.source[: self.source.index("]") + 1]
+
 
 def read(name: str) -> list[Published]:
     """The rows of the benchmark `name`, in the order of the file; raises ValueError for an unknown name.
 
     >>> next((p.name, p.dataset, p.split, p.accuracy, p.ebops, p.how) for p in read("jets"))
     ('HGQ v3', 'OpenML 42468', 'validation', 0.771, 13285.0, 'read')
+    >>> [p.shown for p in read("jets") if p.lut == 12250], [p.shown for p in read("muon")][1:3]
+    (['76.9'], ['2.010', '2.377'])
     """
     if name not in NAMES:
         raise ValueError(f"published is {name!r}; legal are {', '.join(NAMES)}")
     text = {f.name for f in dataclasses.fields(Published) if f.type is str}
-    return [Published(**{k: v if k in text else float(v) if v else None for k, v in row.items()}) for row in _rows(name)]
+    found = []
+    for row in _rows(name):
+        fields = {k: v if k in text else float(v) if v else None for k, v in row.items()}
+        found.append(Published(**fields, written=row["accuracy"] or row["resolution_mrad"]))
+    return found
 
 
 def recipe(table: str, version: str, dataset: str) -> Recipe | None:
@@ -118,6 +146,16 @@ def name_for(dataset: str) -> str | None:
     ('jets', None)
     """
     return _FITS.get(dataset)
+
+
+def marks(sources: Iterable[str]) -> dict[str, str]:
+    """Those of `MARKS` that occur in `sources`.
+
+    >>> list(marks(["[AE scripts]", "read: [PAPER: FINNAS] Table II"]))
+    ['[AE scripts]', '[PAPER: x]']
+    """
+    text = "\n".join(sources)
+    return {mark: meaning for mark, meaning in MARKS.items() if mark.removesuffix(" x]") in text}
 
 
 def _rows(name: str) -> list[dict[str, str]]:
