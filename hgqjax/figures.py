@@ -132,7 +132,10 @@ def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
     for s in series:
         axes.plot(s.x, s.y, label=s.label, **s.style)
     _error_bars(axes, run)
+    ticker = require("matplotlib.ticker")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     _front_limits(axes, series, run)
     axes.set_xlabel("effective bit operations per inference (EBOPs)")
     axes.set_ylabel(run.score_label)
@@ -235,11 +238,8 @@ def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
     if out:
         text = f"{out} of our points {side} the axes"
         axes.text(0.99, s=text, transform=axes.transAxes, ha="right", color=BLUE, fontsize=7.5, **place)
-    ticker = require("matplotlib.ticker")
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
     if x.max() / x.min() < 300:
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axes.xaxis.set_major_locator(require("matplotlib.ticker").LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
 def _front_legends(figure: Any, axes: Any, series: Sequence[_Series]) -> None:
@@ -354,7 +354,9 @@ def _training(run: RunTables) -> Any:
                 keep = np.isfinite(y) & ((y > 0) | (not log))
                 axes.plot(x[keep], y[keep], linestyle=style, color=color, linewidth=1.1, alpha=0.9 if style == "-" else 0.7)
         positive = any(len(line.get_ydata()) for line in axes.lines)
-        axes.set_yscale("log" if log and positive else "linear")
+        if log and positive:
+            axes.set_yscale("log")
+            _log_ticks(axes.yaxis)
         axes.set_ylabel(label or run.score_label)
         axes.grid(True)
     for axes in panels[1]:
@@ -366,8 +368,16 @@ def _training(run: RunTables) -> Any:
         handles.append(line([], [], color=GREY, linewidth=1.1, label="beta = 0"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, title=f"{run.manifest.get('experiment', '')} on {run.dataset}")
     if varied:
-        figure.colorbar(mappable, ax=panels, label=f"beta of the member (loss per {unit.removesuffix('s')})", pad=0.015, aspect=40)
+        label = f"beta of the member (loss per {unit.removesuffix('s')})"
+        _log_ticks(figure.colorbar(mappable, ax=panels, label=label, pad=0.015, aspect=40).ax.yaxis)
     return figure
+
+
+def _log_ticks(axis: Any) -> None:
+    """Numbers without mathematics, which `STYLE` leaves out; between decades too where there are few."""
+    formatter = require("matplotlib.ticker").LogFormatter
+    axis.set_major_formatter(formatter())
+    axis.set_minor_formatter(formatter(labelOnlyBase=False))
 
 
 def _curve(run: RunTables, member: int, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:

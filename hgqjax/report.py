@@ -234,11 +234,9 @@ def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup
         rows = []
         for p in others:
             if p.kind in kinds:
-                digits = 2 if p.kind == "released network" or not run.is_accuracy else 1
-                score = f"{run.shown(p.score):.{digits}f}"
                 lut, dsp = (_amount(n, share) for n, share in ((p.lut, p.lut_percent), (p.dsp, p.dsp_percent)))
                 ns = "" if p.latency_ns is None else f"{p.latency_ns:g}"
-                rows.append([p.name, p.dataset, p.split, score, _amount(p.ebops), lut, dsp, ns, p.source])
+                rows.append([p.name, p.dataset, p.split, p.shown, _amount(p.ebops), lut, dsp, ns, p.source])
         if rows:
             whole = table(title, heads, rows, left=("method", "data set", "rows", "read in"))
             parts.append(html.details(Markup(title + element("span", f" {len(rows)} rows")), whole, opened=len(rows) <= 12))

@@ -49,6 +49,8 @@ class Entry:
     score_error: float | None = None
     unit: str = ""
     outliers: float | None = None
+    training_rows: bool = False
+    """Whether the score is of rows that the network was trained on, too."""
     ebops: float | None = None
     ebops_paper_v1: float | None = None
     luts_predicted: float | None = None
@@ -198,7 +200,8 @@ def _measure(entry: Entry, description: export.ModelDescription, wanted: Wanted,
             why.append(str(error))
             continue
         accuracy = found.objective.task == "classification"
-        entry.task, entry.data, entry.rows, entry.unit = found.objective.task, Path(data).name, found.rows, found.unit
+        entry.task, entry.data, entry.rows, entry.unit = found.objective.task, reader.name(data), found.rows, found.unit
+        entry.training_rows = found.training_rows
         entry.outliers, entry.score = found.outliers, found.score if accuracy else -found.score
         entry.score_error = found.error / 100 if accuracy else found.error
         return
@@ -253,10 +256,11 @@ def _bits(widths: Widths) -> str:
 def _score(e: Entry) -> str:
     if e.score is None:
         return ""
+    where = f"({e.data}{', training rows among them' if e.training_rows else ''})"
     if e.task == "classification":
-        return f"{100 * e.score:.2f} +- {100 * e.score_error:.2f} % ({e.data})"
+        return f"{100 * e.score:.2f} +- {100 * e.score_error:.2f} % {where}"
     share = "" if e.outliers is None else f", outliers {100 * e.outliers:.2f} %"
-    return f"{e.score:.4g} +- {e.score_error:.1g} {e.unit}".rstrip() + f"{share} ({e.data})"
+    return f"{e.score:.4g} +- {e.score_error:.1g} {e.unit}".rstrip() + f"{share} {where}"
 
 
 def csv_text(entries: Iterable[Entry]) -> str:

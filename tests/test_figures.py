@@ -1,5 +1,6 @@
 import dataclasses
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def test_names_are_no_formulas(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=2, points=1, name="arrays a$b_{x$.npz")
     figures.draw(folder, formats=SVG)
     assert "this run, arrays a$b_{x$.npz" in (folder / "figures/front.svg").read_text()
+
+
+def test_numbers_of_logarithmic_axes_are_plain(drawn):
+    texts = {stem: (drawn[0] / f"figures/{stem}.svg").read_text() for stem in ("front", "widths", "training")}
+    assert not [stem for stem, text in texts.items() if "mathdefault" in text]
+    ticks = set(re.findall(r">([^<]+)</text>", texts["training"]))
+    assert {"1e-05", "1e-04"} <= ticks
 
 
 def test_layers_of_every_kind_have_their_widths():

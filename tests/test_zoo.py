@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, resources, zoo
+from hgqjax.data.rows import sha256_of
 from hgqjax.export import ModelDescription
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,8 +90,12 @@ def test_names_choose(folder, capsys):
 
 def test_accuracy_with_its_error(folder, tmp_path, capsys):
     x, y = rows(tmp_path / "rows.npz")
+    trained(7, data={"name": "arrays rows.npz", "sha256": sha256_of(tmp_path / "rows.npz")}).save(folder / "own")
     code, out, err = run(capsys, folder, "--data", tmp_path / "rows.npz", "--csv", tmp_path / "z.csv")
-    row = read(tmp_path / "z.csv")["small"]
+    table = read(tmp_path / "z.csv")
+    row = table["small"]
+    assert (row["training_rows"], table["own"]["training_rows"]) == ("False", "True")
+    assert re.search(r"own .*% \(arrays rows.npz, training rows among them\)", out) and out.count("training rows") == 1
     hits = np.mean(np.argmax(ModelDescription.load(folder / "small").evaluate(x / 2), axis=1) == y)
     assert (code, err) == (0, "") and float(row["score"]) == pytest.approx(hits)
     assert float(row["score_error"]) == pytest.approx((hits * (1 - hits) / 300) ** 0.5) and row["rows"] == "300"
@@ -110,7 +115,7 @@ def test_resolution_of_a_regression_on_the_data_set_that_fits(folder, tmp_path, 
     inside = np.abs(residual) < 3.0
     rms = np.sqrt(np.mean(residual[inside] ** 2))
     assert code == 0 and float(table["angle"]["score"]) == pytest.approx(rms, rel=1e-6)
-    assert (table["angle"]["data"], table["small"]["data"]) == ("angles.npz", "labels.npz")
+    assert (table["angle"]["data"], table["small"]["data"]) == ("arrays angles.npz", "arrays labels.npz")
     assert float(table["angle"]["outliers"]) == pytest.approx(np.mean(~inside))
     error = np.std(residual[inside] ** 2) / (2 * rms * inside.sum() ** 0.5)
     assert f"{rms:.4g} +- {error:.1g} mrad, outliers" in out and float(table["angle"]["score_error"]) == pytest.approx(error)
@@ -206,4 +211,4 @@ def test_released_networks(shared, tmp_path, capsys):
     assert [float(row["ebops"]) for row in table.values()] == [755.0, 15366.5, 526.0, 2549.0]
     assert all(int(row["golden_words"]) > 10_000 for row in table.values()) and out.count(" golden words") == 4
     assert 0.70 < float(table["openml_0.733"]["score"]) < 0.75 < 2 < float(table["muon_2.377"]["score"]) < 2.6
-    assert (table["muon_2.377"]["unit"], table["muon_2.377"]["data"]) == ("mrad", "muon")
+    assert (table["muon_2.377"]["unit"], table["muon_2.377"]["data"]) == ("mrad", "muon (simulated)")
