@@ -77,11 +77,18 @@ class Sweep:
             raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
         if bool(self.budgets) != self.train.penalty.steers:
             raise ValueError("budgets and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
-        if not 0 < self.learning_rate < math.inf or self.points < 1 or not 0 <= self.projects <= self.points or not self.within >= 0:
-            raise ValueError("a finite learning_rate > 0, points >= 1, 0 <= projects <= points and within >= 0 are needed")
-        for name in ("groups", "gate_rows"):
+        for name in ("betas", "seeds", "budgets"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; a finite number above 0 is needed")
+        if not self.within >= 0:
+            raise ValueError(f"within is {self.within}; at least 0 is needed")
+        for name in ("points", "groups", "gate_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if not 0 <= self.projects <= self.points:
+            raise ValueError(f"projects is {self.projects}; within 0..{self.points} is needed, the number of points")
         if self.each_seed and self.groups not in (None, len(self.seeds)):
             raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {len(self.seeds)}, one for each seed")
 
@@ -342,19 +349,18 @@ def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
 
 
 def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, say) -> None:
-    """hls4ml projects of points spread over the front; each passes the gate or stops the run."""
+    """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
     config, work = bench.config, {}
-    if not config.projects:
-        return
-    for n in sorted({round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}):
-        point = summary[n]["point"]
+    chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
+    for n, point in enumerate(row["point"] for row in summary):
         settings = bench.folder / "models" / f"{point}.yml"
         if not settings.exists():
             relative = Path("..") / "projects" / point
             write_config(
                 settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
             )
-        work[point] = (str(bench.folder), config, point)
+        if n in chosen:
+            work[point] = (str(bench.folder), config, point)
     projects = workers.map(jobs.write_project, work, done=lambda point, project: say(f"{point}: {project['text']}"))
     for row in summary:
         if row["point"] in projects:

@@ -6,6 +6,7 @@ Drawn for a page 7 inches wide, in the palette of Okabe and Ito, which colour-bl
 import dataclasses
 import functools
 import io
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -195,12 +196,21 @@ def _published_series(run: RunTables, others: Sequence[published_.Published]) ->
     datasets = list(dict.fromkeys(p.dataset for p in others if p.kind != "released network"))
     methods = list(dict.fromkeys(p.name for p in others if p.kind != "released network"))
     colors = (INK, GREEN, PURPLE, ORANGE, SKY)
-    for key in dict.fromkeys((p.kind == "released network", p.name, p.dataset) for p in others):
+    keys = list(dict.fromkeys((p.kind == "released network", p.name, p.dataset) for p in others))
+    diamonds = dict(zip((key for key in keys if key[0]), itertools.cycle("Ddph")))
+    for key in keys:
         rows = sorted((p for p in others if (p.kind == "released network", p.name, p.dataset) == key), key=lambda p: p.ebops)
         released, name, dataset = key
         splits = ", ".join(dict.fromkeys(p.split for p in rows))
         marks = ", ".join(dict.fromkeys(p.source[: p.source.find("]") + 1] for p in rows))
-        style = {"linestyle": "none", "zorder": 4, "markersize": 6.0, "marker": "D", "color": VERMILLION, "markeredgewidth": 0}
+        style = {
+            "linestyle": "none",
+            "zorder": 4,
+            "markersize": 6.0,
+            "marker": diamonds.get(key),
+            "color": VERMILLION,
+            "markeredgewidth": 0,
+        }
         group, label = "Measured by us", f"released networks ({name}), {dataset}:\n{splits}"
         if not released:
             style |= {"marker": MARKERS[datasets.index(dataset) % 5], "color": colors[methods.index(name) % 5], "markersize": 5.0}
@@ -217,8 +227,10 @@ def _error_bars(axes: Any, run: RunTables) -> None:
 
 
 def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
-    """Limits that hold the points, not the whole cloud (of a run without points: its front); says how many of ours fall outside."""
+    """Limits that hold the points with their errors, not the whole cloud (of a run without points: its front); says how many of ours fall outside."""
     held = [np.stack([s.x, s.y]) for s in series if "rasterized" not in s.style]
+    bars = [(p, error) for p in run.points if (error := run.error(p)) is not None]
+    held += [np.array([(p.ebops, run.shown(p.test_score) + side * error) for p, error in bars]).T for side in (-1, 1) if bars]
     if not run.points:
         better = 1 if run.is_accuracy else -1
         held += [np.stack([s.x, s.y])[:, pareto((better * s.y).tolist(), s.x.tolist())] for s in series if "rasterized" in s.style]

@@ -151,7 +151,7 @@ def freeze_point(folder: str, config: Any, number: int, name: str) -> dict[str, 
         origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
         dataset, epoch = here.dataset, (point.check + 1) * config.train.epochs_per_check
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
-        row |= {"budget": float(config.members()[0].budget[row["member"]])} if config.budgets else {}
+        row |= {"budget": population.decimal(config.members()[0].budget[row["member"]])} if config.budgets else {}
         about = {
             "classes": list(dataset.classes),
             "features": list(dataset.feature_names),
@@ -213,7 +213,7 @@ def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objecti
     """``score`` of the frozen model on rows `x`, as `Objective.score` says, by the exact evaluator; with a window ``outliers``, too.
 
     Of a regression also ``error``, the statistical one of its resolution r: the standard error of the squares of the residuals over 2 r,
-    whatever their distribution. Of a model with several inputs `x` is a tuple of their rows.
+    whatever their distribution; NaN of fewer than two. Of a model with several inputs `x` is a tuple of their rows.
     """
     parts = x if isinstance(x, tuple) else (x,)
     words = sum(math.prod(op.shape) for op in description.operations)
@@ -226,11 +226,12 @@ def measure(description: export.ModelDescription, x: Any, y: np.ndarray, objecti
     if objective.window is None:
         return _resolution(residual)
     inside = np.abs(residual) < objective.window
-    found = _resolution(residual[inside]) if inside.any() else {"score": -objective.window, "error": 0.0}
+    found = _resolution(residual[inside]) if inside.any() else {"score": -objective.window, "error": math.nan}
     return found | {"outliers": float(np.mean(~inside))}
 
 
 def _resolution(residuals: np.ndarray) -> dict[str, float]:
     squares = residuals.astype(np.float64) ** 2
     resolution = float(np.sqrt(np.mean(squares)))
-    return {"score": -resolution, "error": float(np.std(squares)) / (2 * resolution * len(squares) ** 0.5) if resolution else 0.0}
+    spread = float(np.std(squares)) if len(squares) > 1 else math.nan
+    return {"score": -resolution, "error": spread / (2 * resolution * len(squares) ** 0.5) if resolution else 0.0}

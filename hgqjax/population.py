@@ -125,12 +125,21 @@ def _compiled(train: Train, mesh: Mesh | None = None, group: int = 0):
     return init, compiled(segment, mesh, group, shared=2, donate_argnums=0)
 
 
+def decimal(value: Any) -> float:
+    """The shortest decimal number that is `value` as float32: what people gave, and can look for.
+
+    >>> decimal(np.float32(1e-4)), float(np.float32(1e-4))
+    (0.0001, 9.999999747378752e-05)
+    """
+    return float(str(np.float32(value)))
+
+
 def _record(train: Train, result: Swept, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
     """Appends a row for each member to the history and names the members that diverged; returns the rows."""
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
         row["dead"] = [name for name in train.layer_names if f"dead/{name}" in metrics and metrics[f"dead/{name}"][member]]
-        who = {"member": member, "check": check, "beta_member": float(members.beta[member]), "seed": int(seeds[member])}
+        who = {"member": member, "check": check, "beta_member": decimal(members.beta[member]), "seed": int(seeds[member])}
         result.history.append(who | row)
         if metrics["broken"][member] and member not in result.failed:
             name = train.layer_names[metrics["broken"][member] - 1]

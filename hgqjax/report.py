@@ -25,6 +25,10 @@ REGRESSION_CAPTIONS = {
     "front": "Test resolution (less is better) of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows.",
     "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
 }
+GLOSSARY = (
+    "Each value of these networks has a bit-width of its own. EBOPs: effective bit operations per inference, the products of the widths that "
+    "meet in multiplications. beta: the weight of the cost in the loss of training; more of it gives a smaller network."
+)
 _number = functools.partial(markup.whole, gap="\u00a0")  # a space that does not break
 EMBEDDED: tuple[figures.Format, ...] = ("svg", "png")
 
@@ -76,9 +80,11 @@ def _head(run: RunTables) -> Iterable[Markup]:
     if status != "done":
         why = {"running": "is not finished (status: running)", "failed": "failed (status: failed)"}.get(status, f"has status {status}")
         reason = f" It stopped with: {run.manifest['error']}" if run.manifest.get("error") else ""
-        yield element("p", f"This run {why}; what follows is what it has so far.{reason}", class_="warning")
+        again = f" Where nothing works on it any more, hgqjax resume {shlex.quote(str(run.folder))} goes on."
+        yield element("p", f"This run {why}; what follows is what it has so far.{reason}{again}", class_="warning")
     rows = ", ".join(f"{split} {_number(n)}" for split, n in data.get("rows", {}).items())
     yield element("p", f"Rows: {rows or 'not recorded'}. Source: {data.get('source') or 'not recorded'}", class_="soft")
+    yield element("p", GLOSSARY, class_="soft")
     yield element("dl", *(element("div", element("dt", what), element("dd", *value)) for what, value in _tiles(run)), class_="tiles")
 
 
@@ -88,7 +94,8 @@ def _tiles(run: RunTables) -> Iterable[tuple[str, Sequence[Any]]]:
     if run.points:
         best, cheapest = max(run.points, key=lambda p: p.val_score), run.points[0]
         for what, p in (("best on validation rows", best), ("cheapest", cheapest)):
-            yield what, (f"test {run.in_words(p.test_score)}", element("small", f"{p.point}, {_number(p.ebops)} EBOPs"))
+            outliers = "" if p.test_outliers is None else f", outliers {100 * p.test_outliers:.2f} %"
+            yield what, (f"test {run.in_words(p.test_score)}", element("small", f"{p.point}, {_number(p.ebops)} EBOPs{outliers}"))
     checked = [p for p in run.points if p.rows_checked is not None]
     if checked:
         differing = sum(p.differing_words or 0 for p in checked)
@@ -119,7 +126,8 @@ def _points(run: RunTables) -> Markup:
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
         rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}", p.seed, p.epoch])
-    note = "EBOPs are exact, counted on the frozen models (definition hgq2; beside it paper_v1); LUTs are those of resources.Luts. "
+    note = "EBOPs are exact, counted on the frozen models by their declared widths (hgq2), and by the bits that the values of weights have "
+    note += "(paper_v1); LUTs are predicted from the weights (resources.Luts). "
     note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). " if run.is_accuracy else _resolution(run)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
     return Markup(

@@ -61,7 +61,7 @@ class Run:
             "status": "running",
             "experiment": experiment,
             "config": config,
-            "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "argv": _command(),
             "commit": commit,
             "dirty": dirty,
             "versions": _versions(),
@@ -247,6 +247,14 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _command() -> list[str]:
+    """What was typed: of ``python -m`` the module, else the program without its folder."""
+    main = getattr(sys.modules["__main__"], "__spec__", None)
+    if main is not None and main.name.endswith("__main__"):
+        return ["python", "-m", main.name.removesuffix(".__main__"), *sys.argv[1:]]
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _commit() -> tuple[str, bool]:

@@ -112,7 +112,8 @@ class RunTables:
     def error(self, point: Point, split: str = "test") -> float | None:
         """Statistical error of the score of `point` on the rows of `split`, as `shown` has it; None where it is not known."""
         if not self.is_accuracy:
-            return getattr(point, f"{split}_error")
+            error = getattr(point, f"{split}_error")
+            return None if error is None or math.isnan(error) else error
         return accuracy_error(getattr(point, f"{split}_score"), self.manifest["data"].get("rows", {}).get(split))
 
     def model(self, point: Point) -> ModelDescription | None:

@@ -90,6 +90,14 @@ def test_each_seed_has_a_line_and_another_cost_has_none(tmp_path):
     assert next(figures._ours(dataclasses.replace(run, manifest=luts))).style["linestyle"] == "none"
 
 
+def test_error_bars_are_within_the_axes(tmp_path):
+    folder = run_folders.make_run(tmp_path / "a", checks=0, points=2, status="running", rows={"test": 400})
+    run = run_tables.read(folder)
+    low, high = figures._front(run, []).axes[0].get_ylim()
+    assert run.error(run.points[0]) > 1.5
+    assert all(low < run.shown(p.test_score) - run.error(p) and run.shown(p.test_score) + run.error(p) < high for p in run.points)
+
+
 def test_names_are_no_formulas(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=2, points=1, name="arrays a$b_{x$.npz")
     figures.draw(folder, formats=SVG)
@@ -100,7 +108,7 @@ def test_numbers_of_logarithmic_axes_are_plain(drawn):
     texts = {stem: (drawn[0] / f"figures/{stem}.svg").read_text() for stem in ("front", "widths", "training")}
     assert not [stem for stem, text in texts.items() if "mathdefault" in text]
     ticks = set(re.findall(r">([^<]+)</text>", texts["training"]))
-    assert {"1e-05", "1e-04"} <= ticks
+    assert {"1e\u221205", "1e\u221204"} <= ticks
 
 
 def test_layers_of_every_kind_have_their_widths():

@@ -36,7 +36,7 @@ def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
         assert words[0] == "hgqjax" and cli.main(words[1:]) == 0, capsys.readouterr().err
     (run,) = tmp_path.glob("results/sweep/*")
     assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1
-    assert f"run {run.name}" in (tmp_path / "jets.md").read_text()
+    assert f"run {run.name}" in (tmp_path / "results" / "jets.md").read_text()
 
 
 def part(code, name):

@@ -104,6 +104,7 @@ def test_a_run_that_its_gate_stopped_has_its_models_and_the_reason(folder):
     change_manifest(folder, status="failed", error="12 of 5 000 words differ <b>")
     page = read(report(folder, formats=()))
     assert "This run failed (status: failed)" in page.text and "It stopped with: 12 of 5 000 words differ <b>" in page.text
+    assert f"hgqjax resume {folder} goes on" in page.text
     assert [row[0] for row in page.tables["Selected models"][1:]] == ["p00"]
 
 
