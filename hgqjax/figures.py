@@ -148,22 +148,10 @@ def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
 def _ours(run: RunTables) -> Iterable[_Series]:
     cloud = _cloud(run)
     if len(cloud) and run.cost_unit == "EBOPs":
-        style = {
-            "linestyle": "none",
-            "marker": "o",
-            "markersize": 2.2,
-            "color": CLOUD,
-            "markeredgewidth": 0,
-            "rasterized": True,
-            "zorder": 1,
-        }
-        yield _Series(
-            "Measured by us",
-            f"this run, {run.dataset}, in training:\nvalidation rows, estimated EBOPs",
-            cloud[:, 0],
-            run.shown(cloud[:, 1]),
-            style,
-        )
+        style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.2, "markeredgewidth": 0, "zorder": 1}
+        style |= {"color": CLOUD, "rasterized": True}
+        label = f"this run, {run.dataset}, in training:\nvalidation rows, estimated EBOPs"
+        yield _Series("Measured by us", label, cloud[:, 0], run.shown(cloud[:, 1]), style)
     style = {"color": BLUE, "marker": "o", "markersize": 5.5, "zorder": 5, "linewidth": 1.2}
     style["linestyle"] = "-" if run.cost_unit == "EBOPs" else "none"  # a front of another cost is none of EBOPs
     seeds = sorted({p.seed for p in run.points}) if run.each_seed else [None]
@@ -203,14 +191,8 @@ def _published_series(run: RunTables, others: Sequence[published_.Published]) ->
         released, name, dataset = key
         splits = ", ".join(dict.fromkeys(p.split for p in rows))
         marks = ", ".join(dict.fromkeys(p.source[: p.source.find("]") + 1] for p in rows))
-        style = {
-            "linestyle": "none",
-            "zorder": 4,
-            "markersize": 6.0,
-            "marker": diamonds.get(key),
-            "color": VERMILLION,
-            "markeredgewidth": 0,
-        }
+        style = {"linestyle": "none", "zorder": 4, "markersize": 6.0, "color": VERMILLION, "markeredgewidth": 0}
+        style["marker"] = diamonds.get(key)
         group, label = "Measured by us", f"released networks ({name}), {dataset}:\n{splits}"
         if not released:
             style |= {"marker": MARKERS[datasets.index(dataset) % 5], "color": colors[methods.index(name) % 5], "markersize": 5.0}
@@ -227,7 +209,7 @@ def _error_bars(axes: Any, run: RunTables) -> None:
 
 
 def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
-    """Limits that hold the points with their errors, not the whole cloud (of a run without points: its front); says how many of ours fall outside."""
+    """Limits that hold the points with their errors, not the whole cloud (without points: its front); says how many of ours are outside."""
     held = [np.stack([s.x, s.y]) for s in series if "rasterized" not in s.style]
     bars = [(p, error) for p in run.points if (error := run.error(p)) is not None]
     held += [np.array([(p.ebops, run.shown(p.test_score) + side * error) for p, error in bars]).T for side in (-1, 1) if bars]

@@ -26,8 +26,8 @@ REGRESSION_CAPTIONS = {
     "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
 }
 GLOSSARY = (
-    "Each value of these networks has a bit-width of its own. EBOPs: effective bit operations per inference, the products of the widths that "
-    "meet in multiplications. beta: the weight of the cost in the loss of training; more of it gives a smaller network."
+    "Each value of these networks has a bit-width of its own. EBOPs: effective bit operations per inference, the products of the widths "
+    "that meet in multiplications. beta: the weight of the cost in the loss of training; more of it gives a smaller network."
 )
 _number = functools.partial(markup.whole, gap="\u00a0")  # a space that does not break
 EMBEDDED: tuple[figures.Format, ...] = ("svg", "png")
