@@ -233,7 +233,8 @@ def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup
         return None
     heads = ["method", "data set", "rows", run.score_label, "EBOPs", "LUT", "DSP", "latency (ns)", "read in"]
     marks = "; ".join(f"{mark}: {text}" for mark, text in published_.MARKS.items())
-    note = f"The data sets differ: only rows of one data set compare. An empty cell: no source was found. {marks}."
+    note = f"The data sets differ: only rows of one data set compare. An empty cell: no source was found. {marks}. "
+    note += "The lengths of the trainings differ, often by orders of magnitude: hgqjax table has them."
     parts = [element("p", note, class_="note")]
     for title, kinds in (
         ("Released networks, measured by this project", ("released network",)),
