@@ -1,5 +1,6 @@
 """A run folder as tables, checked, for people who draw or report it; the folder is only read."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -13,7 +14,7 @@ from hgqjax.errors import first_line
 from hgqjax.export import DescriptionError, ModelDescription
 from hgqjax.export.storage import GATE_FILE, RTL_FILE
 from hgqjax.published import Published
-from hgqjax.results import Run, RunError
+from hgqjax.results import Run, RunError, tidy
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
 METRIC_COLUMNS |= {"split": "String", "metric": "String", "value": "Float64"}
@@ -125,7 +126,8 @@ class RunTables:
 
 
 def read(run_folder: Path) -> RunTables:
-    """Reads manifest.json, metrics.parquet and summary.csv; a run that is not done may lack the last two.
+    """Reads manifest.json, metrics.parquet and summary.csv; a run that is not done may lack the last two, and has the checks of its last
+    checkpoint instead of metrics, unless it trains its members in groups.
 
     Raises: ReportError for a folder that is no run, a file that cannot be read, missing columns; ImportError without polars.
     """
@@ -138,7 +140,8 @@ def read(run_folder: Path) -> RunTables:
     if not (isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(manifest.get("status"), str)):
         raise ReportError(f"{folder / 'manifest.json'} does not name its status and its data set")
     needed = manifest["status"] == "done"
-    return RunTables(folder, manifest, _metrics(folder / "metrics.parquet", needed), _points(folder / "summary.csv", needed))
+    metrics = _metrics(folder / "metrics.parquet", None if needed else _history(folder, manifest))
+    return RunTables(folder, manifest, metrics, _points(folder / "summary.csv", needed))
 
 
 def synthesis(folder: Path) -> list[dict[str, Any]]:
@@ -196,11 +199,26 @@ def require(module: str) -> Any:
         raise ImportError(f"{module.partition('.')[0]} is not installed; pip install 'hgqjax[run]'") from error
 
 
-def _metrics(path: Path, needed: bool) -> Any:
+def _history(folder: Path, manifest: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """What ``metrics.parquet`` of a sweep that still trains would have by now; None where that file is there."""
+    path = folder / "checkpoints" / "history.jsonl"
+    if (folder / "metrics.parquet").exists():
+        return None
+    if not path.exists():
+        return []
+    rows, train = manifest["data"].get("rows", {}), manifest["config"]["train"]
+    checks = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # of the last line, which may be half written
+            checks.append(json.loads(line))
+    return list(tidy(checks, train["epochs_per_check"], rows["train"] // train["batch_size"]))
+
+
+def _metrics(path: Path, instead: list[dict[str, Any]] | None) -> Any:
     pl = require("polars")
     schema = {name: getattr(pl, kind) for name, kind in METRIC_COLUMNS.items()}
-    if not path.exists() and not needed:
-        return pl.DataFrame(schema=schema)
+    if instead is not None:
+        return pl.DataFrame(instead, schema=schema)
     try:
         frame = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

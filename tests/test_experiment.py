@@ -113,6 +113,18 @@ def test_a_finished_run_is_left_alone_and_a_killed_one_ends_the_same(run, rows, 
     assert (folder / "summary.csv").read_bytes() == before
 
 
+def test_a_run_that_still_trains_has_the_checks_of_its_checkpoint(run, tmp_path):
+    manifest = json.loads((run / "manifest.json").read_text()) | {"status": "running"}
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    check = {"member": 1, "check": 0, "beta_member": 1e-3, "seed": 0, "dead": [], "val_score": 0.5, "cost": 9.0}
+    (tmp_path / "checkpoints" / "history.jsonl").write_text(json.dumps(check) + "\n" + json.dumps(check)[:-9])
+    found, whole = (run_tables.read(path).metrics for path in (tmp_path, run))
+    steps = whole.filter(epoch=2)["step"].unique().to_list()
+    assert found.schema == whole.schema and set(found["epoch"]) == {2} and found["step"].unique().to_list() == steps
+    assert dict(found.select("metric", "value").iter_rows()) == {"score": 0.5, "cost": 9.0}
+
+
 def hgqjax(capsys, *argv):
     code = cli.main([str(a) for a in argv])
     out = capsys.readouterr()
