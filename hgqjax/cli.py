@@ -291,13 +291,13 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:
     """The models that are given, and those in folders of models; ValueError for a path with none."""
-    from hgqjax.model_files import is_model
+    from hgqjax.model_files import MODELS, instead_of_model, is_model
 
     found = []
     for path in paths:
         models = [p for p in ([path, *sorted(path.iterdir())] if path.is_dir() else [path]) if is_model(p)]
         if not models:
-            raise ValueError(f"{path} is no model description, no .keras file and no folder of such")
+            raise ValueError(instead_of_model(path, f"{MODELS}, or a folder of such,"))
         found += models
     return found
 

@@ -23,6 +23,8 @@ import jax
 from hgqjax.config import to_json
 from hgqjax.export.storage import write_atomically
 
+MANIFEST = "manifest.json"
+"""What makes a folder a run folder."""
 LOCK = ".lock"
 LOCK_POLL_SECONDS = 0.5
 PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
@@ -77,7 +79,9 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """An existing run; raises RunError with one sentence where there is none."""
         try:
-            manifest = json.loads((Path(folder) / "manifest.json").read_text())
+            manifest = json.loads((Path(folder) / MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(_instead_of_run(Path(folder))) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{folder} is not a run folder: {error}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != 1:
@@ -90,7 +94,7 @@ class Run:
     def save(self, **changes: Any) -> None:
         """Writes the manifest with `changes`."""
         self.manifest |= changes
-        write_atomically(self.folder / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+        write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
     def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """metrics.parquet, one value a row: member, beta, seed, step, epoch, split, metric, value."""
@@ -194,9 +198,18 @@ def _wait_for(file: IO[bytes]) -> None:
 
 def _run_of(path: Path) -> Path | None:
     for folder in (path, *path.parents):
-        with contextlib.suppress(RunError):
-            return Run.open(folder).folder
+        if (folder / MANIFEST).is_file():
+            with contextlib.suppress(RunError):
+                return Run.open(folder).folder
     return None
+
+
+def _instead_of_run(folder: Path) -> str:
+    """A sentence on a path that is no run folder."""
+    if not folder.exists():
+        return f"there is no {folder}"
+    below = sorted(path.parent for level in ("*", "*/*") for path in folder.glob(f"{level}/{MANIFEST}"))
+    return f"{folder} is not a run folder; " + (f"run folders are below it, such as {below[-1]}" if below else f"one has {MANIFEST}")
 
 
 def _note(file: IO[str], text: str) -> None:

@@ -93,8 +93,10 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
 
     Raises: ZooError where there is no network, or none of a name that is asked for.
     """
+    if not folder.exists():
+        raise ZooError(f"there is no {folder}")
     if not folder.is_dir():
-        raise ZooError(f"{folder} is not a folder")
+        raise ZooError(f"{folder} is a file; zoo takes its folder, {folder.parent}, and the names of the networks that are meant")
     found: dict[str, Path] = {}
     for path in sorted(_walk(folder), key=Path.is_file):  # descriptions before files
         whole = path.relative_to(folder).as_posix() if path != folder else path.resolve().name

@@ -168,7 +168,7 @@ def test_what_does_not_go(folder, arguments, sentence, capsys, monkeypatch, tmp_
 
 def test_no_networks(tmp_path, capsys):
     assert "has no network: no .keras file and no model description" in run(capsys, tmp_path)[2]
-    assert "nowhere is not a folder" in run(capsys, tmp_path / "nowhere")[2]
+    assert "there is no " in run(capsys, tmp_path / "nowhere")[2]
 
 
 def test_projects_go_through_the_gate(folder, tmp_path, capsys, monkeypatch):
