@@ -1,31 +1,55 @@
 """The command `hgqjax`: sweep, resume, export, summary, report, table, compare, synth, zoo."""
 
+import contextlib
+import functools
+import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; bad input gives one sentence on standard error and exit code 2."""
+    """Runs the command; bad input gives one sentence on standard error and exit code 2, an interrupt another one and 130."""
+    return guarded(lambda: _parsed(argv)())
+
+
+def _parsed(argv: list[str] | None) -> Callable[[], None]:
+    """The command that is asked for, with its arguments; ValueError where a nested configuration refuses a value."""
     try:
         import tyro
-    except ImportError:
-        print("hgqjax: the command needs tyro and others; pip install 'hgqjax[run]'", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    except ImportError as error:
+        raise ImportError("the command needs tyro and others; pip install 'hgqjax[run]'") from error
     app = tyro.extras.SubcommandApp()
     for function in _commands(tyro):
-        app.command(function)
-    return guarded(
-        lambda: app.cli(
-            prog="hgqjax",
-            args=argv,
-            description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.",
-            registry=costs_by_name(tyro),
-        )
-    )
+        app.command(_later(function))
+    about = "Fixed-point networks with learned bit-widths: train a front, export it, verify it."
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return app.cli(prog="hgqjax", args=argv, description=about, registry=costs_by_name(tyro))
+    except SystemExit as stop:
+        refused = stop.__context__
+        if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
+            fields = where.split(".")[2:]  # after a name of tyro's own and the command's parameter
+            raise ValueError(": ".join([*filter(None, [".".join(fields)]), str(refused.message)])) from None
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Gives `function` with its arguments, and does nothing."""
+
+    @functools.wraps(function)
+    def bound(*args, **kwargs):
+        return functools.partial(function, *args, **kwargs)
+
+    return bound
 
 
 def costs_by_name(tyro):
@@ -53,15 +77,37 @@ def costs_by_name(tyro):
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Exit code of `command`; bad input gives one sentence on standard error and code 2."""
+    """Exit code of `command`; bad input gives one sentence on standard error and code 2, an interrupt another one and code 130."""
     try:
-        command()
+        with _heard():
+            command()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         from hgqjax.errors import sentence
 
         print(f"hgqjax: {sentence(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print("; ".join(["hgqjax: interrupted", *getattr(stop, "__notes__", [])]), file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """An interrupt that falls into a callback, such as JAX's of the garbage collector, is ignored by Python: here it comes again."""
+    before = sys.unraisablehook
+
+    def again(ignored) -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # when this callback is over
+        else:
+            before(ignored)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def print_report(run: Path) -> None:

@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -118,7 +119,7 @@ def hold(path: str | Path) -> Iterator[None]:
     """Keeps other processes from writing into the run folder that `path` is or lies in, as long as the block runs; reading stays free.
 
     The kernel lets go of the lock when the process ends, however it ends. Where `path` lies in no run there is nothing to keep.
-    Raises RunError at once, naming the process, where another one holds the run.
+    Raises RunError at once, naming the process, where another one holds the run. An interrupt has a note of how an unfinished run goes on.
     """
     folder = _run_of(Path(path).absolute())
     if folder is None:
@@ -134,6 +135,10 @@ def hold(path: str | Path) -> Iterator[None]:
         try:
             _note(file, f"process {os.getpid()} on {socket.gethostname()}\n")
             yield
+        except KeyboardInterrupt as stop:
+            if Run.open(folder).manifest["status"] != "done":
+                stop.add_note(f"the run is not done; go on with: hgqjax resume {shlex.quote(str(folder))}")
+            raise
         finally:
             _note(file, "")
 
