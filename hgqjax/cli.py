@@ -290,6 +290,8 @@ def _export(model, config, settings, data, verify) -> None:
     from hgqjax.export.hls4ml_config import read_config
     from hgqjax.model_files import RowReader, open_model
 
+    if settings["min_rows"] is not None and settings["min_rows"] < 1:
+        raise ValueError(f"--rows is {settings['min_rows']}; at least 1 is needed")
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
     given = {name: value for name, value in settings.items() if value is not None}
@@ -320,10 +322,13 @@ def _measure(path, description, data, reader, window):
 def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> Iterator:
     """Rows of a table: each model on all rows of `data`."""
     from hgqjax import resources, tables
+    from hgqjax.data import NAMES
     from hgqjax.model_files import RowReader, open_model
 
     if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
+    if data_name is not None and data in NAMES:
+        raise ValueError(f"--data-name names the rows of a file, but --data {data} is a data set that has its name; leave it out")
     reader = RowReader()
     for path in _model_paths(models):
         description = open_model(path)

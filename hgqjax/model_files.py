@@ -1,6 +1,7 @@
 """Models by their paths: our own descriptions and the files of HGQ2; rows of a data set as each must see them, and its score."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class Measured:
     score: float
     """As `Objective.score` gives it."""
     error: float
-    """Statistical: of an accuracy in points, of a resolution in its unit."""
+    """Statistical: of an accuracy in points, of a resolution in its unit; NaN where it is not known."""
     outliers: float | None
     unit: str
     """Of the numbers of a regression."""
@@ -142,7 +143,8 @@ class Measured:
             return f"accuracy {100 * self.score:.2f} +- {self.error:.2f} %"
         words = self.objective.in_words(self.score, "", self.outliers)
         resolution, comma, outliers = words.partition(",")
-        return f"{resolution} +- {self.error:.2g} {self.unit}".rstrip() + comma + outliers
+        error = "" if math.isnan(self.error) else f" +- {self.error:.2g}"
+        return f"{resolution}{error} {self.unit}".rstrip() + comma + outliers
 
 
 def measured(

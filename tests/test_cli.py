@@ -42,6 +42,14 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts are heard, though a shell may have started the tests in the background, where they are not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("command", [["summary"], ["export"], ["table", "jets", "--data", "jets", "--models"]], ids=lambda c: c[0])
 def test_what_is_no_model_is_named(here, command, capsys):
     of_table = ", or a folder of such," if command[0] == "table" else ""
@@ -98,7 +106,7 @@ def test_other_mistakes_are_told_by_tyro(capsys):
         assert not out and "--train.epochs INT" in err and "tyro" not in err
 
 
-def test_an_interrupted_sweep_says_how_it_goes_on(tmp_path):
+def test_an_interrupted_sweep_says_how_it_goes_on(interruptible, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", x=rng.normal(size=(300, 4)).astype(np.float32), y=rng.integers(0, 2, 300))
     argv = [sys.executable, "-m", "hgqjax.cli", "sweep", "--data", tmp_path / "rows.npz", "--results", tmp_path, "--model.hidden", "4"]
@@ -115,7 +123,7 @@ def test_an_interrupted_sweep_says_how_it_goes_on(tmp_path):
     assert (process.returncode, out) == (130, "") and all("/100000 [" in line for line in bar)
 
 
-def test_an_interrupt_waits_for_the_checkpoint_once():
+def test_an_interrupt_waits_for_the_checkpoint_once(interruptible):
     done = []
     with pytest.raises(KeyboardInterrupt), checkpoints._uninterrupted():
         signal.raise_signal(signal.SIGINT)
@@ -127,7 +135,7 @@ def test_an_interrupt_waits_for_the_checkpoint_once():
     assert done == [1] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interrupt_in_a_callback_is_heard(capsys):
+def test_an_interrupt_in_a_callback_is_heard(interruptible, capsys):
     class Deaf:
         def __del__(self):
             os.kill(os.getpid(), signal.SIGINT)

@@ -164,7 +164,7 @@ def test_a_regression_from_rows_to_the_summary(regression):
 def test_summary_and_report_of_a_regression(regression, capsys):
     point = summary(regression)[-1]
     code, out, _ = hgqjax(capsys, "summary", regression / point["model"], "--data", regression.parents[2] / "angles.npz")
-    said = r"angles.npz: resolution 0\.\d+ \+- 0\.0\d+ mrad, outliers \d+\.\d\d % \(800 rows\)\n"
+    said = r"angles.npz: resolution 0\.\d+ \+- 0\.0\d+ mrad, outliers \d+\.\d\d % \(800 rows, training rows among them\)\n"
     assert code == 0 and re.search(said, out) and "accuracy" not in out
     assert float(point["budget"]) == 150.0
     code, _, _ = hgqjax(capsys, "report", regression)

@@ -235,6 +235,11 @@ def test_a_released_tracker_is_measured_on_tracks_of_a_file(shared, tmp_path, ca
         (["jets", "--models", "m"], "--models and --data go together"),
         (["jets", "--data-name", "x"], "--models and --data go together"),
         (
+            ["jets", "--models", ".", "--data", "jets", "--data-name", "x"],
+            "--data-name names the rows of a file, but --data jets is a data set",
+        ),
+        (["jets", "--output", "."], "--output is ., which is a folder; a file is needed"),
+        (
             ["jets", "--models", ".", "--data", "jets"],
             ". is no model: a folder with description.json or a .keras file of HGQ2, or a folder of such, is needed",
         ),
