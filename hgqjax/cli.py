@@ -16,7 +16,13 @@ EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; bad input gives one sentence on standard error and exit code 2, an interrupt another one and 130."""
-    return guarded(lambda: _parsed(argv)())
+    code = guarded(lambda: _parsed(argv)())
+    if code == EXIT_INTERRUPTED and argv is None:  # the program itself: its interpreter would wait for JAX's threads, or crash with them
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 def _parsed(argv: list[str] | None) -> Callable[[], None]:

@@ -148,6 +148,13 @@ def test_an_interrupt_in_a_callback_is_heard(interruptible, capsys):
     assert cli.guarded(command) == 130 and capsys.readouterr().err == "hgqjax: interrupted\n"
 
 
+def test_an_interrupted_program_waits_for_nothing():
+    code = "import atexit; from hgqjax import cli; atexit.register(print, 'waited'); cli._parsed = interrupt; cli.main()"
+    code = f"def interrupt(argv): print('said'); raise KeyboardInterrupt\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "said\n", "hgqjax: interrupted\n")
+
+
 def test_an_interrupt_is_one_line(here, capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
