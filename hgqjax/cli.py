@@ -42,10 +42,12 @@ def _parsed(argv: list[str] | None) -> Callable[[], None]:
     except SystemExit as stop:
         refused = stop.__context__
         if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
-            fields = where.split(".")[2:]  # after a name of tyro's own and the command's parameter
-            raise ValueError(": ".join([*filter(None, [".".join(fields)]), str(refused.message)])) from None
-        print(said.getvalue(), end="", file=sys.stderr)
+            said.truncate(0)
+            fields = ".".join(where.split(".")[2:])  # after a name of tyro's own and the command's parameter
+            raise ValueError(f"{fields}: {refused.message}".removeprefix(": ")) from None
         raise
+    finally:
+        print(said.getvalue(), end="", file=sys.stderr)
 
 
 def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
