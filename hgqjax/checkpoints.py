@@ -1,10 +1,14 @@
 """A sweep on disk: its last states by Orbax, its history and the points of its front beside them."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
+import signal
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +82,8 @@ class Checkpoints:
 
         try:
             record["bytes"] = devices.first(write)
-            self.manager.save(done, args=self.ocp.args.Composite(states=save(named), record=self.ocp.args.JsonSave(record)))
+            with _uninterrupted():
+                self.manager.save(done, args=self.ocp.args.Composite(states=save(named), record=self.ocp.args.JsonSave(record)))
         except Exception as error:  # Orbax wraps a full disk in errors of many kinds
             raise TrainingError(f"cannot write the checkpoint in {self.folder}: {str(error)[:200]}") from error
         self.rows, self.bytes = record["rows"], record["bytes"]
@@ -113,7 +118,8 @@ class Checkpoints:
 
     def _restore(self, done: int, **items: Any) -> Any:
         try:
-            return self.manager.restore(done, args=self.ocp.args.Composite(**items))
+            with _uninterrupted():
+                return self.manager.restore(done, args=self.ocp.args.Composite(**items))
         except Exception as error:  # of many kinds, as above
             raise TrainingError(f"cannot read the checkpoint in {self.folder}: {str(error)[:200]}") from error
 
@@ -149,6 +155,28 @@ class Checkpoints:
     def _read(self, point: Point) -> list[np.ndarray]:
         with np.load(self._path(point), allow_pickle=False) as npz:
             return [npz[f"arr_{n}"] for n in range(len(npz.files))]
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, as Orbax's threads would go on without the loop that they talk to; a second one does not."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # signals go to the main thread alone
+        yield
+        return
+    caught = []
+
+    def wait(number, frame):
+        caught.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _kinds(states: State) -> list[list[Any]]:

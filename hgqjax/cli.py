@@ -1,31 +1,63 @@
 """The command `hgqjax`: sweep, resume, export, summary, report, table, compare, synth, zoo."""
 
+import contextlib
+import functools
+import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; bad input gives one sentence on standard error and exit code 2."""
+    """Runs the command; bad input gives one sentence on standard error and exit code 2, an interrupt another one and 130."""
+    code = guarded(lambda: _parsed(argv)())
+    if code == EXIT_INTERRUPTED and argv is None:  # the program itself: its interpreter would wait for JAX's threads, or crash with them
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    return code
+
+
+def _parsed(argv: list[str] | None) -> Callable[[], None]:
+    """The command that is asked for, with its arguments; ValueError where a nested configuration refuses a value."""
     try:
         import tyro
-    except ImportError:
-        print("hgqjax: the command needs tyro and others; pip install 'hgqjax[run]'", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    except ImportError as error:
+        raise ImportError("the command needs tyro and others; pip install 'hgqjax[run]'") from error
     app = tyro.extras.SubcommandApp()
     for function in _commands(tyro):
-        app.command(function)
-    return guarded(
-        lambda: app.cli(
-            prog="hgqjax",
-            args=argv,
-            description="Fixed-point networks with learned bit-widths: train a front, export it, verify it.",
-            registry=costs_by_name(tyro),
-        )
-    )
+        app.command(_later(function))
+    about = "Fixed-point networks with learned bit-widths: train a front, export it, verify it."
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return app.cli(prog="hgqjax", args=argv, description=about, registry=costs_by_name(tyro))
+    except SystemExit as stop:
+        refused = stop.__context__
+        if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
+            said.truncate(0)
+            fields = ".".join(where.split(".")[2:])  # after a name of tyro's own and the command's parameter
+            raise ValueError(f"{fields}: {refused.message}".removeprefix(": ")) from None
+        raise
+    finally:
+        print(said.getvalue(), end="", file=sys.stderr)
+
+
+def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Gives `function` with its arguments, and does nothing."""
+
+    @functools.wraps(function)
+    def bound(*args, **kwargs):
+        return functools.partial(function, *args, **kwargs)
+
+    return bound
 
 
 def costs_by_name(tyro):
@@ -53,15 +85,37 @@ def costs_by_name(tyro):
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Exit code of `command`; bad input gives one sentence on standard error and code 2."""
+    """Exit code of `command`; bad input gives one sentence on standard error and code 2, an interrupt another one and code 130."""
     try:
-        command()
+        with _heard():
+            command()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         from hgqjax.errors import sentence
 
         print(f"hgqjax: {sentence(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print("; ".join(["hgqjax: interrupted", *getattr(stop, "__notes__", [])]), file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """An interrupt that falls into a callback, such as JAX's of the garbage collector, is ignored by Python: here it comes again."""
+    before = sys.unraisablehook
+
+    def again(ignored) -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # when this callback is over
+        else:
+            before(ignored)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def print_report(run: Path) -> None:
@@ -244,6 +298,8 @@ def _export(model, config, settings, data, verify) -> None:
     from hgqjax.export.hls4ml_config import read_config
     from hgqjax.model_files import RowReader, open_model
 
+    if settings["min_rows"] is not None and settings["min_rows"] < 1:
+        raise ValueError(f"--rows is {settings['min_rows']}; at least 1 is needed")
     if (model is None) == (config is None):
         raise ValueError("give either the folder of a model description or --config FILE")
     given = {name: value for name, value in settings.items() if value is not None}
@@ -274,10 +330,13 @@ def _measure(path, description, data, reader, window):
 def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> Iterator:
     """Rows of a table: each model on all rows of `data`."""
     from hgqjax import resources, tables
+    from hgqjax.data import NAMES
     from hgqjax.model_files import RowReader, open_model
 
     if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
+    if data_name is not None and data in NAMES:
+        raise ValueError(f"--data-name names the rows of a file, but --data {data} is a data set that has its name; leave it out")
     reader = RowReader()
     for path in _model_paths(models):
         description = open_model(path)
@@ -291,13 +350,13 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:
     """The models that are given, and those in folders of models; ValueError for a path with none."""
-    from hgqjax.model_files import is_model
+    from hgqjax.model_files import MODELS, instead_of_model, is_model
 
     found = []
     for path in paths:
         models = [p for p in ([path, *sorted(path.iterdir())] if path.is_dir() else [path]) if is_model(p)]
         if not models:
-            raise ValueError(f"{path} is no model description, no .keras file and no folder of such")
+            raise ValueError(instead_of_model(path, f"{MODELS}, or a folder of such,"))
         found += models
     return found
 

@@ -1,6 +1,7 @@
 """Models by their paths: our own descriptions and the files of HGQ2; rows of a data set as each must see them, and its score."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import numpy as np
 
 from hgqjax import data as data_
 from hgqjax.data import arrays, muon
-from hgqjax.export import ModelDescription
+from hgqjax.export import DescriptionError, ModelDescription
 from hgqjax.jobs import measure
 from hgqjax.objective import Objective
+from hgqjax.results import MANIFEST
 from hgqjax.run_tables import accuracy_error
 
 SUFFIX = ".keras"
+MODELS = "a folder with description.json or a .keras file of HGQ2"
 
 
 def is_model(path: Path) -> bool:
@@ -22,10 +25,26 @@ def is_model(path: Path) -> bool:
 
 
 def open_model(path: Path) -> ModelDescription:
-    """The model description of a folder, or of a .keras file of HGQ2; errors are those of `ModelDescription.load` and `load_hgq2`."""
+    """The model description of a folder, or of a .keras file of HGQ2.
+
+    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load` and `load_hgq2`.
+    """
     from hgqjax import interop
 
-    return interop.load_hgq2(path) if path.suffix.lower() == SUFFIX else ModelDescription.load(path)
+    if not is_model(path):
+        raise DescriptionError(instead_of_model(path))
+    return interop.load_hgq2(path) if path.is_file() else ModelDescription.load(path)
+
+
+def instead_of_model(path: Path, needed: str = MODELS) -> str:
+    """A sentence on a path that is no model: what it is, where that is known, or what is `needed`."""
+    if not path.exists():
+        return f"there is no {path}"
+    if (path / MANIFEST).is_file():
+        models = sorted(str(model) for model in (path / "models").glob("*") if is_model(model))
+        ends = " ... ".join(dict.fromkeys([models[0], models[-1]])) if models else ""
+        return f"{path} is a run folder; " + (f"its models are {ends}" if models else "it has no models yet")
+    return f"{path} is no model: {needed} is needed"
 
 
 class RowReader:
@@ -112,7 +131,7 @@ class Measured:
     score: float
     """As `Objective.score` gives it."""
     error: float
-    """Statistical: of an accuracy in points, of a resolution in its unit."""
+    """Statistical: of an accuracy in points, of a resolution in its unit; NaN where it is not known."""
     outliers: float | None
     unit: str
     """Of the numbers of a regression."""
@@ -124,7 +143,8 @@ class Measured:
             return f"accuracy {100 * self.score:.2f} +- {self.error:.2f} %"
         words = self.objective.in_words(self.score, "", self.outliers)
         resolution, comma, outliers = words.partition(",")
-        return f"{resolution} +- {self.error:.2g} {self.unit}".rstrip() + comma + outliers
+        error = "" if math.isnan(self.error) else f" +- {self.error:.2g}"
+        return f"{resolution}{error} {self.unit}".rstrip() + comma + outliers
 
 
 def measured(

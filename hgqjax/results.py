@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ import jax
 from hgqjax.config import to_json
 from hgqjax.export.storage import write_atomically
 
+MANIFEST = "manifest.json"
+"""What makes a folder a run folder."""
 LOCK = ".lock"
 LOCK_POLL_SECONDS = 0.5
 PACKAGES = ("hgqjax", "jax", "jaxlib", "flax", "optax", "numpy", "hls4ml")
@@ -77,7 +80,9 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """An existing run; raises RunError with one sentence where there is none."""
         try:
-            manifest = json.loads((Path(folder) / "manifest.json").read_text())
+            manifest = json.loads((Path(folder) / MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(_instead_of_run(Path(folder))) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{folder} is not a run folder: {error}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != 1:
@@ -90,7 +95,7 @@ class Run:
     def save(self, **changes: Any) -> None:
         """Writes the manifest with `changes`."""
         self.manifest |= changes
-        write_atomically(self.folder / "manifest.json", json.dumps(self.manifest, indent=1) + "\n")
+        write_atomically(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
     def write_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """metrics.parquet, one value a row: member, beta, seed, step, epoch, split, metric, value."""
@@ -114,7 +119,7 @@ def hold(path: str | Path) -> Iterator[None]:
     """Keeps other processes from writing into the run folder that `path` is or lies in, as long as the block runs; reading stays free.
 
     The kernel lets go of the lock when the process ends, however it ends. Where `path` lies in no run there is nothing to keep.
-    Raises RunError at once, naming the process, where another one holds the run.
+    Raises RunError at once, naming the process, where another one holds the run. An interrupt has a note of how an unfinished run goes on.
     """
     folder = _run_of(Path(path).absolute())
     if folder is None:
@@ -130,6 +135,10 @@ def hold(path: str | Path) -> Iterator[None]:
         try:
             _note(file, f"process {os.getpid()} on {socket.gethostname()}\n")
             yield
+        except KeyboardInterrupt as stop:
+            if Run.open(folder).manifest["status"] != "done":
+                stop.add_note(f"the run is not done; go on with: hgqjax resume {shlex.quote(str(folder))}")
+            raise
         finally:
             _note(file, "")
 
@@ -194,9 +203,18 @@ def _wait_for(file: IO[bytes]) -> None:
 
 def _run_of(path: Path) -> Path | None:
     for folder in (path, *path.parents):
-        with contextlib.suppress(RunError):
-            return Run.open(folder).folder
+        if (folder / MANIFEST).is_file():
+            with contextlib.suppress(RunError):
+                return Run.open(folder).folder
     return None
+
+
+def _instead_of_run(folder: Path) -> str:
+    """A sentence on a path that is no run folder."""
+    if not folder.exists():
+        return f"there is no {folder}"
+    below = sorted(path.parent for level in ("*", "*/*") for path in folder.glob(f"{level}/{MANIFEST}"))
+    return f"{folder} is not a run folder; " + (f"run folders are below it, such as {below[-1]}" if below else f"one has {MANIFEST}")
 
 
 def _note(file: IO[str], text: str) -> None:

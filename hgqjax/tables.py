@@ -113,11 +113,13 @@ class Table:
 
 
 def check(name: str, output: Path | None = None) -> None:
-    """Raises ValueError for a table that there is not, naming the legal ones, and for a file whose folder there is not."""
+    """Raises ValueError for a table that there is not, naming the legal ones, and for a file that cannot be where it is wanted."""
     if name not in NAMES:
         raise ValueError(f"there is no table {name!r}; legal are {', '.join(NAMES)}")
     if output is not None and not output.parent.is_dir():
         raise ValueError(f"there is no folder {output.parent} for {output.name}")
+    if output is not None and output.is_dir():
+        raise ValueError(f"--output is {output}, which is a folder; a file is needed")
 
 
 def build(name: str, runs: Iterable[Path] = (), measured: Iterable[Row] = ()) -> Table:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 import os
 import tempfile
 import time
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
+from hgqjax import data as data_
 from hgqjax import export, resources, results
 from hgqjax.errors import sentence
-from hgqjax.export import backends, gate, layer_table
+from hgqjax.export import backends, gate, layer_table, rtl_trace
 from hgqjax.export.layer_table import Widths
 from hgqjax.export.storage import GATE_FILE, RTL_FILE, write_atomically
 from hgqjax.model_files import SUFFIX, RowReader, is_model, measured, open_model
@@ -60,6 +62,8 @@ class Entry:
     golden_words: int | None = None
     project: str = ""
     project_rows: int | None = None
+    project_simulated_rows: int | None = None
+    """Of RTL: rows that a simulator ran; the compiler's interpreter ran all."""
     project_words: int | None = None
     seconds: float = 0.0
 
@@ -68,6 +72,8 @@ class Entry:
         """What its words were compared with."""
         golden = "" if self.golden_words is None else f"{self.golden_words} golden words"
         project = "" if self.project_words is None else f"{self.project}: {self.project_words} words"
+        if self.project_simulated_rows not in (None, self.project_rows):
+            project += f" ({self.project_simulated_rows} of {self.project_rows} rows simulated)"
         return "FAILED" if self.reason else ", ".join(text for text in (golden, project) if text) or "evaluates"
 
 
@@ -93,8 +99,10 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
 
     Raises: ZooError where there is no network, or none of a name that is asked for.
     """
+    if not folder.exists():
+        raise ZooError(f"there is no {folder}")
     if not folder.is_dir():
-        raise ZooError(f"{folder} is not a folder")
+        raise ZooError(f"{folder} is a file; zoo takes its folder, {folder.parent}, and the names of the networks that are meant")
     found: dict[str, Path] = {}
     for path in sorted(_walk(folder), key=Path.is_file):  # descriptions before files
         whole = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
@@ -203,7 +211,7 @@ def _measure(entry: Entry, description: export.ModelDescription, wanted: Wanted,
         entry.task, entry.data, entry.rows, entry.unit = found.objective.task, reader.name(data), found.rows, found.unit
         entry.training_rows = found.training_rows
         entry.outliers, entry.score = found.outliers, found.score if accuracy else -found.score
-        entry.score_error = found.error / 100 if accuracy else found.error
+        entry.score_error = None if math.isnan(found.error) else found.error / 100 if accuracy else found.error
         return
     entry.note = "; ".join(dict.fromkeys(why))
 
@@ -218,6 +226,7 @@ def _export(entry: Entry, description: export.ModelDescription, wanted: Wanted) 
         with results.hold(path):
             project = backends.export(description, path, settings)
     entry.project, entry.project_rows, entry.project_words = backend, project.gate.rows, project.gate.words
+    entry.project_simulated_rows = getattr(project, "simulated_rows", None)
 
 
 def _project_name(network: str, backend: str) -> str:
@@ -260,7 +269,8 @@ def _score(e: Entry) -> str:
     if e.task == "classification":
         return f"{100 * e.score:.2f} +- {100 * e.score_error:.2f} % {where}"
     share = "" if e.outliers is None else f", outliers {100 * e.outliers:.2f} %"
-    return f"{e.score:.4g} +- {e.score_error:.1g} {e.unit}".rstrip() + f"{share} {where}"
+    error = "" if e.score_error is None else f" +- {e.score_error:.1g}"
+    return f"{e.score:.4g}{error} {e.unit}".rstrip() + f"{share} {where}"
 
 
 def csv_text(entries: Iterable[Entry]) -> str:
@@ -284,6 +294,25 @@ def _flat(e: Entry) -> dict[str, Any]:
         elif field.name != "path":
             line[field.name] = "" if value is None else value
     return line
+
+
+def _check(wanted: Wanted, csv: Path | None) -> None:
+    """What would fail for every network, or after the work, is refused before it."""
+    if (wanted.export is None) != (wanted.output is None):
+        raise ZooError("--export and --output go together: what to write, and where")
+    for option, count in (("--rows", wanted.rows), ("--gate-rows", wanted.gate_rows)):
+        if count is not None and count < 1:
+            raise ZooError(f"{option} is {count}; at least 1 is needed")
+    if csv is not None and not csv.absolute().parent.is_dir():
+        raise ZooError(f"{csv.parent} is not a folder, so {csv.name} cannot be written there")
+    if csv is not None and csv.is_dir():
+        raise ZooError(f"--csv is {csv}, which is a folder; a file is needed")
+    if wanted.output is not None and wanted.output.exists() and not wanted.output.is_dir():
+        raise ZooError(f"--output is {wanted.output}, which is a file; a folder is needed")
+    for name in wanted.data:
+        data_.check(name)
+    if wanted.adder_graph or wanted.export in ("verilog", "vhdl"):
+        rtl_trace.check_alkaid()
 
 
 def zoo(
@@ -319,14 +348,9 @@ def zoo(
         gate_rows: how many rows the gate runs, at least.
         csv: also write the table as a file, with all columns and the histograms.
     """
-    if (export is None) != (output is None):
-        raise ZooError("--export and --output go together: what to write, and where")
-    if rows is not None and rows < 1:
-        raise ZooError(f"rows is {rows}; at least 1 is needed")
-    if csv is not None and not csv.absolute().parent.is_dir():
-        raise ZooError(f"{csv.parent} is not a folder, so {csv.name} cannot be written there")
     given = {"data": data, "rows": rows, "window": window, "adder_graph": adder_graph, "export": export, "output": output}
     wanted, reader = Wanted(**given, verify=verify, gate_rows=gate_rows), RowReader()
+    _check(wanted, csv)
     found = find(folder, names)
     if export is not None:
         _check_projects((name for name, _ in found), export)

@@ -267,7 +267,7 @@ def test_the_command_and_its_refusals(tmp_path, capsys, monkeypatch):
         ([a], "1 run folders are given; two or more are needed"),
         ([a, a], "a run folder is given twice"),
         ([a, empty], "c has no points yet"),
-        ([a, str(tmp_path / "no")], "no is not a run folder"),
+        ([a, str(tmp_path / "no")], f"there is no {tmp_path}/no"),
         ([a, b, "--output", str(tmp_path / "f.gif")], "legal endings are .png, .svg, .pdf"),
         ([a, b, "--output", str(tmp_path / "no/f.png")], f"there is no folder {tmp_path}/no for the figure"),
         ([a, b, "--at", "0"], "at is 0; each must be a finite number above 0"),

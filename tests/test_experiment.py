@@ -210,7 +210,7 @@ def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression
         (["sweep", "--data", "{nan}"], "nan.npz"),
         (["sweep", "--data", "{rows}", "--train.batch-size", "64", "--results", "{rows}"], "cannot read or write"),
         (["sweep", "--data", "{rows}", "--train.batch-size", "5000"], "batch_size is 5000, but there are only"),
-        (["summary", "{tmp}"], "is not a model description"),
+        (["summary", "{tmp}"], "is no model: a folder with description.json"),
         (["report", "{tmp}"], "is not a run folder"),
         (["resume", "{tmp}"], "is not a run folder"),
         (["export"], "give either the folder of a model description or --config FILE"),

@@ -234,8 +234,16 @@ def test_a_released_tracker_is_measured_on_tracks_of_a_file(shared, tmp_path, ca
         (["jets", "--output", "nowhere/t.md"], "there is no folder nowhere for t.md"),
         (["jets", "--models", "m"], "--models and --data go together"),
         (["jets", "--data-name", "x"], "--models and --data go together"),
-        (["jets", "--models", ".", "--data", "jets"], ". is no model description, no .keras file and no folder of such"),
-        (["jets", "--runs", "nowhere"], "nowhere is not a run folder"),
+        (
+            ["jets", "--models", ".", "--data", "jets", "--data-name", "x"],
+            "--data-name names the rows of a file, but --data jets is a data set",
+        ),
+        (["jets", "--output", "."], "--output is ., which is a folder; a file is needed"),
+        (
+            ["jets", "--models", ".", "--data", "jets"],
+            ". is no model: a folder with description.json or a .keras file of HGQ2, or a folder of such, is needed",
+        ),
+        (["jets", "--runs", "nowhere"], "there is no nowhere"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgqjax import cli, resources, zoo
+from hgqjax import cli, model_files, resources, zoo
 from hgqjax.data.rows import sha256_of
 from hgqjax.export import ModelDescription
 
@@ -154,21 +154,42 @@ def test_a_broken_network_has_its_reason_and_the_others_go_on(folder, tmp_path, 
     [
         (["--export", "verilog"], "--export and --output go together"),
         (["--output", "there"], "--export and --output go together"),
-        (["--rows", "0"], "rows is 0; at least 1 is needed"),
+        (["--rows", "0"], "--rows is 0; at least 1 is needed"),
+        (["--gate-rows", "-1", "--verify"], "--gate-rows is -1; at least 1 is needed"),
+        (["--csv", "zoo"], "--csv is zoo, which is a folder; a file is needed"),
+        (["--export", "hls4ml", "--output", "zoo/dense.npz"], "--output is zoo/dense.npz, which is a file; a folder is needed"),
         (["--csv", "nowhere/z.csv"], "nowhere is not a folder, so z.csv cannot be written there"),
-        (["--data", "tops"], "no network could be measured: "),
+        (["--data", "jets", "tops"], "unknown data set 'tops': give jets, "),
+        (["--data", "tops.npz"], "tops.npz: there is no such file"),
     ],
 )
-def test_what_does_not_go(folder, arguments, sentence, capsys, monkeypatch, tmp_path):
+def test_what_does_not_go_is_said_before_any_work(folder, arguments, sentence, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, folder, *arguments)
-    assert code == 2 and sentence in err and err.count("\n") == 1
+    code, out, err = run(capsys, folder, *arguments)
+    assert code == 2 and err.startswith(f"hgqjax: {sentence}") and err.count("\n") == 1 and not out
     assert [p.name for p in tmp_path.iterdir()] == ["zoo"]
+
+
+def test_no_network_takes_the_rows(folder, tmp_path, capsys):
+    np.savez(tmp_path / "rows.npz", x=np.ones((10, 5), np.float32), y=np.arange(10) % 3)
+    code, out, err = run(capsys, folder, "small", "more/other", "--data", tmp_path / "rows.npz")
+    assert code == 2 and "hgqjax: no network could be measured: " in err and "rows have shape (5,)" in err
+    assert out.count("not measured: ") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--adder-graph"], ["--export", "verilog", "--output", "there"], ["--export", "vhdl", "--output", "there"]]
+)
+def test_what_is_not_installed_is_said_once(folder, arguments, capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "alkaid" else found(name, *more))
+    code, out, err = run(capsys, folder, *arguments)
+    assert (code, out, err) == (2, "", "hgqjax: alkaid is not installed; pip install 'hgqjax[rtl]'\n")
 
 
 def test_no_networks(tmp_path, capsys):
     assert "has no network: no .keras file and no model description" in run(capsys, tmp_path)[2]
-    assert "nowhere is not a folder" in run(capsys, tmp_path / "nowhere")[2]
+    assert "there is no " in run(capsys, tmp_path / "nowhere")[2]
 
 
 def test_projects_go_through_the_gate(folder, tmp_path, capsys, monkeypatch):
@@ -192,9 +213,34 @@ def test_projects_go_through_the_gate(folder, tmp_path, capsys, monkeypatch):
     assert [name for name, _ in done] == ["dense_hls4ml", "more_other_hls4ml", "small_hls4ml"]
     assert done[0][1] == {"backend": "Vitis", "min_rows": 200} and "hls4ml: 600 words" in out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["more_other_hls4ml", "small_hls4ml"]
-    assert read(tmp_path / "z.csv")["small"]["project_words"] == "600"
+    row = read(tmp_path / "z.csv")["small"]
+    assert (row["project_words"], row["project_rows"], row["project_simulated_rows"]) == ("600", "200", "")
     assert run(capsys, folder, "small", "--verify")[0] == 0 and len(done) == 4
     assert {p.name for p in tmp_path.iterdir()} == {"out", "z.csv", "zoo"}
+
+
+@pytest.mark.parametrize(("simulated", "words"), [(50, "vhdl: 600 words (50 of 200 rows simulated)"), (200, "vhdl: 600 words\n")])
+def test_rows_that_no_simulator_ran_are_told(folder, tmp_path, capsys, monkeypatch, simulated, words):
+    class Project:
+        gate = zoo.gate.GateReport(rows=200, words=600, seed=0, seconds=0.0)
+        simulated_rows = simulated
+
+    monkeypatch.setattr(zoo.backends, "export", lambda description, path, settings: Project())
+    arguments = ("--export", "vhdl", "--output", tmp_path / "out", "--gate-rows", "200", "--csv", tmp_path / "z.csv")
+    code, out, _ = run(capsys, folder, "small", *arguments)
+    row = read(tmp_path / "z.csv")["small"]
+    assert code == 0 and out.endswith(words.rstrip("\n") + "\n") and row["project_simulated_rows"] == str(simulated)
+
+
+def test_an_error_that_is_not_known_is_left_out(folder, tmp_path, capsys, monkeypatch):
+    trained(5, classes=[], task="regression", unit="mrad").save(folder / "angle")
+    rows(tmp_path / "angles.npz", unit="mrad")
+    monkeypatch.setattr(model_files, "measure", lambda *arguments: {"score": -0.99184, "error": float("nan")})
+    code, out, _ = run(capsys, folder, "angle", "--data", tmp_path / "angles.npz", "--csv", tmp_path / "z.csv")
+    row = read(tmp_path / "z.csv")["angle"]
+    assert code == 0 and "0.9918 mrad (arrays angles.npz)" in out and (row["score"], row["score_error"]) == ("0.99184", "")
+    assert cli.main(["summary", str(folder / "angle"), "--data", str(tmp_path / "angles.npz")]) == 0
+    assert capsys.readouterr().out.endswith("angles.npz: resolution 0.9918 mrad (300 rows)\n")
 
 
 @pytest.mark.slow

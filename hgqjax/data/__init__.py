@@ -9,7 +9,7 @@ from hgqjax.data import arrays, jets, muon, openml, svhn
 from hgqjax.data.dataset import DataError, Dataset, Scaler, split, split_blocks
 from hgqjax.data.rows import Rows, class_names
 
-__all__ = ["NAMES", "DataError", "Dataset", "Scaler", "absolute", "load", "load_rows", "split", "split_blocks"]
+__all__ = ["NAMES", "DataError", "Dataset", "Scaler", "absolute", "check", "load", "load_rows", "split", "split_blocks"]
 
 NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon")
 KNOWN = f"{', '.join(NAMES)}, svhn:PATH, or the path of a .arff, .csv, .npz, .parquet, .mat or .h5 file"
@@ -121,6 +121,15 @@ def load_rows(
     return scaler(table.x), y
 
 
+def check(name: str | os.PathLike[str]) -> None:
+    """Raises DataError where ``name`` is neither that of a data set nor a file that :func:`load` takes and that is there; reads nothing."""
+    kind, path = _kind_and_path(name)
+    if name not in NAMES and not kind and pathlib.Path(path).suffix.lower() not in (*arrays.SUFFIXES, *muon.SUFFIXES, ".mat"):
+        raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
+    if name not in NAMES and not pathlib.Path(path).exists():
+        raise DataError(f"{path}: there is no such file or folder")
+
+
 def absolute(name: str) -> str:
     """``name`` as :func:`load` takes it, with the whole of its path, so that it means the same from every folder.
 
@@ -140,6 +149,7 @@ def _kind_and_path(name: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _read(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None, rows: int | None = None) -> Rows:
+    check(name)
     if name == "jets":
         return jets.read()
     if name == "openml":
@@ -152,8 +162,4 @@ def _read(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None
     suffix = pathlib.Path(path).suffix.lower()
     if kind or suffix == ".mat":
         return svhn.read_path(path, extra=kind == "svhn_extra")
-    if suffix in (".h5", ".hdf5"):
-        return muon.read_h5(path)
-    if suffix not in arrays.SUFFIXES:
-        raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
-    return arrays.read(path)
+    return muon.read_h5(path) if suffix in muon.SUFFIXES else arrays.read(path)

@@ -86,7 +86,9 @@ def load(path: str | Path) -> ModelDescription:
     try:
         header = json.loads((path / "description.json").read_text())
         raw = (path / "arrays.npz").read_bytes()
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise DescriptionError(f"{path} is not a model description: {Path(error.filename).name}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DescriptionError(f"{path} is not a model description: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
         raise DescriptionError(f"{path}/description.json is not {FORMAT} version {VERSION}")

@@ -268,8 +268,8 @@ def test_the_command(tmp_path, capsys):
         (["--backend", "verilog", "--latency-cutoff", "-2"], "latency_cutoff is -2.0"),
         (["--backend", "verilog", "--max-cost", "20"], "more than the 20 that the RTL export takes on; give a larger max_cost"),
         (["--max-cost", "20"], "backend Vitis has no max_cost; verilog and vhdl have"),
-        (["--backend", "verilog", "--rows", "0"], "min_rows is 0; at least 1 row is needed"),
-        (["--rows", "0"], "min_rows is 0; at least 1 row is needed"),
+        (["--backend", "verilog", "--rows", "0"], "--rows is 0; at least 1 is needed"),
+        (["--rows", "0"], "--rows is 0; at least 1 is needed"),
     ],
 )
 def test_the_command_refuses(options, message, tmp_path, capsys):
