@@ -1,6 +1,7 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,3 +67,11 @@ class Copy:
 @pytest.fixture
 def package_copy(tmp_path):
     return Copy(tmp_path)
+
+
+@pytest.fixture
+def interruptible():
+    """Interrupts are heard, though a shell may have started the tests in the background, where they are not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

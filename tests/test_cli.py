@@ -42,14 +42,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def interruptible():
-    """Interrupts are heard, though a shell may have started the tests in the background, where they are not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("command", [["summary"], ["export"], ["table", "jets", "--data", "jets", "--models"]], ids=lambda c: c[0])
 def test_what_is_no_model_is_named(here, command, capsys):
     of_table = ", or a folder of such," if command[0] == "table" else ""

@@ -317,7 +317,7 @@ def test_workers_are_killed_in_a_group_and_in_a_project(workers, undisturbed, ro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_the_caller_is_stopped_and_the_run_gone_on_with_elsewhere(undisturbed, rows, cache, tmp_path, with_signal):
+def test_the_caller_is_stopped_and_the_run_gone_on_with_elsewhere(undisturbed, rows, cache, tmp_path, with_signal, interruptible):
     argv = [sys.executable, HERE / "cluster_jobs.py", tmp_path, rows]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     with subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as process:

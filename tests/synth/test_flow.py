@@ -152,7 +152,7 @@ def test_an_interrupted_call_is_gone_on_with(make_project, tmp_path, instead_of_
     assert all(row.done for row in synthesize_many(sources, out, jobs=1)) and sorted(instead_of_yosys) == ["one", "three", "two"]
 
 
-def test_an_interrupted_call_ends_the_tools_of_all_its_threads(make_project, tmp_path, monkeypatch):
+def test_an_interrupted_call_ends_the_tools_of_all_its_threads(make_project, tmp_path, monkeypatch, interruptible):
     monkeypatch.setattr(yosys, "RUN", SLOW)
     sources, out = {name: make_project(name) for name in ("one", "two", "three")}, tmp_path / "out"
 
