@@ -98,6 +98,7 @@ def test_other_mistakes_are_told_by_tyro(capsys):
         assert not out and "--train.epochs INT" in err and "tyro" not in err
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_says_how_it_goes_on(interruptible, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", x=rng.normal(size=(300, 4)).astype(np.float32), y=rng.integers(0, 2, 300))

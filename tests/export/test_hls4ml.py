@@ -175,6 +175,7 @@ def test_modes_and_structure(model, tmp_path):
     to_hls4ml(model, tmp_path / "project", backend="Vivado" if model.name == "structure" else "Vitis")
 
 
+@pytest.mark.slow
 def test_traps_are_exact_here_and_wrong_when_hls4ml_infers(tmp_path, monkeypatch):
     model = traps()
     to_hls4ml(model, tmp_path / "ours")
