@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from hgqjax import data as data_
-from hgqjax.data import arrays, muon
 from hgqjax.export import DescriptionError, ModelDescription
 from hgqjax.jobs import measure
 from hgqjax.objective import Objective
@@ -102,12 +101,7 @@ class RowReader:
     def _origin(self, data: str) -> tuple[str, str]:
         """Name and checksum."""
         if data not in self._origins:
-            suffix = Path(data).suffix.lower() if _is_path(data) else ""
-            if suffix in arrays.SUFFIXES:
-                read = arrays.read(data)
-            else:
-                read = muon.read_h5(data) if suffix in muon.SUFFIXES else self._set(data)
-            self._origins[data] = read.name, read.sha256
+            self._origins[data] = data_.origin(data)
         return self._origins[data]
 
     def _set(self, name: str) -> data_.Dataset:

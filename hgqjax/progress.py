@@ -8,12 +8,15 @@ def cells(sweep: population.Swept, members: int, objective: Objective) -> str:
     """Loss, accuracy or resolution, and cost of every member at the last check."""
     name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
     cells = [
-        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {row['cost'] / 1000:.1f}k"
-        if row["member"] not in sweep.failed
-        else "failed"
+        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {_short(row['cost'])}" if row["member"] not in sweep.failed else "failed"
         for row in sweep.history[-members:]
     ]
     return f"loss, {name}, {objective.cost.unit}: " + " | ".join(cells) if cells else "compiling"
+
+
+def _short(cost: float) -> str:
+    """Thousands of EBOPs or LUTs; bits per weight as they are."""
+    return f"{cost / 1000:.1f}k" if cost >= 100 else f"{cost:.3g}"
 
 
 class Progress:

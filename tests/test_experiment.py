@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from hgqjax import cli, experiment, export, jobs, networks, resources, results, run_tables, schedules, training
+from hgqjax import cli, experiment, export, jobs, networks, population, resources, results, run_tables, schedules, training
 from hgqjax import data as data_
 from hgqjax.cluster import JobError
 from hgqjax.export import ModelDescription
 from hgqjax.objective import Objective
+from hgqjax.progress import cells
 
 TRAIN = training.Config(epochs=4, epochs_per_check=2, batch_size=100, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
 
@@ -123,6 +124,13 @@ def test_a_run_that_still_trains_has_the_checks_of_its_checkpoint(run, tmp_path)
     steps = whole.filter(epoch=2)["step"].unique().to_list()
     assert found.schema == whole.schema and set(found["epoch"]) == {2} and found["step"].unique().to_list() == steps
     assert dict(found.select("metric", "value").iter_rows()) == {"score": 0.5, "cost": 9.0}
+
+
+def test_progress_shows_large_costs_and_small_ones():
+    row = {"member": 0, "train_loss": 0.5, "val_score": 0.75}
+    for cost, shown in ((29_896.0, "29.9k"), (2.5, "2.5")):
+        swept = population.Swept(population.Archive(), [row | {"cost": cost}], {}, None)
+        assert cells(swept, 1, Objective()) == f"loss, accuracy, EBOPs: 0.500 75.0% {shown}"
 
 
 def hgqjax(capsys, *argv):

@@ -9,7 +9,7 @@ from hgqjax.data import arrays, jets, muon, openml, svhn
 from hgqjax.data.dataset import DataError, Dataset, Scaler, split, split_blocks
 from hgqjax.data.rows import Rows, class_names
 
-__all__ = ["NAMES", "DataError", "Dataset", "Scaler", "absolute", "check", "load", "load_rows", "split", "split_blocks"]
+__all__ = ["NAMES", "DataError", "Dataset", "Scaler", "absolute", "check", "load", "load_rows", "origin", "split", "split_blocks"]
 
 NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon")
 KNOWN = f"{', '.join(NAMES)}, svhn:PATH, or the path of a .arff, .csv, .npz, .parquet, .mat or .h5 file"
@@ -128,6 +128,16 @@ def check(name: str | os.PathLike[str]) -> None:
         raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
     if name not in NAMES and not pathlib.Path(path).exists():
         raise DataError(f"{path}: there is no such file or folder")
+
+
+def origin(name: str | os.PathLike[str]) -> tuple[str, str]:
+    """Name and checksum of all rows of a data set or file, as :func:`load` gives them. Raises: as :func:`load`.
+
+    >>> origin("jets")[0]
+    'jets (re-simulated)'
+    """
+    table = _read(name, None)
+    return table.name, table.sha256
 
 
 def absolute(name: str) -> str:
