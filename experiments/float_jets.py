@@ -74,7 +74,7 @@ def run(config: Config) -> None:
     dataset = data_.load(config.data, rows=config.rows)
     sets = {dataset.name: (dataset.x_test, dataset.y_test)}
     if config.also is not None:
-        sets[config.also] = data_.load_rows(config.also, scaler=dataset.scaler, classes=dataset.classes)
+        sets[config.also] = data_.load_rows(config.also, scaler=dataset.scaler, classes=dataset.classes)[:2]
     found: dict[str, list[float]] = {name: [] for name in sets}
     for seed in config.seeds:
         model = train(config, dataset, seed)

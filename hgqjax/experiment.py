@@ -197,9 +197,10 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     task = config.train.objective.task
-    if task != dataset.task:
-        what = "labels" if dataset.classes else "numbers"
-        raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {dataset.task!r}")
+    fitting = {"classes": "classification", "regression": "regression"}.get(dataset.kind, "one for several labels")
+    if task != fitting:
+        what = {"classes": "labels", "regression": "numbers"}.get(dataset.kind, "several labels at once")
+        raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {fitting!r}")
     build = config.model.build(dataset.input_shape, dataset.n_outputs)
     if config.budgets:
         _check_budgets(config, build, dataset)

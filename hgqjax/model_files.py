@@ -112,7 +112,7 @@ class RowReader:
     def _load(self, data: str, scaler: data_.Scaler, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes
         if key not in self._rows:
-            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)
+            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)[:2]
         return self._rows[key]
 
 

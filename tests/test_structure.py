@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["errors", "fixed_point", "ranges", "granularity", "quantizers", "config", "resources", "methods", "layers", "objective"]
+ROOMS = [
+    "errors",
+    "archives",
+    "fixed_point",
+    "ranges",
+    "granularity",
+    "quantizers",
+    "config",
+    "resources",
+    "methods",
+    "layers",
+    "objective",
+]
 ROOMS += ["schedules", "shuffle", "devices", "training", "front", "checkpoints", "population", "export", "interop", "data", "networks"]
 ROOMS += ["results", "published", "run_tables", "seeds", "markup", "figures", "html", "report", "tables", "compare"]
 ROOMS += ["cluster", "jobs", "progress", "experiment", "synth", "model_files", "zoo", "cli"]

@@ -1,22 +1,34 @@
 """Data sets by name or by path: loaded, checked, split and scaled in one call."""
 
 import os
-import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
-from hgqjax.data import arrays, jets, muon, openml, svhn
-from hgqjax.data.dataset import DataError, Dataset, Scaler, split, split_blocks
+from hgqjax.archives import ArchiveError, check_memory
+from hgqjax.data.columns import Columns
+from hgqjax.data.dataset import PARTS, DataError, Dataset, Kind, Scaler, split, split_blocks
 from hgqjax.data.rows import Rows, class_names
+from hgqjax.data.sources import NAMES, absolute, as_labelled, check, read
 
-__all__ = ["NAMES", "DataError", "Dataset", "Scaler", "absolute", "check", "load", "load_rows", "origin", "split", "split_blocks"]
+__all__ = ["NAMES", "Columns", "DataError", "Dataset", "Examples", "Kind", "Scaler", "absolute", "check", "load", "load_rows", "origin"]
+__all__ += ["split", "split_blocks"]
 
-NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon")
-KNOWN = f"{', '.join(NAMES)}, svhn:PATH, or the path of a .arff, .csv, .npz, .parquet, .mat or .h5 file"
+
+class Examples(NamedTuple):
+    """Rows as a model trained elsewhere must see them."""
+
+    x: np.ndarray
+    """(rows, *shape), float32, scaled."""
+    y: np.ndarray
+    """As in :class:`Dataset`; labels index the model's classes."""
+    weight: np.ndarray | None
+    """(rows,), float32; None where each row counts alike."""
 
 
 def load(
     name: str | os.PathLike[str],
+    columns: Columns = Columns(),
     *,
     rows: int | None = None,
     validation_fraction: float | None = None,
@@ -29,8 +41,8 @@ def load(
       name: "jets" (176 760 re-simulated jets that come with hgqjax); "openml" (OpenML 42468, downloaded once); "svhn" and "svhn_extra"
         (SVHN, downloaded once; extra digits to train on), "svhn:PATH" and "svhn_extra:PATH" (SVHN in a folder or file that lies here,
         :mod:`hgqjax.data.svhn`), or the path of one of its .mat files; "muon" (400 000 simulated muon tracks, a regression,
-        :mod:`hgqjax.data.muon`), or the path of an .h5 file of muon hits; or the path of an .arff, .csv, .npz or .parquet file
-        (:mod:`hgqjax.data.arrays`).
+        :mod:`hgqjax.data.muon`); or the path of a file with rows (:mod:`hgqjax.data.arrays`).
+      columns: which columns of a file are features, targets, weights and parts.
       rows: take only the first so many, before splitting; None takes all. Of a set whose split is given, the first of each part, in
         proportion; of "muon", so many are simulated, up to 4 000 000.
       validation_fraction: of the rows that are not test; None is 0.1, the HGQ paper's third version (its first has 0.15), or what the
@@ -50,31 +62,38 @@ def load(
     Traceback (most recent call last):
     hgqjax.data.dataset.DataError: unknown data set 'tops': give jets, openml, svhn, svhn_extra, muon, svhn:PATH, or the path of ...
     """
-    table = _read(name, cache_dir, rows)
+    table = read(name, columns, cache_dir, rows)
     classes, available = class_names(table), len(table.x)
     if rows is not None and not 1 <= rows <= available:
         raise DataError(f"rows={rows} is out of range: {table.name} has 1 .. {available}")
     if table.parts is None:
         fraction = 0.1 if validation_fraction is None else validation_fraction
-        train, val, test = split(available if rows is None else rows, seed=seed, validation_fraction=fraction)
+        parts = split(available if rows is None else rows, seed=seed, validation_fraction=fraction)
     else:
-        train, val, test = split_blocks(table.parts, rows, validation_fraction=validation_fraction)
-    scaler = Scaler.fit(np.concatenate([table.x[train], table.x[val]])) if table.scaler is None else table.scaler
+        parts = split_blocks(table.parts, rows, validation_fraction=validation_fraction, seed=seed)
+    _check_memory(table, rows)
+    scaler = Scaler.fit(np.concatenate([table.x[part] for part in parts[:2]])) if table.scaler is None else table.scaler
     dtype = scaler.dtype_for(table.x)
+    x = [scaler(table.x[part], dtype) for part in parts]
+    y = [_as_target(rows) if table.y is None else table.y[part] for rows, part in zip(x, parts, strict=True)]
+    weights = [None if table.weight is None else table.weight[part] for part in parts]
+    for part, weight in zip(PARTS, weights, strict=True):
+        if weight is not None and not weight.any():
+            raise DataError(f"{table.where}: every weight of the {part} rows is 0; at least one row of each part must count")
     return Dataset(
         name=table.name,
         source=table.source,
         sha256=table.sha256,
-        x_train=scaler(table.x[train], dtype),
-        y_train=table.y[train],
-        x_val=scaler(table.x[val], dtype),
-        y_val=table.y[val],
-        x_test=scaler(table.x[test], dtype),
-        y_test=table.y[test],
+        **_parts("x", x),
+        **_parts("y", y),
+        **_parts("weight", weights),
         classes=classes,
         feature_names=table.feature_names,
         scaler=scaler,
-        unit=table.unit or "",
+        unit=table.unit or ("sigma" if table.y is None and table.scaler is None else ""),
+        kind=table.kind,
+        target_names=_target_names(table),
+        notes=table.notes,
     )
 
 
@@ -83,93 +102,68 @@ def load_rows(
     *,
     scaler: Scaler,
     classes: tuple[str, ...],
+    columns: Columns = Columns(),
     cache_dir: str | os.PathLike[str] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Examples:
     """All rows of a file as a model trained elsewhere must see them.
 
     Args:
       path_or_name: as in :func:`load`; a name gives every row of that set, those that a model was trained on too.
       scaler: the model's, that is of the data set that it was trained on.
-      classes: the model's. Where the file names its classes, labels go by name; else by number. A regression has none.
+      classes: the model's. Where the file names its classes, labels go by name; else by number. Other kinds have none.
+      columns: those that the model was trained with; each row is taken, whatever they say of parts.
       cache_dir: as in :func:`load`.
 
-    Returns: rows (rows, *shape), float32, scaled, and labels (rows,), int32, that index ``classes``, or numbers, float32.
+    Returns: rows, targets and weights.
     Raises: DataError; also where rows do not have the shape of the scaler, a label is not among ``classes``, or one has labels and the
       other numbers.
 
     >>> jets = load("jets", rows=100)
-    >>> x, y = load_rows("jets", scaler=jets.scaler, classes=jets.classes)
-    >>> x.shape, [jets.classes[label] for label in y[:5]]
-    ((176760, 16), ['z', 'w', 'w', 'q', 'z'])
+    >>> x, y, weight = load_rows("jets", scaler=jets.scaler, classes=jets.classes)
+    >>> x.shape, [jets.classes[label] for label in y[:5]], weight
+    ((176760, 16), ['z', 'w', 'w', 'q', 'z'], None)
     """
-    table = _read(path_or_name, cache_dir)
+    table = read(path_or_name, columns.of_rows(), cache_dir)
     if table.x.shape[1:] != scaler.mean.shape:
         raise DataError(f"{path_or_name}: rows have shape {table.x.shape[1:]}, but the model takes {scaler.mean.shape}")
-    if (table.unit is None) != bool(classes):
+    if (table.kind == "classes") != bool(classes):
         kinds = ("numbers of a regression", "labels") if classes else ("labels", "numbers of a regression")
         raise DataError(f"{path_or_name}: holds {kinds[0]}, but the model was trained on {kinds[1]}")
-    if not classes:
-        return scaler(table.x), table.y
-    if table.classes is None:
-        y = np.where(table.y < len(classes), table.y, np.int32(-1))
-    else:
-        y = np.array([classes.index(c) if c in classes else -1 for c in table.classes], np.int32)[table.y]
-    if np.any(y < 0):
-        label = table.y[np.argmax(y < 0)]
-        strange = label if table.classes is None else table.classes[label]
-        raise DataError(f"{path_or_name}: label {strange} is unknown to the model, whose classes are {', '.join(classes)}")
-    return scaler(table.x), y
+    x = scaler(table.x)
+    if table.y is None:
+        return Examples(x, _as_target(x), table.weight)
+    return Examples(x, as_labelled(table, classes, "the model") if classes else table.y, table.weight)
 
 
-def check(name: str | os.PathLike[str]) -> None:
-    """Raises DataError where ``name`` is neither that of a data set nor a file that :func:`load` takes and that is there; reads nothing."""
-    kind, path = _kind_and_path(name)
-    if name not in NAMES and not kind and pathlib.Path(path).suffix.lower() not in (*arrays.SUFFIXES, *muon.SUFFIXES, ".mat"):
-        raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
-    if name not in NAMES and not pathlib.Path(path).exists():
-        raise DataError(f"{path}: there is no such file or folder")
-
-
-def origin(name: str | os.PathLike[str]) -> tuple[str, str]:
+def origin(name: str | os.PathLike[str], columns: Columns = Columns()) -> tuple[str, str]:
     """Name and checksum of all rows of a data set or file, as :func:`load` gives them. Raises: as :func:`load`.
 
     >>> origin("jets")[0]
     'jets (re-simulated)'
     """
-    table = _read(name, None)
+    table = read(name, columns)
     return table.name, table.sha256
 
 
-def absolute(name: str) -> str:
-    """``name`` as :func:`load` takes it, with the whole of its path, so that it means the same from every folder.
-
-    >>> absolute("jets"), absolute("svhn:/digits")
-    ('jets', 'svhn:/digits')
-    """
-    if name in NAMES:
-        return name
-    kind, path = _kind_and_path(name)
-    return f"{kind}:{pathlib.Path(path).absolute()}" if kind else str(pathlib.Path(path).absolute())
+def _as_target(x: np.ndarray) -> np.ndarray:
+    """What an autoencoder is to give back: the scaled rows, flat."""
+    return x.reshape(len(x), -1).astype(np.float32)
 
 
-def _kind_and_path(name: str | os.PathLike[str]) -> tuple[str, str]:
-    """("svhn", "digits") of "svhn:digits"; ("", name) of everything else."""
-    kind, colon, path = str(name).partition(":")
-    return (kind, path) if colon and kind in ("svhn", "svhn_extra") else ("", str(name))
+def _target_names(table: Rows) -> tuple[str, ...]:
+    if table.y is not None:
+        return table.target_names
+    return table.feature_names if table.x.ndim == 2 else tuple(f"x{n}" for n in range(table.x[0].size))
 
 
-def _read(name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None, rows: int | None = None) -> Rows:
-    check(name)
-    if name == "jets":
-        return jets.read()
-    if name == "openml":
-        return openml.read(cache_dir)
-    if name == "muon":
-        return muon.read(rows)
-    if name in ("svhn", "svhn_extra"):
-        return svhn.read(cache_dir, extra=name == "svhn_extra")
-    kind, path = _kind_and_path(name)
-    suffix = pathlib.Path(path).suffix.lower()
-    if kind or suffix == ".mat":
-        return svhn.read_path(path, extra=kind == "svhn_extra")
-    return muon.read_h5(path) if suffix in muon.SUFFIXES else arrays.read(path)
+def _parts(letter: str, arrays: list) -> dict[str, np.ndarray | None]:
+    return {f"{letter}_{part}": array for part, array in zip(PARTS, arrays, strict=True)}
+
+
+def _check_memory(table: Rows, rows: int | None) -> None:
+    """Refuses to scale what memory has no room for."""
+    size = table.x[0].size * (len(table.x) if rows is None else rows)
+    try:
+        check_memory(12 * size, f"a scaled copy of {len(table.x)} rows of {table.x[0].size} values", copies=1)
+    except ArchiveError as error:
+        raise DataError(f"{table.where}: {error}; take fewer rows or features") from None

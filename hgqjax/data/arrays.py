@@ -1,33 +1,44 @@
-"""Rows of your own: an .npz with arrays, or a table in a .csv, .parquet or .arff file."""
+"""Rows of your own: arrays in an .npz or .h5 file, or a table in any of the formats below."""
 
 import os
 import pathlib
-import zipfile
-import zlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, npy_header
 from hgqjax.data import muon
-from hgqjax.data.dataset import DataError, pixel_scaler
+from hgqjax.data.columns import FEATURES, WEIGHTS, Columns, known, listed
+from hgqjax.data.dataset import PARTS, DataError, pixel_scaler
 from hgqjax.data.rows import Rows, make_rows, sha256_of
-from hgqjax.data.tables import read_table
+from hgqjax.data.tables import Table, choose, read_table
+from hgqjax.errors import first_line
 
-SUFFIXES = (".arff", ".csv", ".npz", ".parquet")
-_ARRAYS = ("x", "x_physical", "y", "classes", "feature_names", "unit", "x_packed", "splits")
+TABLES = (".arff", ".csv", ".tsv", ".txt", ".parquet")
+SUFFIXES = (*TABLES, ".npz", ".npy", ".h5", ".hdf5", ".root")
+_ABOUT = ("classes", "feature_names", "target_names", "unit")
+_SPLIT = tuple(f"{letter}_{part}" for letter in "xy" for part in PARTS)
 
 
-def read(path: str | os.PathLike[str]) -> Rows:
+def read(path: str | os.PathLike[str], columns: Columns = Columns()) -> Rows:
     """All rows of one file, unscaled.
 
-    An .npz file holds ``x`` (or ``x_physical`` where there is no ``x``): numbers, (rows, features) or (rows, ...); ``y``: (rows,),
-    whole numbers from 0 or text; and may hold ``classes`` and ``feature_names``, text. Where it holds ``unit``, one text, ``y`` are
-    numbers in that unit, to be found by regression. Images, uint8 of shape (rows, height, width, colours), are divided by 256, other rows
-    are scaled by mean and deviation. Packed muon hits are read too (:func:`hgqjax.data.muon.unpacked`). For tables see
-    :mod:`hgqjax.data.tables`.
+    An .npz file, or the datasets of an .h5 file, hold
+
+    * ``x`` (or ``x_physical`` where there is no ``x``): numbers, (rows, features) or (rows, ...);
+    * ``y``: (rows,) or (rows, n), see :func:`hgqjax.data.rows.make_rows`;
+    * where they want, ``weight``: numbers, (rows,); ``classes``, ``feature_names`` and ``target_names``: text; ``unit``: one text, where
+      ``y`` are numbers to be found by regression.
+
+    Or they hold ``x_train``, ``y_train``, ``x_test``, ``y_test``, and so on. Images, uint8 of shape (rows, height, width, colours), are
+    divided by 256, other rows are scaled by mean and deviation. Packed muon hits are read too (:func:`hgqjax.data.muon.unpacked`). Where
+    there is no ``x``, arrays of shape (rows,) are the columns of a table. For tables see :mod:`hgqjax.data.tables`, for their .h5 and
+    .root files :mod:`hgqjax.data.hdf5` and :mod:`hgqjax.data.root`.
 
     Args:
-      path: of a file that ends in .arff, .csv, .npz or .parquet.
+      path: of a file that ends in one of ``SUFFIXES``.
+      columns: what its columns or arrays are.
 
     Raises: DataError.
 
@@ -39,63 +50,191 @@ def read(path: str | os.PathLike[str]) -> Rows:
     ('arrays mydata.npz', ('noise', 'signal'), [1, 0])
     """
     path = pathlib.Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError(f"{path}: files that end in {path.suffix or 'nothing'} cannot be read; {', '.join(SUFFIXES)} can")
     if not path.is_file():
         raise DataError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
-    found = _fields(read_npz(path), path) if path.suffix.lower() == ".npz" else read_table(path)
-    about = {"name": f"arrays {path.name}", "source": f"The file {path.name}, given by its path.", "sha256": sha256_of(path)}
+    try:
+        found, sha256 = _found(path, suffix, columns), sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if isinstance(found, Rows):
+        return found
+    if isinstance(found, Table):
+        found = choose(found, columns, str(path))
+    about = {"name": f"arrays {path.name}", "source": f"The file {path.name}, given by its path.", "sha256": sha256}
     return make_rows(where=str(path), **about | found)
 
 
-def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file that have a meaning here.
+def _found(path: pathlib.Path, suffix: str, columns: Columns) -> Rows | Table | dict[str, Any]:
+    """A table, or the arguments of ``make_rows``."""
+    if suffix in TABLES:
+        return read_table(path)
+    if suffix == ".npz":
+        return of_arrays(_NpzSource(path), columns)
+    if suffix == ".npy":
+        return _npy(path)
+    if suffix == ".root":
+        from hgqjax.data import root
+
+        return root.read(path, columns)
+    from hgqjax.data import hdf5
+
+    return hdf5.read(path, columns)
+
+
+def read_npz(path: pathlib.Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The arrays ``names`` of an .npz file, those that there are.
 
     Raises: DataError where it cannot be read.
     """
-    if not _is_zip(path):
-        raise DataError(f"{path}: is no .npz file, or is cut short")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            lacking = [name for name in (_x_key(file), "y") if name not in file]
-            if lacking:
-                there = ", ".join(file) or "nothing"
-                raise DataError(f"{path}: has no array {' and no array '.join(lacking)}; it holds {there}, but must hold x and y")
-            ignored = {"x", "x_physical", "x_packed"} - {_x_key(file)}
-            return {name: file[name] for name in _ARRAYS if name in file and name not in ignored}
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: an array in it cannot be read ({error})") from None
+    source = _NpzSource(path)
+    return source.read(name for name in names if name in source.shapes)
 
 
-def _x_key(file) -> str:
-    return next((name for name in ("x", "x_packed") if name in file), "x_physical")
+class _NpzSource:
+    """Arrays by name: their shapes, and a way to read some of them."""
+
+    def __init__(self, path: pathlib.Path):
+        self.where = str(path)
+        try:
+            self._npz = Npz(path)
+            self.shapes = {name: (shape, dtype) for name, (shape, dtype, _) in self._npz.headers(self._npz.names).items()}
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        except ArchiveError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        try:
+            return self._npz.read(names, copies=3)
+        except (ArchiveError, OSError) as error:
+            raise DataError(f"{self.where}: {error}") from None
 
 
-def _fields(arrays: dict[str, np.ndarray], path: pathlib.Path) -> dict[str, Any]:
-    """Arguments of ``make_rows``."""
-    if "x_packed" in arrays:
-        return muon.unpacked(arrays, str(path))
-    names = {}
-    for name in ("classes", "feature_names"):
-        array = arrays.get(name)
-        if array is not None and (array.ndim != 1 or array.dtype.kind not in "US"):
-            raise DataError(f"{path}: {name} has type {array.dtype} and shape {array.shape}, but must be a list of text")
-        names[name] = None if array is None else tuple(str(text) for text in array.astype(np.str_))
-    unit = arrays.get("unit")
+def of_arrays(source, columns: Columns) -> Table | dict[str, Any]:
+    """Arguments of ``make_rows``, or a table, from arrays by name; ``source`` has ``where``, ``shapes`` and ``read``."""
+    names, where = source.shapes, source.where
+    if "x_packed" in names and "y" in names and "x" not in names:
+        return muon.unpacked(source.read(name for name in ("x_packed", "y", "splits") if name in names), where)
+    parts = None
+    if "x_train" in names and "x" not in names:
+        parts, values = _of_parts(source)
+        x_name, y_name = "x", "y"
+    else:
+        x_name = columns.features[0] if len(columns.features) == 1 and columns.features[0] in names else _name("x", names)
+        y_name = columns.target[0] if len(columns.target) == 1 and columns.target[0] in names else _name("y", names)
+        if x_name not in names and (table := columns_of(source)):
+            return table
+        needed = [name for name in (x_name, y_name) if name not in names and not (name == y_name and columns.target)]
+        if needed:
+            raise DataError(f"{where}: has no array {' and no array '.join(needed)}; it holds {listed(names)}, but must hold x and y")
+        weight = columns.weight or next((name for name in WEIGHTS if name in names), "")
+        wanted = [name for name in (x_name, y_name, known(weight, names, where, "array") if weight else "", *_ABOUT) if name in names]
+        values = source.read(wanted)
+        values["weight"] = values.pop(weight, None) if weight else None
+    if columns.split:
+        raise DataError(f"{where}: split {columns.split!r} is for tables; arrays hold their parts as x_train, y_train, x_val and so on")
+    return _fields(values, x_name, y_name, parts, columns, where)
+
+
+def _fields(values: Mapping[str, np.ndarray], x_name: str, y_name: str, parts, columns: Columns, where: str) -> dict[str, Any]:
+    texts = {name: _texts(values.get(name), name, where) for name in ("classes", "feature_names", "target_names")}
+    unit = values.get("unit")
     if unit is not None and (unit.shape != () or unit.dtype.kind not in "US"):
-        raise DataError(f"{path}: unit has type {unit.dtype} and shape {unit.shape}, but must be one text, such as 'mrad'")
-    if unit is not None and names["classes"] is not None:
-        raise DataError(f"{path}: holds both unit, for a regression, and classes, for a classification; leave one of them out")
-    x = arrays["x"] if "x" in arrays else arrays["x_physical"]
-    scaler = pixel_scaler(x.shape[1:]) if x.dtype == np.uint8 and x.ndim == 4 else None
-    return {"x": x, "y": arrays["y"], "scaler": scaler, "unit": None if unit is None else str(unit.astype(np.str_)), **names}
+        raise DataError(f"{where}: unit has type {unit.dtype} and shape {unit.shape}, but must be one text, such as 'mrad'")
+    x = values[x_name]
+    fields: dict[str, Any] = {"x": x, "y": values.get(y_name), **texts, "parts": parts, "kind": columns.target_is}
+    fields["unit"] = columns.unit or (None if unit is None else str(unit.astype(np.str_)))
+    fields["scaler"] = pixel_scaler(x.shape[1:]) if x.dtype == np.uint8 and x.ndim == 4 else None
+    fields["weight"] = values.get("weight")
+    if columns.target == (FEATURES,):
+        fields |= {"y": None, "classes": None, "target_names": None}
+    named = () if columns.features == (x_name,) else columns.features
+    targets = () if columns.target in ((FEATURES,), (y_name,)) else columns.target
+    if not (named or targets):
+        return fields
+    names = texts["feature_names"] or tuple(f"x{j}" for j in range(x.shape[-1] if x.ndim > 1 else 0))
+    if x.ndim != 2 or len(names) != x.shape[1]:
+        raise DataError(f"{where}: columns can be chosen of an x of shape (rows, features) with as many feature_names, not {x.shape}")
+    table = Table({name: x[:, j] for j, name in enumerate(names)}, weight=values.get("weight"), unit=fields["unit"])
+    if not targets:
+        chosen = [names.index(known(name, names, where, "feature")) for name in named]
+        return fields | {"x": x[:, chosen], "feature_names": named}
+    fields = choose(table, Columns(target=targets, features=named, target_is=columns.target_is, unit=columns.unit), where)
+    return fields | {"parts": parts}
 
 
-def _is_zip(path: pathlib.Path) -> bool:
+def _texts(array: np.ndarray | None, name: str, where: str) -> tuple[str, ...] | None:
+    if array is None:
+        return None
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise DataError(f"{where}: {name} has type {array.dtype} and shape {array.shape}, but must be a list of text")
+    try:
+        return tuple(str(text) for text in array.astype(np.str_))
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: {name} has bytes that are no text; save it as text") from None
+
+
+def _name(letter: str, names) -> str:
+    """The array that is called so."""
+    return next((name for name in (letter, letter.upper(), f"{letter}_physical") if name in names), letter)
+
+
+def _of_parts(source) -> tuple[tuple[int, int, int], dict[str, np.ndarray]]:
+    """x_train, y_train, x_val and so on, one behind the other."""
+    there = [part for part in PARTS if f"x_{part}" in source.shapes]
+    lacking = [f"y_{part}" for part in there if f"y_{part}" not in source.shapes]
+    if lacking or there == ["train"]:
+        raise DataError(f"{source.where}: has no array {lacking[0] if lacking else 'x_test'}, which belongs to its x_train")
+    names = [name for name in (*_SPLIT, *(f"weight_{part}" for part in PARTS), *_ABOUT) if name in source.shapes]
+    found = source.read(names)
+    values = {name: found[name] for name in _ABOUT if name in found}
+    for letter in ("x", "y", *(["weight"] if "weight_train" in found else [])):
+        parts = [found.get(f"{letter}_{part}") for part in there]
+        if any(part is None or part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+            raise DataError(f"{source.where}: {', '.join(f'{letter}_{part}' for part in there)} do not have rows of one shape")
+        values[letter] = np.concatenate(parts)
+    sizes = {part: len(found[f"x_{part}"]) for part in there}
+    if any(len(found[f"y_{part}"]) != sizes[part] for part in there):
+        raise DataError(f"{source.where}: x and y of a part do not have as many rows as each other")
+    return tuple(sizes.get(part, 0) for part in PARTS), values
+
+
+def columns_of(source) -> Table | None:
+    """Arrays of one length as the columns of a table; None where they are not that."""
+    names = [name for name in source.shapes if name not in _ABOUT]
+    shapes = [source.shapes[name][0] for name in names]
+    if len(names) < 2 or any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
+        return None
+    return Table(source.read(names), **({"unit": str(source.read(["unit"])["unit"])} if "unit" in source.shapes else {}))
+
+
+def _npy(path: pathlib.Path) -> Table:
+    """A structured array, whose fields have names, or columns c0, c1, ... of a plain one; the label is found as in other tables."""
     try:
         with path.open("rb") as file:
-            return zipfile.is_zipfile(file)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+            shape, dtype, size = npy_header(file)
+            held = path.stat().st_size - file.tell()
+            if size != held:
+                raise ArchiveError(f"its header claims the shape {shape} of {dtype}, but {held} bytes follow")
+            check_memory(size, f"its array of shape {shape}")
+            file.seek(0)
+            array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=1 << 16)
+    except (*DAMAGED, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as .npy ({first_line(error)})") from None
+    return table_of(array, str(path))
+
+
+def table_of(array: np.ndarray, where: str, names: tuple[str, ...] | None = None) -> Table:
+    """A structured array (rows,), or a plain one (rows, columns), as a table."""
+    if array.dtype.names is not None and array.ndim == 1:
+        columns = {name: array[name] for name in array.dtype.names}
+        return Table({name: column for name, column in columns.items() if column.ndim == 1})
+    if array.ndim != 2 or array.dtype.names is not None:
+        raise DataError(f"{where}: holds an array of shape {array.shape}, but a table is (rows, columns), or has named fields")
+    names = tuple(f"c{j}" for j in range(array.shape[1])) if names is None else names
+    if len(names) != array.shape[1] or len(set(names)) < len(names):
+        raise DataError(f"{where}: has {len(names)} names, {len(set(names))} of them different, for {array.shape[1]} columns")
+    return Table({name: array[:, j] for j, name in enumerate(names)})

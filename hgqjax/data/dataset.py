@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-Task = Literal["classification", "regression"]
+Kind = Literal["classes", "labels", "regression"]
+"""What y is: one of several classes; each of several labels yes or no; one number or several."""
+PARTS = ("train", "val", "test")
 _BLOCK_VALUES = 1 << 22
 
 
@@ -83,17 +85,22 @@ class Dataset:
       source: one sentence, where the rows come from.
       sha256: of the file that was read, hexadecimal.
       x_train, x_val, x_test: (rows, *shape), scaled by ``scaler``; float32, or float16 where that holds them exactly.
-      y_train, y_val, y_test: (rows,); int32, index into ``classes``, or float32, the numbers that a regression is after.
-      classes, feature_names: names of the labels, none for a regression, and of the last axis of ``x``.
+      y_train, y_val, y_test: by ``kind``. "classes": (rows,), int32, index into ``classes``. "labels": (rows, n), int32, 0 or 1, a column
+        for each of ``target_names``. "regression": (rows,), or (rows, n) of several targets, float32.
+      classes, feature_names: names of the classes, none of any other kind, and of the last axis of ``x``.
       scaler: takes rows from the file's units to those of ``x``.
       unit: of ``y``, for a regression.
+      kind: what ``y`` is, and so which tasks the rows are for.
+      target_names: of the columns of ``y``.
+      weight_train, weight_val, weight_test: (rows,), float32, at least 0, as the file has them; None where each row counts alike.
+      notes: what a reader did that one may not expect, a sentence each.
 
     >>> from hgqjax import data
     >>> jets = data.load("jets", rows=1000)
     >>> jets.name, jets.input_shape, jets.n_classes, jets.classes
     ('jets (re-simulated)', (16,), 5, ('g', 'q', 'w', 'z', 't'))
-    >>> len(jets.x_train), len(jets.x_val), len(jets.x_test), len(jets.calibration())
-    (720, 80, 200, 800)
+    >>> jets.kind, len(jets.x_train), len(jets.x_val), len(jets.x_test), len(jets.calibration())
+    ('classes', 720, 80, 200, 800)
     """
 
     name: str
@@ -109,21 +116,22 @@ class Dataset:
     feature_names: tuple[str, ...]
     scaler: Scaler
     unit: str = ""
+    kind: Kind = "classes"
+    target_names: tuple[str, ...] = ("y",)
+    weight_train: np.ndarray | None = None
+    weight_val: np.ndarray | None = None
+    weight_test: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, 0 of a regression."""
+        """Number of classes, 0 of labels and regressions."""
         return len(self.classes)
 
     @property
-    def task(self) -> Task:
-        """What a network is to do with a row: name its class, or a number."""
-        return "classification" if self.classes else "regression"
-
-    @property
     def n_outputs(self) -> int:
-        """Outputs that a network for the task has: one for each class, or one."""
-        return self.n_classes or 1
+        """Outputs of a network that has one for each class, or for each column of ``y``."""
+        return self.n_classes or len(self.target_names)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -174,33 +182,60 @@ def split(
 
 
 def split_blocks(
-    parts: tuple[int, int, int], rows: int | None = None, *, validation_fraction: float | None = None
-) -> tuple[slice, slice, slice]:
+    parts: tuple[int, int, int], rows: int | None = None, *, validation_fraction: float | None = None, seed: int = 42
+) -> tuple[slice | np.ndarray, slice | np.ndarray, slice | np.ndarray]:
     """Training, validation and test rows that lie one behind the other: a split that the data set itself makes.
 
     Args:
-      parts: rows of each.
+      parts: rows of each. Where there are none for validation or test, they are cut at random from those of training: 20 % for the test,
+        and of the rest 10 %, or ``validation_fraction``, for validation.
       rows: how many to take, the first of each part in proportion; None takes all.
       validation_fraction: of the rows that are not test, the last of them; None leaves the parts as they are.
+      seed: of what is cut at random.
 
     Raises: DataError where an argument is out of range or a part would be empty.
 
     >>> split_blocks((700, 100, 200), 100)
     (slice(0, 70, None), slice(700, 710, None), slice(800, 820, None))
+    >>> train, val, test = split_blocks((10, 0, 5))
+    >>> sorted([*train.tolist(), *val.tolist()]), test
+    ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], slice(10, 15, None))
     """
+    if validation_fraction is not None and not 0 < validation_fraction < 1:
+        raise DataError(f"validation_fraction={validation_fraction} is out of range: it lies between 0 and 1, both excluded")
     train, val, test = parts
-    if validation_fraction is not None:
-        if not 0 < validation_fraction < 1:
-            raise DataError(f"validation_fraction={validation_fraction} is out of range: it lies between 0 and 1, both excluded")
-        val = round((train + val) * validation_fraction)
-        train = sum(parts) - test - val
     total = sum(parts)
     rows = total if rows is None else rows
+    if not (val and test):
+        return _cut(parts, rows / total, 0.1 if validation_fraction is None else validation_fraction, seed)
+    if validation_fraction is not None:
+        val = round((train + val) * validation_fraction)
+        train = total - test - val
     n_val, n_test = round(val * rows / total), round(test * rows / total)
     n_train = rows - n_val - n_test
+    _check_sizes(rows, n_train, n_val, n_test)
+    return slice(0, n_train), slice(train, train + n_val), slice(train + val, train + val + n_test)
+
+
+def _cut(parts: tuple[int, int, int], share: float, fraction: float, seed: int) -> tuple[np.ndarray | slice, ...]:
+    """The first ``share`` of each part; what lacks a part of its own is cut from the training rows."""
+    train, val, test = (round(n * share) for n in parts)
+    order = np.random.RandomState(seed).permutation(train)
+    n_test = 0 if test else math.ceil(0.2 * train)
+    n_val = 0 if val else round((train - n_test) * fraction)
+    n_train = train - n_test - n_val
+    _check_sizes(train + val + test, n_train, n_val or val, n_test or test)
+    start = parts[0] + parts[1]
+    return (
+        order[n_test : n_test + n_train],
+        slice(parts[0], parts[0] + val) if val else order[n_test + n_train :],
+        slice(start, start + test) if test else order[:n_test],
+    )
+
+
+def _check_sizes(rows: int, n_train: int, n_val: int, n_test: int) -> None:
     if min(n_train, n_val, n_test) < 1:
         raise DataError(
             f"{rows} rows are too few: they would leave {n_train} training, {n_val} validation and {n_test} test rows, "
             "and each needs one or more"
         )
-    return slice(0, n_train), slice(train, train + n_val), slice(train + val, train + val + n_test)

@@ -10,7 +10,6 @@ the inefficiency and the share of neighbour hits are assumptions. Results on the
 import functools
 import hashlib
 import itertools
-import os
 import pathlib
 from typing import Any
 
@@ -20,7 +19,6 @@ from hgqjax.data.dataset import DataError, Scaler
 from hgqjax.data.rows import Rows, make_rows, sha256_of
 
 NAME = "muon (simulated)"
-SUFFIXES = (".h5", ".hdf5")
 AUTHORS_FILE, AUTHORS_NAME = "fake_TGC_0.041_pruned.h5", "fake-TGC (authors' tracks)"
 SOURCE = "Muon tracks in a thin-gap chamber, simulated by the hgqjax project (hgqjax.data.muon) after arXiv:2202.04976, not Geant4."
 ROWS, MOST_ROWS, SEED = 400_000, 4_000_000, 2026
@@ -101,34 +99,22 @@ def read(rows: int | None = None) -> Rows:
     return make_rows(where=NAME, name=NAME, source=SOURCE, sha256=digest, **_fields(x, y))
 
 
-def read_h5(path: str | os.PathLike[str]) -> Rows:
+def is_hits(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape may hold the hits of an .h5 file, (rows, 7, 50)."""
+    return len(shape) == 3 and shape[1:] == (len(GAPS), CHANNELS)
+
+
+def of_hits(x: np.ndarray, y: np.ndarray, path: pathlib.Path) -> Rows:
     """The HGQ authors' ``fake_TGC_0.041_pruned.h5``: ``X`` (rows, 7, 50), ``Y`` angles in mrad; 70/10/20 % after their shuffle, seed 42.
 
     Under that name the rows are called "fake-TGC (authors' tracks)", as published numbers on them are; others by their file.
 
     Args:
-      path: of the file; reading it needs h5py (``hgqjax[interop]``).
+      x, y: the arrays of the file.
+      path: of the file.
 
-    Raises: DataError where it cannot be read, or holds something else.
+    Raises: DataError where they hold something else.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path}: reading {path.suffix} files needs h5py; pip install 'hgqjax[interop]'") from None
-    try:
-        with h5py.File(path, "r") as file:
-            if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X", "Y")):
-                raise DataError(f"{path}: holds {', '.join(file) or 'nothing'}, but a file of muon hits must hold X and Y")
-            x, y = np.asarray(file["X"]), np.asarray(file["Y"])
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read as HDF5 ({' '.join(str(error).split())})") from None
-    if x.ndim != 3 or x.shape[1:] != (len(GAPS), CHANNELS):
-        raise DataError(f"{path}: X has shape {x.shape}, but must be (rows, {len(GAPS)}, {CHANNELS})")
     y = y.reshape(-1) if y.shape == (len(x), 1) else y
     _check_hits(x, y, str(path), "X", "Y")
     order = np.random.default_rng(42).permutation(len(x))

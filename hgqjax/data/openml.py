@@ -10,10 +10,11 @@ import os
 import pathlib
 import sys
 
+from hgqjax.data.columns import Columns
 from hgqjax.data.dataset import DataError
 from hgqjax.data.download import download
 from hgqjax.data.rows import JET_CLASSES, JET_FEATURES, Rows, make_rows, sha256_of
-from hgqjax.data.tables import read_table
+from hgqjax.data.tables import choose, read_table
 
 NAME = "OpenML 42468"
 SOURCE = "OpenML data set 42468 hls4ml_lhc_jets_hlf (https://www.openml.org/d/42468), simulated LHC jets."
@@ -39,7 +40,7 @@ def read(cache_dir: str | os.PathLike[str] | None = None, *, description_url: st
     path = folder / "openml_42468.arff"
     if not _is_cached(path):
         _fill_cache(path, description_url, timeout_s)
-    table = read_table(path)
+    table = choose(read_table(path), Columns(), str(path))
     if set(table["feature_names"]) != set(JET_FEATURES) or set(table["classes"] or ()) != set(JET_CLASSES):
         raise DataError(f"{path}: is not hls4ml_lhc_jets_hlf, which has the features {', '.join(JET_FEATURES)}")
     return make_rows(where=str(path), name=NAME, source=SOURCE, sha256=sha256_of(path), **table)

@@ -146,7 +146,7 @@ def _read_mat(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    content = read_npz(path)
+    content = read_npz(path, ("x", "y"))
     lacking = [name for name in ("x", "y") if name not in content]
     if lacking:
         raise DataError(f"{path}: has no array {' and no array '.join(lacking)}, so it is no file of SVHN digits")

@@ -69,7 +69,7 @@ def test_rows_equal_the_simulated_file(rows):
 
 def test_scaler_equals_the_real_one_and_real_rows_load(rows):
     path = shared("jets_openml_real1000/jsc_openml_test1000.npz")
-    x, y = data.load_rows(str(path), scaler=rows.scaler, classes=JET_CLASSES)
+    x, y, _ = data.load_rows(str(path), scaler=rows.scaler, classes=JET_CLASSES)
     with np.load(path) as file:
         assert np.array_equal(file["scaler_mean"], rows.scaler.mean) and np.array_equal(file["scaler_scale"], rows.scaler.scale)
         np.testing.assert_allclose(x, file["x_scaled"], rtol=0, atol=2e-5)

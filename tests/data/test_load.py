@@ -55,7 +55,7 @@ def test_few_rows(path):
         data.load(path, rows=4)
 
 
-@pytest.mark.parametrize("name", ["tops", "data.txt", ""])
+@pytest.mark.parametrize("name", ["tops", "data.doc", ""])
 def test_unknown_name_lists_the_known(name):
     with pytest.raises(DataError, match=rf"unknown data set '{name}': give jets, openml, svhn, svhn_extra, muon, svhn:PATH, or the path"):
         data.load(name)
@@ -87,10 +87,10 @@ def test_scaling_in_blocks_changes_no_bit(monkeypatch):
 def test_numbers_with_a_unit_are_a_regression(tmp_path):
     y = np.linspace(-1.0, 1.0, 60)
     loaded = data.load(save(tmp_path, x=X, y=y, unit="mrad"))
-    assert loaded.task == "regression" and loaded.classes == () and loaded.unit == "mrad" and loaded.n_outputs == 1
+    assert loaded.kind == "regression" and loaded.classes == () and loaded.unit == "mrad" and loaded.n_outputs == 1
     assert loaded.y_train.dtype == np.float32
     np.testing.assert_array_equal(loaded.y_test, y[data.split(60)[2]].astype(np.float32))
-    x, again = data.load_rows(str(tmp_path / "other.npz"), scaler=loaded.scaler, classes=())
+    x, again, _ = data.load_rows(str(tmp_path / "other.npz"), scaler=loaded.scaler, classes=())
     np.testing.assert_array_equal(again, y.astype(np.float32))
     assert x.dtype == np.float32
 
@@ -165,7 +165,7 @@ def save(tmp_path, **arrays):
 
 def test_load_rows_scales_by_the_models_scaler_and_maps_labels_by_name(tmp_path):
     path = save(tmp_path, x=[[3.0, 4.0], [1.0, 5.0]], y=[0, 1], classes=["b", "a"])
-    x, y = data.load_rows(path, scaler=IDENTITY, classes=("a", "b", "c"))
+    x, y, _ = data.load_rows(path, scaler=IDENTITY, classes=("a", "b", "c"))
     assert x.tolist() == [[1.0, 4.0], [0.0, 5.0]] and x.dtype == np.float32
     assert y.tolist() == [1, 0] and y.dtype == np.int32
 

@@ -53,7 +53,7 @@ def test_the_angle_follows_from_the_hits():
 def test_load():
     loaded = data.load("muon", rows=1000)
     assert loaded.name == "muon (simulated)" and "simulated" in loaded.source
-    assert loaded.task == "regression" and loaded.unit == "mrad" and loaded.classes == () and loaded.input_shape == (50, 7)
+    assert loaded.kind == "regression" and loaded.unit == "mrad" and loaded.classes == () and loaded.input_shape == (50, 7)
     assert [len(part) for part in (loaded.x_train, loaded.x_val, loaded.x_test)] == [700, 100, 200]
     assert loaded.x_train.dtype == np.float16 and loaded.y_val.dtype == np.float32
     np.testing.assert_array_equal(np.concatenate([loaded.x_train, loaded.x_val, loaded.x_test]), X[:1000])
@@ -92,7 +92,7 @@ def test_packed_file(tmp_path):
     assert loaded.name == "muon hits tgc.npz" and loaded.unit == "mrad" and len(loaded.y_val) == 20
     np.testing.assert_array_equal(loaded.x_test, X[80:100])
     np.testing.assert_array_equal(loaded.y_train, Y[:60])
-    x, y = data.load_rows(save(tmp_path), scaler=loaded.scaler, classes=())
+    x, y, _ = data.load_rows(save(tmp_path), scaler=loaded.scaler, classes=())
     assert x.shape == (100, 50, 7) and x.dtype == y.dtype == np.float32
     assert [len(part) for part in (data.load(save(tmp_path, splits=None)).y_val, data.load(save(tmp_path), rows=50).y_train)] == [10, 30]
 
@@ -102,7 +102,7 @@ def test_packed_file(tmp_path):
     [
         ({"x_packed": np.zeros((100, 43), np.uint8)}, r"x_packed has type uint8 and shape \(100, 43\), but must be uint8, \(rows, 44\)"),
         ({"x_packed": np.zeros((100, 44))}, "x_packed has type float64"),
-        ({"y": None}, "has no array y"),
+        ({"y": None}, "has no array x and no array y; it holds x_packed, splits"),
         ({"y": Y[:99]}, r"y has type float32 and shape \(99,\), but must hold an angle in mrad for each of 100 rows"),
         ({"y": np.full(100, np.nan)}, "y is nan at index 0"),
         ({"splits": np.array([60, 60, 100])}, "splits must be three rising whole numbers, the last of them the number of rows, 100"),
@@ -138,8 +138,7 @@ def test_the_authors_file(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"Y": None}, "holds X, but a file of muon hits must hold X and Y"),
-        ({"X": X[:100]}, r"X has shape \(100, 50, 7\), but must be \(rows, 7, 50\)"),
+        ({"Y": None}, "has no array y; it holds X, but must hold x and y"),
         ({"X": 2 * X[:100].transpose(0, 2, 1)}, "X must hold hits, 0 or 1, and nothing else"),
         ({"Y": Y[:7]}, r"Y has type float32 and shape \(7,\)"),
     ],

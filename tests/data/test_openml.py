@@ -114,7 +114,7 @@ def test_openml_is_downloaded_once_and_then_used_without_a_network(server, tmp_p
     assert rows.sha256 == hashlib.sha256(ARFF.encode()).hexdigest()
     assert server.requests == ["/42468", "/jets.arff"]
     loaded = data.load("openml", cache_dir=tmp_path)
-    x, y = data.load_rows("openml", scaler=loaded.scaler, classes=("t", "z", "w", "q", "g"), cache_dir=tmp_path)
+    x, y, _ = data.load_rows("openml", scaler=loaded.scaler, classes=("t", "z", "w", "q", "g"), cache_dir=tmp_path)
     assert server.requests == ["/42468", "/jets.arff"]
     rest = np.concatenate(data.split(50)[:2])
     np.testing.assert_allclose(loaded.scaler.mean, X[rest].mean(axis=0), rtol=1e-12)

@@ -37,7 +37,7 @@ def folder(tmp_path):
 def test_official_files_keep_their_split(folder):
     loaded = data.load(f"svhn:{folder}")
     assert loaded.name == "SVHN files in digits"  # not the official ones, by their checksums
-    assert loaded.classes == tuple("0123456789") and loaded.input_shape == (32, 32, 3) and loaded.task == "classification"
+    assert loaded.classes == tuple("0123456789") and loaded.input_shape == (32, 32, 3) and loaded.kind == "classes"
     np.testing.assert_array_equal(loaded.x_train * np.float16(256), IMAGES[:54])
     np.testing.assert_array_equal(loaded.x_val * np.float16(256), IMAGES[54:60])
     np.testing.assert_array_equal(loaded.x_test * np.float16(256), IMAGES[60:80])
@@ -73,7 +73,7 @@ def test_npz_of_the_test_file(tmp_path):
     assert loaded.name == "SVHN test-subset, block split"
     assert [len(y) for y in (loaded.y_train, loaded.y_val, loaded.y_test)] == [80, 10, 10]
     np.testing.assert_array_equal(loaded.x_val * np.float16(256), IMAGES[80:90])
-    x, y = data.load_rows(f"svhn:{path}", scaler=loaded.scaler, classes=loaded.classes)
+    x, y, _ = data.load_rows(f"svhn:{path}", scaler=loaded.scaler, classes=loaded.classes)
     assert x.dtype == np.float32 and y.tolist() == LABELS.tolist()
     assert data.load(str(path)).name == "arrays first.npz"  # images as any others, split at random
 

@@ -1,0 +1,119 @@
+"""Rows in .h5 files: arrays x and y, a table with named columns, or hits of muons."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from hgqjax.archives import ArchiveError, check_memory
+from hgqjax.data import muon
+from hgqjax.data.columns import Columns, known, listed
+from hgqjax.data.dataset import DataError
+from hgqjax.data.rows import Rows
+from hgqjax.data.tables import Table
+from hgqjax.errors import first_line
+
+_MOST = 1000
+"""Datasets that a file may have."""
+
+
+def read(path: pathlib.Path, columns: Columns = Columns()) -> Rows | Table | dict[str, Any]:
+    """What an .h5 file holds, in the first of these ways that fits.
+
+    * ``X`` (rows, 7, 50) and ``Y``: hits of muons, :func:`hgqjax.data.muon.of_hits`;
+    * ``x`` and ``y``, or ``X`` and ``Y``, and what an .npz has besides them: :func:`hgqjax.data.arrays.of_arrays`;
+    * a table: a dataset of records with named fields, or one of shape (rows, columns) beside a list of as many names, as the public sets of
+      jets have (``jets`` and ``jetFeatureNames``); ``columns.table`` says which, where there are several;
+    * datasets of shape (rows,), all of one length: columns of a table.
+
+    Reading needs h5py (``hgqjax[interop]``). Data in other files (external storage, virtual datasets) is refused.
+    Raises: DataError where it cannot be read, or holds none of these.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(f"{path}: reading {path.suffix} files needs h5py; pip install 'hgqjax[interop]'") from None
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(_Source(path, file, h5py), columns)
+    except DataError:
+        raise
+    except Exception as error:  # whatever the library makes of a damaged file
+        raise DataError(f"{path}: cannot be read as HDF5 ({first_line(error)})") from None
+
+
+class _Source:
+    """The datasets of an open file by their paths, as `arrays.of_arrays` takes them."""
+
+    def __init__(self, path: pathlib.Path, file, h5py):
+        self.path, self.where, self._h5py, self._sets = path, str(path), h5py, {}
+
+        def visit(name, found):
+            if isinstance(found, h5py.Dataset):
+                self._sets[name] = found
+            return len(self._sets) > _MOST or None
+
+        if file.visititems(visit):
+            raise DataError(f"{path}: holds more than {_MOST} datasets; name a file with fewer")
+        self.shapes = {name: (found.shape, found.dtype) for name, found in self._sets.items() if found.shape is not None}
+
+    def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The datasets `names`, text as text."""
+        names = tuple(names)
+        sizes = [int(np.prod(self.shapes[name][0], dtype=object)) * max(self.shapes[name][1].itemsize, 1) for name in names]
+        try:
+            check_memory(sum(sizes), f"what it holds in {listed(names)}")
+        except ArchiveError as error:
+            raise DataError(f"{self.path}: {error}") from None
+        return {name: self._values(name) for name in names}
+
+    def _values(self, name: str) -> np.ndarray:
+        found = self._sets[name]
+        if found.external or found.is_virtual:
+            raise DataError(f"{self.path}: dataset {name!r} lies in other files, which are not read; copy it into one file")
+        text = self._h5py.check_string_dtype(found.dtype)
+        if text is not None:
+            return np.array(found.asstr()[()], np.str_)
+        if found.dtype.hasobject and found.dtype.names is None:
+            raise DataError(f"{self.path}: dataset {name!r} holds {found.dtype}, but must hold numbers or text")
+        return np.asarray(found[()])
+
+
+def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:
+    from hgqjax.data.arrays import columns_of, of_arrays, table_of
+
+    shapes, where = source.shapes, source.where
+    if muon.is_hits(shapes.get("X", ((), None))[0]) and "Y" in shapes and not columns.given:
+        found = source.read(["X", "Y"])
+        return muon.of_hits(found["X"], found["Y"], source.path)
+    if not columns.table and ({"x", "X", "x_train"} & set(shapes)):
+        return of_arrays(source, columns)
+    if tables := _tables(source):
+        name = known(columns.table, tables, where, "table") if columns.table else next(iter(tables))
+        if len(tables) > 1 and not columns.table:
+            raise DataError(f"{where}: holds the tables {listed(tables)}; name one with --table")
+        names = tables[name] and tuple(str(n) for n in source.read([tables[name]])[tables[name]])
+        return table_of(source.read([name])[name], where, names)
+    if table := columns_of(source):
+        return table
+    if columns.features and columns.target:
+        return of_arrays(source, columns)
+    raise DataError(
+        f"{where}: holds {listed(shapes)}, but an .h5 file is read that has x and y, a table with named columns "
+        "(records, or (rows, columns) beside a list of as many names), or columns of one length"
+    )
+
+
+def _tables(source: _Source) -> dict[str, str | None]:
+    """Datasets that are tables, each with the dataset of its names; None where its fields have names."""
+    found: dict[str, str | None] = {}
+    for name, (shape, dtype) in source.shapes.items():
+        if dtype.names is not None and len(shape) == 1:
+            found[name] = None
+        elif len(shape) == 2 and dtype.kind in "biuf" and shape[1] > 1:
+            names = [n for n, (s, d) in source.shapes.items() if s == (shape[1],) and d.kind in "OSU"]
+            near = [n for n in names if n.split("/")[-1].lower().startswith(name.split("/")[-1].lower().rstrip("s"))]
+            if len(names) == 1 or len(near) == 1:
+                found[name] = names[0] if len(names) == 1 else near[0]
+    return found
