@@ -11,7 +11,8 @@ from pathlib import Path
 import tyro
 
 from experiments import float_jets, jets, lut_models, methods, muon, svhn
-from hgqjax import cli, devices, experiment
+from hgqjax import cli, runs
+from hgqjax.training import devices
 
 RESULTS = Path("results")
 
@@ -32,7 +33,7 @@ def main() -> int:
         config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()
-    return cli.guarded(lambda: cli.print_report(experiment.run(config, name=name, root=RESULTS, cluster=where.cluster)))
+    return cli.guarded(lambda: cli.print_report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
 
 
 if __name__ == "__main__":

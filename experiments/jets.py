@@ -1,12 +1,12 @@
 """Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of docs/results.md."""
 
-from hgqjax.experiment import Sweep
 from hgqjax.methods import Hgq
-from hgqjax.networks import Mlp
-from hgqjax.objective import Objective
 from hgqjax.resources import Ebops, Luts
-from hgqjax.schedules import Constant, LogRamp
-from hgqjax.training import Config
+from hgqjax.runs.networks import Mlp
+from hgqjax.runs.sweep import Sweep
+from hgqjax.training.objective import Objective
+from hgqjax.training.schedules import Constant, LogRamp
+from hgqjax.training.train import Config
 
 PAPER_START = Mlp(method=Hgq(weight_bits=2.0, activation_fraction_bits=2.0))
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))

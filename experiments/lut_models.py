@@ -9,7 +9,7 @@ import polars as pl
 from flax import nnx
 
 from hgqjax import export, interop, layers, resources, synth
-from hgqjax.export.storage import write_atomically
+from hgqjax.files import write_atomically
 from hgqjax.quantizers import Kif
 
 

@@ -9,16 +9,19 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from hgqjax import devices, experiment, export, results, seeds
+from hgqjax import export, runs
 from hgqjax import methods as methods_
 from hgqjax.config import from_json
-from hgqjax.experiment import Sweep
-from hgqjax.export.storage import write_atomically
-from hgqjax.front import chosen_within, pareto
-from hgqjax.networks import Mlp, Tracker
-from hgqjax.objective import Objective
-from hgqjax.schedules import Target
-from hgqjax.training import Config as Train
+from hgqjax.files import write_atomically
+from hgqjax.reports import seed_spread
+from hgqjax.runs import folders
+from hgqjax.runs.networks import Mlp, Tracker
+from hgqjax.runs.sweep import Sweep
+from hgqjax.training import devices
+from hgqjax.training.front import chosen_within, pareto
+from hgqjax.training.objective import Objective
+from hgqjax.training.schedules import Target
+from hgqjax.training.train import Config as Train
 
 HGQ_OF_LAYERS = methods_.Hgq(weight_granularity="tensor", activation_granularity="tensor")
 JETS_BETAS = (2e-6, 5e-6, 1.2e-5, 3e-5, 7e-5, 1.6e-4)
@@ -98,7 +101,7 @@ def run(config: Config) -> None:
         entry = entries(config.task)[name]
         for number, (method, vary) in enumerate(entry.variants):
             sweep = config.sweep(method, vary)
-            folder = _finished(output / name / str(number), sweep) or experiment.run(sweep, name=f"{name}/{number}", root=output)
+            folder = _finished(output / name / str(number), sweep) or runs.run(sweep, name=f"{name}/{number}", root=output)
             rows += [row | {"method": name} for row in _measured(folder)]
     frame = pl.DataFrame(rows)
     write_atomically(output / "points.csv", frame.write_csv())
@@ -113,7 +116,7 @@ def _finished(place: Path, sweep: Sweep) -> Path | None:
     """A finished run of this configuration."""
     for folder in sorted(place.glob("*")):
         if (folder / "manifest.json").exists():
-            manifest = results.Run.open(folder).manifest
+            manifest = folders.Run.open(folder).manifest
             if manifest["status"] == "done" and dataclasses.replace(from_json(Sweep, manifest["config"]), groups=None) == sweep:
                 return folder
     return None
@@ -177,7 +180,7 @@ def _table(config: Config, fronts: dict[str, dict]) -> str:
             for budget in budgets:
                 found = [_at(front, cost, budget) for front in of_seeds[cost].values()]
                 missing = len(found) < len(config.seeds) or None in found
-                cells.append("-" if missing else f"{factor * np.mean(found):.2f} ± {abs(factor) * seeds.spread(found):.2f}")
+                cells.append("-" if missing else f"{factor * np.mean(found):.2f} ± {abs(factor) * seed_spread.spread(found):.2f}")
             lines.append(f"| {entries(config.task)[method].label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

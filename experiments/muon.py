@@ -1,12 +1,12 @@
 """Muon angles from thin-gap-chamber hits, the tracker of arXiv:2405.00645: the paper's configuration, and shortened runs."""
 
-from hgqjax.experiment import Sweep
 from hgqjax.methods import Hgq, Uniform
-from hgqjax.networks import Tracker
-from hgqjax.objective import Objective
 from hgqjax.resources import Ebops
-from hgqjax.schedules import LogRamp
-from hgqjax.training import Config
+from hgqjax.runs.networks import Tracker
+from hgqjax.runs.sweep import Sweep
+from hgqjax.training.objective import Objective
+from hgqjax.training.schedules import LogRamp
+from hgqjax.training.train import Config
 
 WINDOW = 30.0
 RESOLUTION = Objective(task="regression", window=WINDOW)

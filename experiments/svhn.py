@@ -1,12 +1,12 @@
 """SVHN digits, the convolutional network of arXiv:2405.00645: the paper's configuration, and shortened runs that a CPU ends today."""
 
-from hgqjax.experiment import Sweep
 from hgqjax.methods import Hgq, Uniform
-from hgqjax.networks import Cnn
-from hgqjax.objective import Objective
 from hgqjax.resources import Ebops
-from hgqjax.schedules import LogRamp
-from hgqjax.training import Config
+from hgqjax.runs.networks import Cnn
+from hgqjax.runs.sweep import Sweep
+from hgqjax.training.objective import Objective
+from hgqjax.training.schedules import LogRamp
+from hgqjax.training.train import Config
 
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
 SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256)

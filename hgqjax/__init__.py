@@ -4,12 +4,38 @@ The public rooms are attributes, imported when first used: ``hgqjax.quantizers``
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["cluster", "data", "experiment", "export", "fixed_point", "interop", "layers", "methods", "networks", "objective", "population"]
-__all__ += ["quantizers", "resources", "results", "schedules", "testing", "training"]
+if TYPE_CHECKING:
+    from hgqjax import (
+        config,
+        data,
+        description,
+        evaluation,
+        export,
+        fixed_point,
+        interop,
+        layers,
+        methods,
+        quantizers,
+        reports,
+        resources,
+        runs,
+        synth,
+        testing,
+        training,
+    )
+
+__version__ = "0.1.0"
+__all__ = ["config", "data", "description", "evaluation", "export", "fixed_point", "interop", "layers", "methods", "quantizers"]
+__all__ += ["reports", "resources", "runs", "synth", "testing", "training"]
 
 
 def __getattr__(name: str):
     if name in __all__:
         return importlib.import_module(f"hgqjax.{name}")
     raise AttributeError(f"hgqjax has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -120,23 +120,23 @@ def _heard() -> Iterator[None]:
 
 def print_report(run: Path) -> None:
     """Draws the figures of a run folder, writes its report.html and prints where it is."""
-    from hgqjax import results
-    from hgqjax.report import report
+    from hgqjax.reports.page import report
+    from hgqjax.runs import folders
 
-    with results.hold(run):
+    with folders.hold(run):
         print(report(run))
 
 
 def _commands(tyro):
-    from hgqjax import experiment
-    from hgqjax.devices import Machines, is_first
+    from hgqjax import runs
+    from hgqjax.reports.zoo import zoo
     from hgqjax.synth.command import synth
-    from hgqjax.zoo import zoo
+    from hgqjax.training.devices import Machines, is_first
 
     Positional = tyro.conf.Positional
 
     def sweep(
-        config: Annotated[experiment.Sweep, tyro.conf.arg(name="")] = experiment.Sweep(),
+        config: Annotated[runs.Sweep, tyro.conf.arg(name="")] = runs.Sweep(),
         *,
         results: Path = Path("results"),
         cluster: str = "",
@@ -156,7 +156,7 @@ def _commands(tyro):
             machines: where it is trained.
         """
         machines.join()
-        folder = experiment.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
+        folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
         if is_first():
             print_report(folder)
 
@@ -169,7 +169,7 @@ def _commands(tyro):
             machines: where it is trained.
         """
         machines.join()
-        folder = experiment.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
+        folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
         if is_first():
             print_report(folder)
 
@@ -223,7 +223,8 @@ def _commands(tyro):
                 holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
             window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
         """
-        from hgqjax.model_files import RowReader, open_model
+        from hgqjax.evaluation.rows import RowReader
+        from hgqjax.interop.models import open_model
 
         description = open_model(model)
         print(description.summary())
@@ -264,10 +265,10 @@ def _commands(tyro):
             format: markdown, csv (all columns, numbers as they are) or latex.
             output: a file instead of standard output.
         """
-        from hgqjax import tables
+        from hgqjax.reports import paper_table
 
-        tables.check(name, output)
-        tables.write(tables.build(name, runs, _measured(models, data, data_name, window)).text(format), output)
+        paper_table.check(name, output)
+        paper_table.write(paper_table.build(name, runs, _measured(models, data, data_name, window)).text(format), output)
 
     def compare(
         runs: Positional[tuple[Path, ...]],
@@ -285,7 +286,7 @@ def _commands(tyro):
             reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default
                 outside of all points: twice the largest cost, a tenth of the span below the worst score.
         """
-        from hgqjax.compare import compare
+        from hgqjax.reports.compare import compare
 
         print(compare(runs, output, at, reference), end="")
 
@@ -293,10 +294,11 @@ def _commands(tyro):
 
 
 def _export(model, config, settings, data, verify) -> None:
-    from hgqjax import results
+    from hgqjax.evaluation.rows import RowReader
     from hgqjax.export import backends
-    from hgqjax.export.hls4ml_config import read_config
-    from hgqjax.model_files import RowReader, open_model
+    from hgqjax.export.hls4ml.config import read_config
+    from hgqjax.interop.models import open_model
+    from hgqjax.runs import folders
 
     if settings["min_rows"] is not None and settings["min_rows"] < 1:
         raise ValueError(f"--rows is {settings['min_rows']}; at least 1 is needed")
@@ -313,13 +315,13 @@ def _export(model, config, settings, data, verify) -> None:
     output = output or backends.default_output(model, given)
     description = open_model(model)
     rows = None if data is None else RowReader()(description, data)[0]
-    with results.hold(output):
+    with folders.hold(output):
         print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
 
 
 def _measure(path, description, data, reader, window):
     """The model on all rows of `data`; a window is refused for a classification, which has none."""
-    from hgqjax.model_files import measured
+    from hgqjax.evaluation.measurement import measured
 
     found = measured(description, data, reader, window=window)
     if window is not None and found.objective.task == "classification":
@@ -329,9 +331,11 @@ def _measure(path, description, data, reader, window):
 
 def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> Iterator:
     """Rows of a table: each model on all rows of `data`."""
-    from hgqjax import resources, tables
+    from hgqjax import resources
     from hgqjax.data import NAMES
-    from hgqjax.model_files import RowReader, open_model
+    from hgqjax.evaluation.rows import RowReader
+    from hgqjax.interop.models import open_model
+    from hgqjax.reports import paper_table
 
     if bool(models) != (data is not None) or ((data_name, window) != (None, None) and data is None):
         raise ValueError("--models and --data go together: models to measure, and the rows to measure them on, which --data-name names")
@@ -345,12 +349,12 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
         kind = "accuracy" if here.objective.task == "classification" else "resolution"
         about = {"window": here.objective.window, "outliers": here.outliers, "training_rows": here.training_rows, "unit": here.unit}
         numbers = here.rows, here.score, here.error, float(resources.ebops(description).total)
-        yield tables.of_model(name, data_name or reader.name(data), kind, *numbers, **about)
+        yield paper_table.of_model(name, data_name or reader.name(data), kind, *numbers, **about)
 
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:
     """The models that are given, and those in folders of models; ValueError for a path with none."""
-    from hgqjax.model_files import MODELS, instead_of_model, is_model
+    from hgqjax.interop.models import MODELS, instead_of_model, is_model
 
     found = []
     for path in paths:

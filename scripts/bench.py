@@ -42,7 +42,8 @@ from bench_runs import (
     whole,
 )
 
-from hgqjax import devices, shuffle, training
+from hgqjax import training
+from hgqjax.training import devices, shuffle
 
 Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn"]
 CPU = "processor time"

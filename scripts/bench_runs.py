@@ -17,7 +17,9 @@ import numpy as np
 import optax
 
 from hgqjax import data as data_
-from hgqjax import devices, networks, population, training
+from hgqjax import training
+from hgqjax.runs import networks
+from hgqjax.training import devices
 
 ROOT = Path(__file__).resolve().parents[1]
 N_IN, N_OUT = 16, 5
@@ -232,7 +234,7 @@ def swept(train, data, n):
     """Clocks of each check of a sweep of `n` members."""
     times = []
     mesh = devices.device_mesh(n)  # as the command has it
-    population.sweep(train, data, many(n), list(range(n)), report=lambda check, sweep: times.append(clock()), mesh=mesh)
+    training.sweep(train, data, many(n), list(range(n)), report=lambda check, sweep: times.append(clock()), mesh=mesh)
     return np.diff(times, axis=0)
 
 

@@ -5,7 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from hgqjax import results
+from hgqjax import runs, training
+from hgqjax.runs import folders, networks
+from hgqjax.training import schedules
 
 
 def _log(folder: str, text: str) -> int:
@@ -27,7 +29,7 @@ def square(folder: str, n: int) -> dict:
         _log(folder, f"did {n}")
         return {"square": n * n}
 
-    return results.once(Path(folder), f"square_{n}", work)
+    return folders.once(Path(folder), f"square_{n}", work)
 
 
 def two_before(folder: str, times: int) -> int:
@@ -58,15 +60,18 @@ def endless(folder: str) -> None:
     time.sleep(60)
 
 
+def small(rows: str) -> runs.Sweep:
+    """A sweep of three members in two groups."""
+    train = training.Config(epochs=30, batch_size=50, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
+    model = networks.Mlp(hidden=())
+    return runs.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-4, 1e-2), points=3, within=1.0, projects=2, groups=2)
+
+
 def main() -> None:
     """A run over two workers, for a test that kills this process: cluster_jobs.py ROOT ROWS."""
     import sys
 
-    from test_cluster import small
-
-    from hgqjax import experiment
-
-    experiment.run(small(sys.argv[2]), root=Path(sys.argv[1]), progress=False, cluster="local:2")
+    runs.run(small(sys.argv[2]), root=Path(sys.argv[1]), progress=False, cluster="local:2")
 
 
 if __name__ == "__main__":

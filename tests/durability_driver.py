@@ -48,12 +48,14 @@ class Faults:
 
 def config(rows: str):
     """The run's configuration: everything small but the number of checkpoints."""
-    from hgqjax import experiment, networks, schedules, training
+    from hgqjax import runs, training
+    from hgqjax.runs import networks
+    from hgqjax.training import schedules
 
     penalty = schedules.LogRamp(start_ratio=0.1, hold=0.3)
     train = training.Config(epochs=20, batch_size=50, penalty=penalty)
     model = networks.Mlp(hidden=())
-    return experiment.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-2), points=3, within=1.0, projects=1)
+    return runs.Sweep(data=rows, model=model, train=train, betas=(1e-6, 1e-2), points=3, within=1.0, projects=1)
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def main() -> None:
     root, rows, cache, *fault = sys.argv[1:]
     import jax
 
-    from hgqjax import experiment
+    from hgqjax import runs
 
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -70,9 +72,9 @@ def main() -> None:
     faults = Faults(Path(root), json.loads(fault[0]) if fault else None)
     begun = list(Path(root).glob("*/*/manifest.json"))
     if begun:
-        experiment.resume(begun[0].parent, progress=False)
+        runs.resume(begun[0].parent, progress=False)
     else:
-        experiment.run(config(rows), root=Path(root), progress=False)
+        runs.run(config(rows), root=Path(root), progress=False)
     faults.deaf = True
     (Path(root) / "labels.json").write_text(json.dumps(faults.labels))
 

@@ -61,7 +61,8 @@ def outcome(sweep) -> dict:
 @functools.cache
 def train(sizes: tuple[int, ...], batch: int):
     """The run's functions; the same for the same arguments, so that nothing is compiled twice."""
-    from hgqjax import layers, schedules, training
+    from hgqjax import layers, training
+    from hgqjax.training import schedules
 
     config = training.Config(epochs=4, batch_size=batch, penalty=schedules.Constant())
     return training.make_train(config, lambda rngs: layers.mlp(sizes, rngs=rngs))
@@ -76,7 +77,7 @@ def mesh_of(shape: list[int] | None):
 
 def play(scenario: dict, place: Path):
     """What a scenario comes to."""
-    from hgqjax import population
+    from hgqjax import training
 
     run, n, mesh = train(tuple(scenario.get("sizes", (4, 3))), scenario.get("batch", 32)), scenario["members"], mesh_of(scenario["mesh"])
     if "hlo" in scenario:
@@ -93,16 +94,17 @@ def play(scenario: dict, place: Path):
     folder = place / scenario["checkpoints"] if "checkpoints" in scenario else None
     varied, seeds = members(n, scenario.get("broken"))
     with contextlib.suppress(Interrupted):
-        population.sweep(run, data(), varied, seeds, checkpoints=folder, report=report, mesh=mesh, group=scenario.get("group"))
+        training.sweep(run, data(), varied, seeds, checkpoints=folder, report=report, mesh=mesh, group=scenario.get("group"))
     return seen[-1]
 
 
 def communication(run, n: int, mesh) -> list[str]:
     """The kinds of communication in the compiled program of a mesh."""
-    from hgqjax import devices, population
+    from hgqjax import training
+    from hgqjax.training import devices
 
     layout = devices.Layout.of(mesh, n, None, run.config.batch_size)
-    init, segment = population._compiled(run, layout.mesh, layout.group)
+    init, segment = training._compiled(run, layout.mesh, layout.group)
     varied, rows = layout.spread(members(n)[0]), layout.share(data())
     states = init(jax.vmap(jax.random.key)(layout.spread(jnp.arange(n, dtype=jnp.uint32))), varied, rows)
     text = segment.lower(states, varied, rows, np.int32(0)).compile().as_text()
@@ -118,7 +120,7 @@ def main() -> None:
     jax.config.update("jax_compilation_cache_dir", str(place / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    from hgqjax import devices
+    from hgqjax.training import devices
 
     if coordinator != "none":
         devices.connect(coordinator, int(processes), int(identity))

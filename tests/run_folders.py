@@ -1,4 +1,4 @@
-"""A made-up run folder, as `hgqjax.results` writes it, for the tests of figures and reports."""
+"""A made-up run folder, as `hgqjax.runs.folders` writes it, for the tests of figures and reports."""
 
 import itertools
 import math
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Constant, Dense, Input, Quantize, Relu
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Constant, Dense, Input, Quantize, Relu
 from hgqjax.resources import ebops
-from hgqjax.results import Run
+from hgqjax.runs.folders import Run
 
 DATA = {
     "name": "jets (re-simulated)",

@@ -1,6 +1,5 @@
 """The command: what it says of a wrong path or argument, before any work; how an interrupt ends it."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -11,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_folders
 
-from hgqjax import checkpoints, cli, jobs, results, zoo
-
-spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
-run_folders = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(run_folders)
+from hgqjax import cli
+from hgqjax.reports import zoo
+from hgqjax.runs import folders, jobs
+from hgqjax.training import checkpoints
 
 
 def refusal(capsys, *argv):
@@ -155,6 +154,6 @@ def test_an_interrupt_is_one_line(here, capsys, monkeypatch):
     monkeypatch.setattr(zoo, "open_model", interrupt)
     assert cli.main(["zoo", "nets"]) == 130 and capsys.readouterr() == ("", "hgqjax: interrupted\n")
     for run, note in (("a", ""), ("b", f"; the run is not done; go on with: hgqjax resume {here}/results/sweep/b")):
-        monkeypatch.setattr("hgqjax.report.report", interrupt)
+        monkeypatch.setattr("hgqjax.reports.page.report", interrupt)
         assert cli.main(["report", f"results/sweep/{run}"]) == 130 and capsys.readouterr() == ("", f"hgqjax: interrupted{note}\n")
-        assert results.Run.open(here / "results/sweep" / run)
+        assert folders.Run.open(here / "results/sweep" / run)

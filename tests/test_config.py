@@ -5,14 +5,16 @@ import json
 
 import pytest
 
-from hgqjax import experiment, networks, schedules, training
+from hgqjax import runs, training
 from hgqjax.config import ConfigError, from_json, to_json
+from hgqjax.runs import networks
+from hgqjax.training import schedules
 
 
 def test_a_sweep_survives_json():
     train = training.Config(epochs=4, penalty=schedules.LogRamp(hold=0.25))
-    config = experiment.Sweep(rows=1000, betas=(1e-6, 2e-5), seeds=(3, 4), train=train, model=networks.Mlp(hidden=(8,)))
-    assert from_json(experiment.Sweep, json.loads(json.dumps(to_json(config)))) == config
+    config = runs.Sweep(rows=1000, betas=(1e-6, 2e-5), seeds=(3, 4), train=train, model=networks.Mlp(hidden=(8,)))
+    assert from_json(runs.Sweep, json.loads(json.dumps(to_json(config)))) == config
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,8 @@ def test_a_sweep_survives_json():
 )
 def test_mistakes_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
-        from_json(experiment.Sweep, change)
+        from_json(runs.Sweep, change)
 
 
 def test_every_field_of_a_sweep_is_documented_or_plain():
-    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(experiment.Sweep))
+    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(runs.Sweep))

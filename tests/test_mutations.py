@@ -173,17 +173,17 @@ MUTATIONS = [
     ),
     Mutation(
         "a convolution padded after instead of before",
-        "export/operations/windows.py",
+        "description/operations/windows.py",
         "- self.padding[axis][0]",
         "- self.padding[axis][1]",
-        "export/test_operations.py",
+        "description/test_operations.py",
     ),
     Mutation(
         "a product's interval from two of its four corners",
-        "export/operations/merge.py",
+        "description/operations/merge.py",
         "for x in (a.low, a.high) for y in (b.low, b.high)]",
         "for x, y in ((a.low, b.low), (a.high, b.high))]",
-        "export/test_operations.py",
+        "description/test_operations.py",
     ),
 ]
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from hgqjax.description.model import ModelDescription
 from hgqjax.export.gate import ExportError
-from hgqjax.export.hls4ml import BACKENDS, to_hls4ml
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.rtl import FLAVORS, to_rtl
+from hgqjax.export.hls4ml.convert import BACKENDS, to_hls4ml
+from hgqjax.export.rtl.convert import FLAVORS, to_rtl
 
 HLS_ONLY, RTL_ONLY = ("strategy", "io_type"), ("latency_cutoff", "max_cost")
 

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Grid, Quantize
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Grid, Quantize
 
 EXTRA_BITS = 3
 """Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""

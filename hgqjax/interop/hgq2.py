@@ -2,7 +2,7 @@
 
 import os
 
-from hgqjax.export import ModelDescription
+from hgqjax.description import ModelDescription
 from hgqjax.interop import keras_file
 from hgqjax.interop.hgq2_graph import Graph
 from hgqjax.interop.hgq2_layers import READERS

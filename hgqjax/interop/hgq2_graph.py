@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.export import operations as o
+from hgqjax.description import operations as o
 from hgqjax.interop.hgq2_quantizers import quantizer
 from hgqjax.interop.keras_file import Layer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hgqjax.export import operations as o
+from hgqjax.description import operations as o
 from hgqjax.interop.hgq2_graph import Graph, arrays
 from hgqjax.interop.hgq2_quantizers import weight
 from hgqjax.interop.keras_file import Layer

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.export.operations import Constant, broadcasts
+from hgqjax.description.operations import Constant, broadcasts
 from hgqjax.fixed_point import MAX_BITS
 from hgqjax.interop.keras_file import Layer
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.export import DescriptionError
+from hgqjax.description import DescriptionError
 
 
 class InteropError(ValueError):

@@ -33,9 +33,9 @@ class FrozenWeight(NamedTuple):
 
 @runtime_checkable
 class SymbolicGraph(Protocol):
-    """What `hgqjax.export.describe` passes through the model; all but `name_of` add an operation and return its result.
+    """What `hgqjax.description.describe` passes through the model; all but `name_of` add an operation and return its result.
 
-    `kind` and the settings are those of the classes of `hgqjax.export.operations`; `linear` is for those with weights, `apply` for all
+    `kind` and the settings are those of the classes of `hgqjax.description.operations`; `linear` is for those with weights, `apply` for all
     others, which make a name of their own where none is given.
     """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from hgqjax import results
+from hgqjax.runs import folders
 from hgqjax.synth import designs, flow, table
 from hgqjax.synth.settings import Settings, SynthError, ToolError
 
@@ -60,7 +60,7 @@ def synth(
     work = [design for path in paths for design in designs.find(path, output, tool)]
     with contextlib.ExitStack() as stack:
         for base in dict.fromkeys(design.base for design in work):
-            stack.enter_context(results.hold(base))
+            stack.enter_context(folders.hold(base))
         rows = flow.run(work, settings, jobs=jobs, cluster=cluster, say=print)
     work = list(dict.fromkeys(work))
     for base in dict.fromkeys(design.base for design in work):

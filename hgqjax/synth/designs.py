@@ -11,9 +11,9 @@ from typing import Any
 
 from hgqjax import resources
 from hgqjax.config import to_json
-from hgqjax.export import ModelDescription
-from hgqjax.export.storage import MODEL_FOLDER, RTL_FILE
-from hgqjax.run_tables import read as read_run
+from hgqjax.description import ModelDescription
+from hgqjax.export.project import MODEL_FOLDER, RTL_FILE
+from hgqjax.reports.reader import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
 
@@ -23,7 +23,7 @@ FURTHER = ("timing", "verify")
 """Settings that ask for more than the counts, and change none of them."""
 BENCH_FILES = ("stimulus.hex", "expected.hex")
 DEFAULT_CLOCK_NS = 5.0
-ABOUT_RTL = ("rtl_bench.py", "rtl_simulate.py", "rtl_plugin.py")
+ABOUT_RTL = ("bench.py", "simulate.py", "plugin.py")
 """Of our RTL back end, what the design does not depend on."""
 MIN_ROWS = 100
 """Rows of the test bench of RTL that is made here."""
@@ -136,7 +136,7 @@ def read_rtl(folder: Path) -> Rtl:
 
 def make_rtl(description: ModelDescription, folder: Path, settings: Settings) -> Rtl:
     """The RTL of a model, in `folder`, with a test bench of the rows that its netlist is checked on."""
-    from hgqjax.export.rtl import to_rtl
+    from hgqjax.export.rtl.convert import to_rtl
 
     rows = max(settings.verify, MIN_ROWS)
     to_rtl(description, folder, **_clock(settings), verify=False, min_rows=rows, max_cost=math.inf)  # its size was checked before
@@ -154,7 +154,7 @@ def target(design: Design, settings: Settings) -> dict[str, float | None]:
 
 
 def _clock(settings: Settings) -> dict[str, float | None]:
-    from hgqjax.export.rtl import cutoff
+    from hgqjax.export.rtl.convert import cutoff
 
     clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
     return {"clock_ns": clock_ns, "latency_cutoff": float(cutoff(clock_ns) if settings.latency_cutoff is None else settings.latency_cutoff)}
@@ -162,7 +162,7 @@ def _clock(settings: Settings) -> dict[str, float | None]:
 
 def estimate(description: ModelDescription) -> float:
     """EBOPs of the fully unrolled design, which its RTL is; a model of multiplications alone takes about as many LUTs, or fewer."""
-    from hgqjax.export.rtl import check_size
+    from hgqjax.export.rtl.convert import check_size
 
     return check_size(description, math.inf)
 
@@ -182,8 +182,8 @@ def content(design: Design, settings: Settings, versions: dict[str, str]) -> str
     if settings.tool == "vitis":
         files += sorted(path for path in design.source.rglob("*") if path.is_file() and path.suffix in (".cpp", ".h", ".tcl", ".txt"))
     else:
-        files += [*_recipe("resources", "*.py"), *_recipe("export/operations", "*.py"), *_recipe("export", "costs.py")]  # EBOPs
-        files += _recipe("export", "integers.py")
+        files += [*_recipe("resources", "*.py"), *_recipe("description/operations", "*.py"), *_recipe("description", "costs.py")]  # EBOPs
+        files += _recipe("description", "integers.py")
     if design.is_rtl and settings.tool != "vitis":
         if settings.clock_ns is not None or settings.latency_cutoff is not None:
             raise SynthError(f"{design.source} is RTL already; its clock_ns and latency_cutoff are its own, so leave them out")
@@ -193,7 +193,7 @@ def content(design: Design, settings: Settings, versions: dict[str, str]) -> str
         files += [design.source / RTL_FILE, *rtl.sources, *_about_model(design.source)]
     elif settings.tool != "vitis":
         files += [design.source] if design.source.is_file() else [design.source / "description.json"]  # has the checksum of the arrays
-        files += [path for path in _recipe("export", "rtl*.py") if path.name not in ABOUT_RTL]
+        files += [path for path in _recipe("export/rtl", "*.py") if path.name not in ABOUT_RTL]
         files += _recipe("interop", "*.py") if design.source.is_file() else []
         versions = versions | {"alkaid": _version("alkaid")}
     kept = {name: value for name, value in to_json(settings).items() if name not in (*LIMITS, *FURTHER)}
@@ -209,7 +209,7 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
             rtl = read_rtl(design.source)
             files += [path for name in BENCH_FILES if (path := rtl.folder / rtl.testbench / name).is_file()]
         else:  # its rows are made here
-            files += [path for name in (*ABOUT_RTL, "gate.py") for path in _recipe("export", name)]
+            files += [*_recipe("export", "gate.py"), *(path for name in ABOUT_RTL for path in _recipe("export/rtl", name))]
     columns = [field.name for field in dataclasses.fields(Synthesis)]
     further = {name: getattr(settings, name) for name in FURTHER}
     return _hash(

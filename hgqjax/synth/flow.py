@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from hgqjax import cluster as cluster_
-from hgqjax import results
+from hgqjax.description import ModelDescription
 from hgqjax.errors import sentence
-from hgqjax.export import ExportError, ModelDescription
-from hgqjax.export.storage import write_atomically
+from hgqjax.export import ExportError
+from hgqjax.files import write_atomically
+from hgqjax.runs import cluster as cluster_
+from hgqjax.runs import folders
 from hgqjax.synth import designs as designs_
 from hgqjax.synth import ecp5, netlist, process, verify, vitis, vivado, yosys
 from hgqjax.synth.designs import Design, Rtl
@@ -60,7 +61,7 @@ def synthesize_many(
 
     Args:
       output: folder for all; it also gets the table synth.csv. RunError where another process writes into the run that it lies in.
-      jobs: designs at a time, by default one for each core. cluster: as in `hgqjax.cluster.connect`, instead of this machine's cores.
+      jobs: designs at a time, by default one for each core. cluster: as in `hgqjax.runs.cluster.connect`, instead of this machine's cores.
       progress: show a bar.
     """
     with contextlib.ExitStack() as stack:
@@ -69,7 +70,7 @@ def synthesize_many(
             if Path(name).name != name or name == "..":
                 raise SynthError(f"name {name!r} cannot be that of a folder of results; one without slashes is needed")
         base = designs_.tidy(output or stack.enter_context(tempfile.TemporaryDirectory(prefix="hgqjax-synth-")))
-        stack.enter_context(results.hold(base))
+        stack.enter_context(folders.hold(base))
         work = []
         for name, source in sources.items():
             if isinstance(source, ModelDescription):
@@ -164,7 +165,7 @@ def tool_versions(settings: Settings) -> dict[str, str]:
 
 def _kept(design: Design, name: str) -> Synthesis | None:
     """The result that an earlier call has left."""
-    log = results.read_log(design.base / "jobs" / f"{name}.jsonl")
+    log = folders.read_log(design.base / "jobs" / f"{name}.jsonl")
     return next((Synthesis(**line["result"]) for line in log if line["event"] == "done"), None)
 
 
@@ -204,7 +205,7 @@ def design_job(design: Design, settings: Settings, sums: dict[str, str], name: s
     try:
         head |= designs_.target(design, settings)
         design.base.mkdir(parents=True, exist_ok=True)
-        row = results.once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
+        row = folders.once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
     except (ToolError, ExportError, ValueError, ImportError, OSError, AssertionError, LookupError) as error:  # of the tools and of alkaid
         timed_out = isinstance(error, process.TimeLimitError)
         status = "timeout" if timed_out else "refused" if isinstance(error, SynthError) else "failed"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from hgqjax.errors import first_line
-from hgqjax.export.storage import write_atomically
-from hgqjax.run_tables import require
+from hgqjax.files import write_atomically
+from hgqjax.reports.reader import require
 from hgqjax.synth.settings import SynthError, Synthesis
 
 TABLE = "synth.csv"

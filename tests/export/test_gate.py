@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Constant, Dense, Input, Quantize
 from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateError, check_words, gate_rows, to_words
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Constant, Dense, Input, Quantize
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ import subprocess
 import numpy as np
 import pytest
 
-from hgqjax.export import hls4ml as export
-from hgqjax.export import storage
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Constant, Dense, Input, Quantize, Relu
+from hgqjax.export import project
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
-from hgqjax.export.hls4ml import to_hls4ml
-from hgqjax.export.hls4ml_config import read_config, write_config
-from hgqjax.export.hls4ml_graph import layer_names, model_graph
-from hgqjax.export.hls4ml_layers import Target, layers
-from hgqjax.export.hls4ml_rewrite import rewrite
-from hgqjax.export.hls4ml_types import tensor_types
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Constant, Dense, Input, Quantize, Relu
+from hgqjax.export.hls4ml import convert as export
+from hgqjax.export.hls4ml.config import read_config, write_config
+from hgqjax.export.hls4ml.convert import to_hls4ml
+from hgqjax.export.hls4ml.graph import layer_names, model_graph
+from hgqjax.export.hls4ml.layers import Target, layers
+from hgqjax.export.hls4ml.rewrite import rewrite
+from hgqjax.export.hls4ml.types import tensor_types
 
 MODES = [(rounding, overflow) for overflow in ("WRAP", "SAT", "SAT_SYM") for rounding in ("RND", "TRN", "RND_CONV")]
 
@@ -217,7 +217,7 @@ def test_values_below_half_a_step_are_never_rounded(tmp_path):
 def test_types_are_exact_and_no_wider(tmp_path):
     """Worked out by hand; q has fixed<4,3> and ufixed<4,1>, the relu's first element ends at 0.5 * 3.5 + 0.75 * 1.875 + 0.25."""
     model = rewrite(small())
-    settings = {"part": storage.DEFAULT_PART, "backend": "Vitis", "io_type": "io_parallel", "output_dir": str(tmp_path)}
+    settings = {"part": project.DEFAULT_PART, "backend": "Vitis", "io_type": "io_parallel", "output_dir": str(tmp_path)}
     graph = model_graph(model, "latency", 1, settings)
     found = {layer.name: layer for layer in graph.get_layers()}
     k, b, i = (v[0].tolist() for v in found["q_quantizer"].mask_kbi)
@@ -250,9 +250,9 @@ def test_project_is_self_contained_and_links(tmp_path):
     assert not [p for p, text in texts.items() if f"{folder.parent}/." in text]
     record = json.loads((folder / export.GATE_FILE).read_text())
     assert record["verified"] and record["gate"]["rows"] == project.gate.rows and record["gate"]["differing_words"] == 0
-    assert record["model_sha256"] == export.folder_sha256(folder / storage.MODEL_FOLDER)
+    assert record["model_sha256"] == export.folder_sha256(folder / project.MODEL_FOLDER)
     assert record["hls4ml"] == importlib.metadata.version("hls4ml") and "g++" in record["compiler"]
-    copy = ModelDescription.load(folder / storage.MODEL_FOLDER)
+    copy = ModelDescription.load(folder / project.MODEL_FOLDER)
 
     from hls4ml.converters import link_existing_project
 

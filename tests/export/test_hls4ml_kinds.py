@@ -3,25 +3,22 @@
 import dataclasses
 import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from hgqjax.export import hls4ml_layers
-from hgqjax.export import operations as o
-from hgqjax.export.gate import ExportError, gate_rows
-from hgqjax.export.hls4ml import to_hls4ml
-from hgqjax.export.hls4ml_checks import check_operations, check_types
-from hgqjax.export.hls4ml_graph import model_graph
-from hgqjax.export.hls4ml_rewrite import rewrite
-from hgqjax.export.hls4ml_types import tensor_types
-from hgqjax.export.operations import Constant
-from hgqjax.export.storage import DEFAULT_PART
-
-sys.path.append(str(Path(__file__).parent))
 from hls4ml_networks import Network, random_network, svhn
+
+from hgqjax.description import operations as o
+from hgqjax.description.operations import Constant
+from hgqjax.export.gate import ExportError, gate_rows
+from hgqjax.export.hls4ml import layers
+from hgqjax.export.hls4ml.checks import check_operations, check_types
+from hgqjax.export.hls4ml.convert import to_hls4ml
+from hgqjax.export.hls4ml.graph import model_graph
+from hgqjax.export.hls4ml.rewrite import rewrite
+from hgqjax.export.hls4ml.types import tensor_types
+from hgqjax.export.project import DEFAULT_PART
 
 TEMPLATES = Path(importlib.util.find_spec("hls4ml").origin).parent / "templates" / "vivado"
 ALL, REVERSED = (None, None, None), (None, None, -1)
@@ -276,11 +273,11 @@ def test_a_table_is_indexed_by_the_type_that_the_quantizer_is_narrowed_to():
     table = net.add(o.Table, wide, (1,), "t", table=np.arange(32), f=0, bits=5, f_in=2, low=-16)
     model = rewrite(net.model(table))
     names = {op.name: op.name for op in model.operations}
-    target = hls4ml_layers.Target(model, names, tensor_types(model, "io_parallel"), "io_parallel", "latency")
-    ((layer, config),) = hls4ml_layers.layers(model["t"], target)
+    target = layers.Target(model, names, tensor_types(model, "io_parallel"), "io_parallel", "latency")
+    ((layer, config),) = layers.layers(model["t"], target)
     assert layer["table_data"].tolist() == [16, 18, 20, 22] and "ap_ufixed<5,5" in config["Precision"]["table"]
-    signed = dataclasses.replace(target, types=target.types | {"wide": hls4ml_layers.Fixed(1, 1, 1)})
-    assert hls4ml_layers.layers(model["t"], signed)[0][0]["table_data"].tolist() == [16, 18, 20, 22, 8, 10, 12, 14]
+    signed = dataclasses.replace(target, types=target.types | {"wide": layers.Fixed(1, 1, 1)})
+    assert layers.layers(model["t"], signed)[0][0]["table_data"].tolist() == [16, 18, 20, 22, 8, 10, 12, 14]
 
 
 # ---- faults of hls4ml 1.3 that the export goes round ----
@@ -291,7 +288,7 @@ def graph(net, outputs, io, monkeypatch=None, **makers):
     model = rewrite(net.model(*outputs), io)
     if monkeypatch:
         kinds = {o.KINDS[kind]: maker for kind, maker in makers.items()}
-        monkeypatch.setattr(hls4ml_layers, "_MAKERS", hls4ml_layers._MAKERS | kinds)
+        monkeypatch.setattr(layers, "_MAKERS", layers._MAKERS | kinds)
     return model_graph(model, "latency", 1, {"part": DEFAULT_PART, "backend": "Vitis", "io_type": io, "output_dir": "unused"})
 
 
@@ -300,7 +297,7 @@ def plain_reshape(op, target):
 
 
 def plain_conv(op, target):
-    ((layer, config),) = hls4ml_layers._conv(dataclasses.replace(op, padding=((0, 0),)), target)
+    ((layer, config),) = layers._conv(dataclasses.replace(op, padding=((0, 0),)), target)
     width, (left, right) = target.shape(op)[0], op.padding[0]
     return [(layer | {"in_width": width, "out_width": op.shape[0], "pad_left": left, "pad_right": right}, config)]
 

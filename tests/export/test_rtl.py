@@ -5,21 +5,20 @@ import importlib.util
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hls4ml_networks import Network
 
 from hgqjax import cli, export
-from hgqjax.export import rtl, rtl_simulate, rtl_words, storage
+from hgqjax.description.model import ModelDescription
+from hgqjax.export import project
 from hgqjax.export.gate import ExportError, GateError
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.rtl import adder_graph, cutoff, to_rtl
-from hgqjax.export.rtl_bench import BENCH, Bench
-
-sys.path.append(str(Path(__file__).parent))
-from hls4ml_networks import Network
+from hgqjax.export.rtl import convert, simulate
+from hgqjax.export.rtl.bench import BENCH, Bench
+from hgqjax.export.rtl.convert import adder_graph, cutoff, to_rtl
+from hgqjax.export.rtl.words import Bus
 
 needs_ghdl = pytest.mark.skipif(shutil.which("ghdl") is None, reason="the system package ghdl is missing")
 
@@ -41,7 +40,7 @@ def unverified(tmp_path_factory):
 
 
 def record(project):
-    return json.loads((project.path / storage.RTL_FILE).read_text())
+    return json.loads((project.path / project.RTL_FILE).read_text())
 
 
 # ---- the compiler's own numbers ----
@@ -59,7 +58,7 @@ def test_adder_graph_is_what_is_written(unverified):
 
 
 def test_a_design_that_is_too_large_is_refused_before_it_is_traced(tmp_path, monkeypatch):
-    monkeypatch.setattr(rtl.rtl_trace, "trace", None)
+    monkeypatch.setattr(convert.trace, "trace", None)
     message = r"model 'network' has [0-9]+ bit operations with hardware for every position, more than the 20 that the RTL export takes on"
     for call in (lambda: adder_graph(MODEL, max_cost=20.0), lambda: to_rtl(MODEL, tmp_path / "p", max_cost=20.0)):
         with pytest.raises(ExportError, match=message):
@@ -69,9 +68,9 @@ def test_a_design_that_is_too_large_is_refused_before_it_is_traced(tmp_path, mon
 def test_positions_count_whatever_their_parallelization():
     net = Network((6, 2), seed=1)
     net.conv(net.last, 2, (3,), parallelization=1)
-    small = rtl.check_size(net.model(), 1e9)
+    small = convert.check_size(net.model(), 1e9)
     net.operations[-1] = dataclasses.replace(net.operations[-1], parallelization=None)
-    assert rtl.check_size(net.model(), 1e9) == small
+    assert convert.check_size(net.model(), 1e9) == small
 
 
 # ---- what is written ----
@@ -81,17 +80,17 @@ def test_a_project_stands_alone(unverified):
     path, about = unverified.path, record(unverified)
     assert str(unverified) == f"{path} (verilog, {unverified.latency_cycles} cycles, adder cost {unverified.adder_cost:.0f}): not verified"
     assert about["top"] == "myproject" and about["flavor"] == "verilog" and about["initiation_interval"] == 1
-    assert about["clock_ns"] == 1.0 and about["latency_cutoff"] == 1 and about["part"] == storage.DEFAULT_PART
+    assert about["clock_ns"] == 1.0 and about["latency_cutoff"] == 1 and about["part"] == project.DEFAULT_PART
     assert about["gate"] is None and about["verified"] is False and about["registers_bits"] > 0 and about["versions"]["alkaid"]
     assert about["sources"][-1] == "src/myproject.v" and all((path / source).is_file() for source in about["sources"])
     assert len(about["input_formats"]) == 4 and len(about["output_formats"]) == 2
     assert {"build_vivado_prj.tcl", "build_quartus_prj.tcl", "hgqjax_model", BENCH} <= {p.name for p in path.iterdir()}
     assert str(path) not in "".join(p.read_text() for p in path.rglob("*.tcl"))
-    again = ModelDescription.load(path / storage.MODEL_FOLDER)
+    again = ModelDescription.load(path / project.MODEL_FOLDER)
     assert again.summary() == MODEL.summary()
     words = [(path / BENCH / name).read_text().split() for name in ("stimulus.hex", "expected.hex")]
     assert len(words[0]) == len(words[1]) >= 10_000
-    inputs = rtl_words.Bus(tuple(map(tuple, about["input_formats"])))
+    inputs = Bus(tuple(map(tuple, about["input_formats"])))
     assert max(int(word, 16) for word in words[0]) < 2**inputs.width
 
 
@@ -123,21 +122,21 @@ def test_vhdl_in_ghdl_and_its_test_bench(tmp_path):
     bench = Bench("myproject", *buses, project.latency_cycles, True)
     expected = project.path / BENCH / "expected.hex"
     lines = expected.read_text().splitlines()
-    good = rtl_simulate.simulate(project.path, "vhdl", about["sources"], bench)
+    good = simulate.simulate(project.path, "vhdl", about["sources"], bench)
     assert [f"{word:0{len(lines[0])}x}" for word in good] == lines
     lines[7] = f"{int(lines[7], 16) ^ 1:0{len(lines[7])}x}"
     expected.write_text("\n".join(lines) + "\n")
     said = []
-    run = rtl_simulate._ghdl_run
+    run = simulate._ghdl_run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rtl_simulate, "_ghdl_run", lambda *arguments: said.append(run(*arguments)) or said[0])
-        rtl_simulate.simulate(project.path, "vhdl", about["sources"], bench)
+        patch.setattr(simulate, "_ghdl_run", lambda *arguments: said.append(run(*arguments)) or said[0])
+        simulate.simulate(project.path, "vhdl", about["sources"], bench)
     assert "FAIL 200 rows, 1 differ" in said[0]
 
 
 @needs_ghdl
 def test_one_wrong_operation_in_the_code_stops_the_export(tmp_path, monkeypatch):
-    write = rtl._write
+    write = convert._write
 
     def corrupt(graph, folder, *arguments):
         design = write(graph, folder, *arguments)
@@ -147,7 +146,7 @@ def test_one_wrong_operation_in_the_code_stops_the_export(tmp_path, monkeypatch)
         path.write_text(text.replace("signed(in0_ext) - signed(in1_ext)", "signed(in0_ext) + signed(in1_ext)"))
         return design
 
-    monkeypatch.setattr(rtl, "_write", corrupt)
+    monkeypatch.setattr(convert, "_write", corrupt)
     with pytest.raises(GateError, match="VHDL in ghdl differs from the model in [0-9]+ of 200 output words"):
         to_rtl(MODEL, tmp_path / "p", flavor="vhdl", min_rows=500, simulated_rows=100)
     assert not list(tmp_path.iterdir())
@@ -159,10 +158,10 @@ def test_a_wrong_word_of_either_judge_leaves_nothing(tmp_path, monkeypatch):
         words[5] ^= 1
         return np.array(words, object)
 
-    monkeypatch.setattr(rtl_simulate, "simulate", off_by_one)
+    monkeypatch.setattr(simulate, "simulate", off_by_one)
     with pytest.raises(GateError, match="Verilog in Verilator differs from the model in 1 of [0-9]+ output words; first: output .* row 5 "):
         to_rtl(MODEL, tmp_path / "p", min_rows=500)
-    monkeypatch.setattr(rtl_words, "stimulus_values", lambda description, x: np.zeros((len(x), 4)))
+    monkeypatch.setattr(convert.words, "stimulus_values", lambda description, x: np.zeros((len(x), 4)))
     with pytest.raises(GateError, match="alkaid's adder graph differs from the model"):
         to_rtl(MODEL, tmp_path / "p", min_rows=500)
     assert not list(tmp_path.iterdir())
@@ -213,7 +212,7 @@ def test_missing_simulators_are_named(flavor, message, tmp_path, monkeypatch):
 
 def test_a_simulator_that_fails_says_why(tmp_path):
     with pytest.raises(ExportError, match="sh stopped with code 3: an Error: of 3"):
-        rtl_simulate._run(["sh", "-c", "echo fine; echo an Error: of 3; exit 3"], tmp_path, None)
+        simulate._run(["sh", "-c", "echo fine; echo an Error: of 3; exit 3"], tmp_path, None)
 
 
 def test_an_old_verilator_on_the_path_is_left_alone(tmp_path, monkeypatch):
@@ -222,24 +221,24 @@ def test_an_old_verilator_on_the_path_is_left_alone(tmp_path, monkeypatch):
         tool.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 'Verilator {version} rev' || echo /somewhere/verilator\n")
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        command, root = rtl_simulate.verilator()
+        command, root = simulate.verilator()
         assert (command == [str(tool)] and root == Path("/somewhere/verilator")) == taken
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert "hgqjax-" in rtl_simulate._cache().name
+    assert "hgqjax-" in simulate._cache().name
 
 
 def test_who_is_first_wins_and_nothing_else_is_left(tmp_path):
     """Two processes that find the cache empty."""
-    with rtl_simulate._once(tmp_path / "tree") as ours:
+    with simulate._once(tmp_path / "tree") as ours:
         (ours / "file").write_text("ours")
-        with rtl_simulate._once(tmp_path / "tree") as theirs:
+        with simulate._once(tmp_path / "tree") as theirs:
             (theirs / "file").write_text("theirs")
     assert [p.name for p in tmp_path.iterdir()] == ["tree"] and (tmp_path / "tree/file").read_text() == "theirs"
-    with pytest.raises(ValueError, match="no"), rtl_simulate._once(tmp_path / "other"):
+    with pytest.raises(ValueError, match="no"), simulate._once(tmp_path / "other"):
         raise ValueError("no")
     assert [p.name for p in tmp_path.iterdir()] == ["tree"]
 
@@ -252,7 +251,7 @@ def test_the_command(tmp_path, capsys):
     arguments = ["export", str(tmp_path / "m"), "--backend", "verilog", "--no-verify", "--rows", "50", "--latency-cutoff", "3"]
     assert cli.main(arguments) == 0
     assert "m_verilog (verilog, " in capsys.readouterr().out
-    about = json.loads((tmp_path / "m_verilog" / storage.RTL_FILE).read_text())
+    about = json.loads((tmp_path / "m_verilog" / project.RTL_FILE).read_text())
     assert about["latency_cutoff"] == 3 and about["gate"] is None
 
 
@@ -283,7 +282,7 @@ def test_a_configuration_file(tmp_path, capsys):
     file = tmp_path / "c.yml"
     file.write_text("HGQModel: m\nOutputDir: out\nBackend: verilog\nClockPeriod: 2\nPart: some\n")
     assert cli.main(["export", "--config", str(file), "--no-verify", "--rows", "50"]) == 0
-    about = json.loads((tmp_path / "out" / storage.RTL_FILE).read_text())
+    about = json.loads((tmp_path / "out" / project.RTL_FILE).read_text())
     assert about["clock_ns"] == 2 and about["part"] == "some"
     file.write_text("HGQModel: m\nOutputDir: other\nBackend: vhdl\nHLSConfig:\n  Model:\n    Strategy: latency\n")
     assert cli.main(["export", "--config", str(file)]) == 2

@@ -3,20 +3,16 @@
 import json
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from hls4ml_networks import Network, random_network
 
 from hgqjax import interop
-from hgqjax.export import operations as o
-from hgqjax.export import rtl
+from hgqjax.description import operations as o
 from hgqjax.export.gate import GateError
-from hgqjax.export.rtl import adder_graph, to_rtl
-from hgqjax.export.rtl_bench import BENCH
-
-sys.path.append(str(Path(__file__).parent))
-from hls4ml_networks import Network, random_network
+from hgqjax.export.rtl import convert
+from hgqjax.export.rtl.bench import BENCH
+from hgqjax.export.rtl.convert import adder_graph, to_rtl
 
 pytestmark = pytest.mark.synth
 
@@ -80,7 +76,7 @@ def test_random_networks(seed, options, tmp_path):
 
 
 def test_one_wrong_operation_in_verilog_stops_the_export(tmp_path, monkeypatch):
-    write = rtl._write
+    write = convert._write
 
     def corrupt(graph, folder, *arguments):
         design = write(graph, folder, *arguments)
@@ -90,7 +86,7 @@ def test_one_wrong_operation_in_verilog_stops_the_export(tmp_path, monkeypatch):
         path.write_text(text.replace("in0_ext - in1_ext;", "in0_ext + in1_ext;"))
         return design
 
-    monkeypatch.setattr(rtl, "_write", corrupt)
+    monkeypatch.setattr(convert, "_write", corrupt)
     with pytest.raises(GateError, match="Verilog in Verilator differs from the model"):
         to_rtl(convolutions(), tmp_path / "p", min_rows=500)
     assert not list(tmp_path.iterdir())
@@ -100,7 +96,7 @@ def test_one_wrong_operation_in_verilog_stops_the_export(tmp_path, monkeypatch):
 def test_the_test_bench_in_icarus(tmp_path):
     """The project's own files, run as a user would, in another simulator."""
     project = to_rtl(convolutions(), tmp_path / "p", verify=False, min_rows=300)
-    about = json.loads((project.path / rtl.RECORD_FILE).read_text())
+    about = json.loads((project.path / convert.RECORD_FILE).read_text())
     files = [str(project.path / source) for source in about["sources"]]
     bench = project.path / BENCH
     for name in ("stimulus.hex", "expected.hex"):

@@ -2,34 +2,30 @@
 
 import dataclasses
 import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from alkaid.trace import FVArray, HWConfig
 from alkaid.trace import trace as alkaid_trace
 from alkaid.trace.fixed_variable import FVariable
-
-from hgqjax.export import integers as exact
-from hgqjax.export import operations as o
-from hgqjax.export import rtl_formats, rtl_ports, rtl_trace, rtl_words
-from hgqjax.export.gate import ExportError, check_words, gate_rows, row_count
-from hgqjax.export.model import ModelDescription
-from hgqjax.export.operations import Constant
-
-sys.path.append(str(Path(__file__).parent))
 from hls4ml_networks import MODES, Network, random_network
+
+from hgqjax.description import integers as exact
+from hgqjax.description import operations as o
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Constant
+from hgqjax.export.gate import ExportError, check_words, gate_rows, row_count
+from hgqjax.export.rtl import formats, ports, trace, words
 
 ALL, REVERSED = (None, None, None), (None, None, -1)
 
 
 def compare(model, min_rows=600, **options):
     """Words compared; raises GateError at the first that differs."""
-    graph = rtl_trace.trace(model, **options)
+    graph = trace.trace(model, **options)
     x = gate_rows(model, min_rows=min_rows)
-    values = graph.predict(rtl_words.stimulus_values(model, x), n_threads=1)
-    return check_words(model, x, rtl_words.output_integers(model, values), tool="alkaid")
+    values = graph.predict(words.stimulus_values(model, x), n_threads=1)
+    return check_words(model, x, words.output_integers(model, values), tool="alkaid")
 
 
 # ---- every kind ----
@@ -147,7 +143,7 @@ def one_bit(low):
 @pytest.mark.parametrize("low", [-1, 1])
 def test_one_bit_values(low):
     assert compare(one_bit(low)) > 0
-    assert any(op.opcode == 8 for op in rtl_trace.trace(one_bit(low)).ops)
+    assert any(op.opcode == 8 for op in trace.trace(one_bit(low)).ops)
 
 
 def wide(bits, bias=None):
@@ -188,9 +184,9 @@ def test_a_port_hides_nothing_from_its_quantizers(mode):
         for name, rounding, (k, i, f) in zip("ab", (mode[0], "RND"), formats, strict=True)
     ]
     model = ModelDescription(name="m", operations=(o.Input(name="x", inputs=(), shape=(n,)), *ops), outputs=("a", "b"))
-    (port,) = rtl_ports.input_ports(model)
+    (port,) = ports.input_ports(model)
     x = np.concatenate([rng.normal(size=(300, n)) * 4, rng.integers(-200, 200, (300, n)) / 32])
-    words = rtl_ports.port_values(port, x)
+    words = ports.port_values(port, x)
     assert np.all(np.ldexp(words, port.f) % 1 == 0)
     seen, through = model.integers(x), model.integers(words)
     for op in ops:
@@ -200,12 +196,12 @@ def test_a_port_hides_nothing_from_its_quantizers(mode):
 
 
 def test_packed_words_come_back():
-    bus = rtl_words.Bus(((1, 2, 1), (0, 0, 0), (0, 3, 60), (1, 0, 0)))
+    bus = words.Bus(((1, 2, 1), (0, 0, 0), (0, 3, 60), (1, 0, 0)))
     rng = np.random.default_rng(1)
     numbers = np.stack([rng.integers(-8, 8, 50), np.zeros(50, int), rng.integers(0, 2**62, 50), -rng.integers(0, 2, 50)], 1)
     packed = bus.pack(numbers)
     assert bus.width == 68 and np.array_equal(bus.unpack(packed), numbers) and max(packed) < 2**68
-    assert rtl_words.hex_lines(np.array([0, 2**67 + 10], object), 68) == "0" * 17 + "\n8" + "0" * 15 + "a\n"
+    assert words.hex_lines(np.array([0, 2**67 + 10], object), 68) == "0" * 17 + "\n8" + "0" * 15 + "a\n"
 
 
 # ---- where alkaid 0.8.2 is wrong; each of these tells when it is not any more ----
@@ -230,14 +226,14 @@ def test_alkaid_rounds_to_even_with_the_wrong_bits():
     odd = x * 2 + 1
     words = [0, 1, 2, 3]
     want = reference(2 * np.array(words) + 1, 0, 3, -1, "RND_CONV", "WRAP")
-    assert np.array_equal(run(x, rtl_formats.to_format(odd, 0, 3, -1, "RND_CONV", "WRAP"), words), want)
+    assert np.array_equal(run(x, formats.to_format(odd, 0, 3, -1, "RND_CONV", "WRAP"), words), want)
     assert not np.array_equal(run(x, odd.quantize(0, 3, -1, "WRAP", "RND_CONV"), words), want)
 
 
 def test_alkaid_wraps_constants_into_unsigned_formats_modulo_twice_the_range():
     constant = FVariable.from_const(-0.5, HWConfig(1, 1, -1))
     assert constant.quantize(0, 0, 1).low == 1.5
-    assert rtl_formats.to_format(constant, 0, 0, 1, "TRN", "WRAP").low == 0.5
+    assert formats.to_format(constant, 0, 0, 1, "TRN", "WRAP").low == 0.5
 
 
 def test_alkaid_takes_a_bit_below_for_the_most_significant_one():
@@ -246,7 +242,7 @@ def test_alkaid_takes_a_bit_below_for_the_most_significant_one():
     double = source.quantize(0, 0, 2) * 2
     words = [0, 0.25, 0.5, 0.75]
     want = reference(2 * np.array(words), 0, 0, 1, "TRN", "WRAP")
-    assert np.array_equal(run(source, rtl_formats.to_format(double, 0, 0, 1, "TRN", "WRAP"), words), want)
+    assert np.array_equal(run(source, formats.to_format(double, 0, 0, 1, "TRN", "WRAP"), words), want)
     assert not np.array_equal(run(source, double.quantize(0, 0, 1), words), want)
     assert x.high == 1
 
@@ -254,8 +250,8 @@ def test_alkaid_takes_a_bit_below_for_the_most_significant_one():
 def test_alkaid_takes_the_smaller_where_the_difference_is_positive():
     x = symbol(1, 2, 0)
     assert run(x, (x + 1).max_of(x), [-2, 3]).tolist() == [-2, 3]
-    assert run(x, rtl_trace._greatest(x + 1, x), [-2, 3]).tolist() == [-1, 4]
-    assert run(x, rtl_trace._least(x + 1, x), [-2, 3]).tolist() == [-2, 3]
+    assert run(x, trace._greatest(x + 1, x), [-2, 3]).tolist() == [-1, 4]
+    assert run(x, trace._least(x + 1, x), [-2, 3]).tolist() == [-2, 3]
 
 
 def test_alkaid_solves_24_bits_wrongly():
@@ -329,22 +325,22 @@ def wide_table():
 )
 def test_what_cannot_be_done_is_named(make, message):
     with pytest.raises(ExportError, match=message):
-        rtl_trace.trace(make())
+        trace.trace(make())
 
 
 def test_a_missing_alkaid_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"alkaid is not installed; pip install 'hgqjax\[rtl\]'"):
-        rtl_trace.trace(NETWORKS["merges"])
+        trace.trace(NETWORKS["merges"])
 
 
 def test_a_failure_of_alkaid_names_the_layer(monkeypatch):
     def fail(*arguments):
         raise AssertionError("too much")
 
-    monkeypatch.setitem(rtl_trace._RULES, o.Relu, fail)
+    monkeypatch.setitem(trace._RULES, o.Relu, fail)
     with pytest.raises(ExportError, match="layer 'relu[0-9]+': alkaid cannot trace it: AssertionError.'too much'"):
-        rtl_trace.trace(NETWORKS["merges"])
+        trace.trace(NETWORKS["merges"])
 
 
 def test_the_entry_point_of_alkaid():
@@ -353,12 +349,12 @@ def test_the_entry_point_of_alkaid():
     model = two_inputs()
     x = gate_rows(model, min_rows=300)
     graph = alkaid_trace(*trace_model(model, solver_options={"hard_dc": 2}))
-    words = rtl_words.output_integers(model, graph.predict(rtl_words.stimulus_values(model, x), n_threads=1))
-    assert check_words(model, x, words, tool="alkaid") == 7 * row_count(x)
+    found = words.output_integers(model, graph.predict(words.stimulus_values(model, x), n_threads=1))
+    assert check_words(model, x, found, tool="alkaid") == 7 * row_count(x)
     wider = alkaid_trace(*trace_model(model, HWConfig(-1, -1, -1), inputs_kif=(1, 8, 8)))
     x = tuple(np.clip(np.floor(part * 256) / 256, -200, 200) for part in x)  # what such a port can hold
-    words = rtl_words.output_integers(model, wider.predict(np.concatenate([part.reshape(len(part), -1) for part in x], 1), n_threads=1))
-    assert check_words(model, x, words, tool="alkaid") == 7 * row_count(x)
+    found = words.output_integers(model, wider.predict(np.concatenate([part.reshape(len(part), -1) for part in x], 1), n_threads=1))
+    assert check_words(model, x, found, tool="alkaid") == 7 * row_count(x)
     assert set(trace_model(model, dump=True)) == {op.name for op in model.operations if op.kind != "input"} | {"x", "z"}
     with pytest.raises(ExportError, match="hgqjax traces inputs of known formats"):
         from alkaid.trace import FVArrayInput

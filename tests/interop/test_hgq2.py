@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, resources
-from hgqjax.export import ExportError, ModelDescription, to_hls4ml
-from hgqjax.export import operations as o
+from hgqjax.description import ModelDescription
+from hgqjax.description import operations as o
+from hgqjax.export import ExportError, to_hls4ml
 from hgqjax.interop import InteropError, load_hgq2
 from hgqjax.quantizers import Format
 

@@ -11,27 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import made_up_reports as reports
 import numpy as np
 import pytest
 
-from hgqjax import cli, results
-from hgqjax.synth import (
-    Settings,
-    SynthError,
-    ToolError,
-    designs,
-    flow,
-    netlist,
-    process,
-    synthesize,
-    synthesize_many,
-    table,
-    yosys,
-)
+from hgqjax import cli
+from hgqjax.runs import folders
+from hgqjax.synth import Settings, SynthError, ToolError, designs, flow, netlist, process, synthesize, synthesize_many, table, yosys
 from hgqjax.synth.simulate import Simulator
-
-sys.path.append(str(Path(__file__).parent))
-import made_up_reports as reports
 
 SLOW = """
 import subprocess, os
@@ -183,8 +170,8 @@ def test_one_failure_does_not_stop_the_others(make_project, tmp_path, instead_of
 
 
 def test_two_calls_at_a_time_on_one_run_are_refused(tmp_path, make_project, capsys, instead_of_yosys):
-    run = results.Run.create(tmp_path, "sweep", {}, {"name": "x"})
-    with results.hold(run.folder):
+    run = folders.Run.create(tmp_path, "sweep", {}, {"name": "x"})
+    with folders.hold(run.folder):
         code = cli.main(["synth", str(make_project()), "--output", str(run.folder)])
     assert code == 2 and "is being written by process" in capsys.readouterr().err
     assert not instead_of_yosys and not (run.folder / "synth.csv").exists()

@@ -2,19 +2,16 @@
 
 import importlib.util
 import re
-import sys
-from pathlib import Path
 
 import pytest
+from run_folders import make_model, make_run
 
-from hgqjax import cli, results
-from hgqjax.report import report
+from hgqjax import cli
+from hgqjax.reports.page import report
 from hgqjax.resources import ebops
+from hgqjax.runs import folders
 from hgqjax.synth import designs, ecp5, flow, synthesize, synthesize_many, table, verify, yosys
 from hgqjax.synth.settings import Settings, SynthError, ToolError
-
-sys.path.append(str(Path(__file__).parents[1]))
-from run_folders import make_model, make_run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("alkaid") is None, reason="alkaid makes the RTL")
 
@@ -34,7 +31,7 @@ def test_a_run_folder_gets_its_table_and_its_report_shows_it(tmp_path, capsys):
         folder = run / row.folder
         assert (folder / "rtl" / "hgqjax_rtl.json").exists() and (folder / "yosys.log").exists() and not (folder / "netlist.json").exists()
         assert [row.point, str(row.lut), str(row.lut_sites)] in [line.split()[:3] for line in told.splitlines()]
-    assert not list(run.rglob("*.part")) and results.Run.open(run)
+    assert not list(run.rglob("*.part")) and folders.Run.open(run)
     assert cli.main(arguments) == 0 and "nothing to do: all 2 designs were done before" in capsys.readouterr().out
     assert table.read(run) == rows
     text = report(run, formats=("png",)).read_text()

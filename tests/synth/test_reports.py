@@ -1,15 +1,10 @@
 """Reports of tools that are not here, read from texts in their format. Every number in them is made up for this test."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from made_up_reports import CSYNTH, TIMING, UTILIZATION
 
 from hgqjax.synth import ecp5, vitis, vivado
 from hgqjax.synth.settings import SynthError, ToolError
-
-sys.path.append(str(Path(__file__).parent))
-from made_up_reports import CSYNTH, TIMING, UTILIZATION
 
 
 def test_utilization():

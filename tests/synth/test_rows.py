@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hgqjax import cli, results
+from hgqjax import cli
+from hgqjax.runs import folders
 from hgqjax.synth import Settings, Synthesis, designs, synthesize_many, table, yosys
 
 
@@ -34,8 +35,8 @@ def test_a_refused_design_leaves_no_folder(make_project, tmp_path, instead_of_yo
 
 
 def test_a_run_that_another_process_writes_is_left_alone(tmp_path, make_project, instead_of_yosys):
-    run = results.Run.create(tmp_path, "sweep", {}, {"name": "x"})
-    with results.hold(run.folder), pytest.raises(results.RunError, match="is being written by process"):
+    run = folders.Run.create(tmp_path, "sweep", {}, {"name": "x"})
+    with folders.hold(run.folder), pytest.raises(folders.RunError, match="is being written by process"):
         synthesize_many({"project": make_project()}, run.folder)
     assert not instead_of_yosys and not (run.folder / "synth.csv").exists()
 
@@ -59,11 +60,11 @@ def test_a_key_knows_the_test_bench_and_the_model_of_a_project(make_project, mon
     read, files = Path.read_bytes, set()
     monkeypatch.setattr(Path, "read_bytes", lambda path: files.add(f"{path.parent.name}/{path.name}") or read(path))
     keys()
-    assert files >= {"synth/verify.py", "synth/simulate.py", "operations/linear.py", "export/integers.py", "resources/lut.py"}
+    assert files >= {"synth/verify.py", "synth/simulate.py", "operations/linear.py", "description/integers.py", "resources/lut.py"}
     model = project.parent / "m.keras"
     model.write_text("")
     designs.key(designs.Design(base=project.parent, point="m", source=model), Settings(), versions)
-    assert files >= {"interop/keras_file.py", "export/rtl_trace.py"}
+    assert files >= {"interop/keras_file.py", "rtl/trace.py"}
 
 
 def test_a_later_call_keeps_the_timing_and_the_verification_of_the_same_design(tmp_path):

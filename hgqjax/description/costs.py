@@ -1,0 +1,56 @@
+"""What the operations of a description cost: each counted one as the cost models read it, with its exact formats."""
+
+from typing import Any
+
+import numpy as np
+
+from hgqjax import resources
+from hgqjax.description import operations as o
+from hgqjax.quantizers import Format
+from hgqjax.resources import Signal
+
+
+def operations_cost(operations: tuple[o.Operation, ...], grids: dict[str, o.Grid]) -> dict[str, Any]:
+    """Cost operations of `hgqjax.resources` by name, for the operations that have a cost."""
+    by_name = {op.name: op for op in operations}
+    return {op.name: _cost(op, [_signal(by_name[name], grids[name]) for name in op.inputs]) for op in operations if _counted(op)}
+
+
+MERGES = {
+    "add": resources.Add,
+    "subtract": resources.Subtract,
+    "multiply": resources.Multiply,
+    "maximum": resources.Extreme,
+    "minimum": resources.Extreme,
+}
+
+
+def _counted(op: o.Operation) -> bool:
+    return isinstance(op, o.Linear | o.Sum | o.Table) or op.kind in MERGES or (isinstance(op, o.Pool) and op.counted)
+
+
+def _cost(op: o.Operation, inputs: list[Signal]):
+    if isinstance(op, o.Linear):
+        weights = inputs[0], op.kernel.signal(), op.bias and op.bias.signal()
+        if isinstance(op, o.Conv):
+            return resources.Conv(*weights, op.strides, op.padding, op.dilation, op.groups, op.parallelization)
+        if isinstance(op, o.Einsum):
+            return resources.Einsum(*weights, op.equation, op.parallelization)
+        return resources.Dense(*weights)
+    if isinstance(op, o.Pool):
+        return resources.Pool(inputs[0], int(np.prod(op.shape[:-1])), op.parallelization)
+    if isinstance(op, o.Sum):
+        return resources.Sum(inputs[0], op.axes)
+    if isinstance(op, o.Table):
+        fmt = Format(*(np.array(v, np.float64) for v in (0, op.bits - op.f, op.f)))
+        return resources.Table(inputs[0], Signal(fmt, "WRAP", op.shape))
+    return MERGES[op.kind](tuple(inputs))
+
+
+def _signal(op: o.Operation, grid: o.Grid) -> Signal:
+    if isinstance(op, o.Quantize):
+        alive = op.bits > 0
+        return Signal(Format(*(np.where(alive, v, 0).astype(np.float64) for v in (op.k, op.i, op.f))), op.overflow, op.shape)
+    bits = np.vectorize(lambda lo, hi: max(int(hi), -int(lo) - 1, 0).bit_length(), otypes=[float])(grid.low, grid.high)
+    signed = (grid.low < 0).astype(np.float64)
+    return Signal(Format(signed, bits - grid.f, grid.f.astype(np.float64)), "WRAP", op.shape)

@@ -1,0 +1,204 @@
+"""A trained model becomes a model description: frozen, calibrated, and compared with the JAX model word by word."""
+
+import itertools
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from hgqjax import layers
+from hgqjax.description import integers as exact
+from hgqjax.description import operations as m
+from hgqjax.description.model import ModelDescription
+from hgqjax.fixed_point import MAX_BITS
+from hgqjax.quantizers import Format
+
+SAMPLE_ROWS = 1000
+BATCH_ROWS = 20_000
+
+
+class _Graph:
+    """Collects operations while the model is called on symbols; a `hgqjax.layers.SymbolicGraph`."""
+
+    def __init__(self, model: layers.Module):
+        self.operations: list[m.Operation] = []
+        self.quantizers: dict[str, layers.Quantize] = {}
+        self.names = {id(layer): name for name, layer in model.named(layers.Layer)}
+
+    def name_of(self, module: nnx.Module) -> str:
+        return self.names[id(module)]
+
+    def _add(self, kind: str, name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
+        name = re.sub(r"\W", "_", name)
+        if name in {op.name for op in self.operations}:
+            raise m.DescriptionError(
+                f"layer {name!r} is used twice, or another has this name; in hardware each stands once, make two or rename one"
+            )
+        op = m.KINDS[kind](name=name, inputs=tuple(x.name for x in inputs), shape=tuple(shape), **fields)
+        self.operations.append(op)
+        return layers.Symbol(self, name, op.shape)
+
+    def input(self, shape) -> layers.Symbol:
+        return self._add("input", "x", (), shape)
+
+    def quantize(self, x: layers.Symbol, name: str, fmt: Format, layer: Any) -> layers.Symbol:
+        k, i, f = (np.asarray(v).astype(np.int64) for v in fmt)
+        if k.shape != x.shape:
+            raise m.DescriptionError(f"layer {name!r} quantizes shape {k.shape}, but is given {x.shape}")
+        if np.any(np.maximum(k + i + f, 0) > MAX_BITS):
+            raise m.DescriptionError(f"layer {name!r} has a format of {int((k + i + f).max())} bits; at most {MAX_BITS} are exact")
+        alive = k + i + f > 0
+        k, i, f = (np.where(alive, v, 0) for v in (k, i, f))
+        self.quantizers[re.sub(r"\W", "_", name)] = layer
+        modes = {"rounding": layer.quantizer.rounding, "overflow": layer.quantizer.overflow}
+        return self._add("quantize", name, (x,), x.shape, k=k, i=i, f=f, **modes)
+
+    def linear(self, kind, x, name, kernel, bias, shape, **settings) -> layers.Symbol:
+        if kind == "dense" and x.shape[-1] != kernel.values.shape[0]:
+            raise m.DescriptionError(f"layer {name!r} takes {kernel.values.shape[0]} features, but is given shape {x.shape}")
+        try:
+            kernel = _constant(kernel)
+            bias = None if bias is None else _constant(bias)
+        except m.DescriptionError as error:
+            raise m.DescriptionError(f"layer {name!r}: {error}") from error
+        return self._add(kind, name, (x,), shape, kernel=kernel, bias=bias, **settings)
+
+    def apply(self, kind, xs, shape, name=None, **settings) -> layers.Symbol:
+        if name is None:
+            taken = {op.name for op in self.operations}
+            plain = re.sub(r"\W", "_", f"{xs[0].name}_{kind}")
+            name = next(n for n in itertools.chain([plain], (f"{plain}_{number}" for number in itertools.count(2))) if n not in taken)
+        return self._add(kind, name, xs, shape, **settings)
+
+
+def _constant(weight: layers.FrozenWeight) -> m.Constant:
+    k, i, f = (np.asarray(v).astype(np.int64) for v in weight.format)
+    return m.Constant.from_values(np.asarray(weight.values), f, np.maximum(i + f + (k if weight.overflow == "SAT" else 0), 0))
+
+
+def describe(model: layers.Module, calibration, *, name: str = "model", metadata: dict[str, Any] | None = None) -> ModelDescription:
+    """Freezes `model`: ranges those of the rows `calibration` (train and validation), constants on their integer grids.
+
+    The exact evaluator then runs all these rows: where one would wrap after all (float32 sums had hidden it), the range is widened. Last,
+    the JAX model and the evaluator are compared on the first 1 000 rows, words with ``==``. Sums that could exceed the 24 bits of float32
+    are computed in float64 for that; where even its 53 bits could be exceeded, the layer is refused. These rows stay with the description
+    as `sample`, for the gates of the back ends.
+
+    Args:
+      model: a `hgqjax.layers.Module` whose `__call__` uses layers only, each once; unchanged.
+      calibration: scaled float rows, (rows, *shape), at least one.
+
+    Raises: DescriptionError, naming the layer, where constants are not finite, a format is wider than 52 bits, sums exceed 53 bits, an
+      unsigned quantizer meets negative rows, a layer is used twice or not at all, the model computes outside layers, or a word differs.
+    """
+    rows = np.asarray(calibration, np.float32)
+    if rows.ndim < 2 or not len(rows) or not np.all(np.isfinite(rows)):
+        raise m.DescriptionError(f"calibration has shape {rows.shape}; at least one row of finite numbers is needed")
+    _check_finite(model)
+    try:
+        frozen = layers.calibrate(model, rows)
+    except ValueError as error:
+        raise m.DescriptionError(str(error)) from error
+    _check_finite(frozen)
+    about = {"name": name, "sample": rows[:SAMPLE_ROWS], "metadata": metadata or {}}
+    for _ in range(3):
+        graph, description = _trace(frozen, rows.shape[1:], about)
+        widest = _check_sums(description)
+        outside = _outside(description, rows)
+        if not outside:
+            _check_words(frozen, description, widest)
+            return description
+        for op_name, (low, high) in outside.items():
+            graph.quantizers[op_name].widen(low, high)
+    op_name, (low, high) = next(iter(outside.items()))
+    raise m.DescriptionError(
+        f"layer {op_name!r} meets values from {low.min():g} to {high.max():g} on the calibration rows, which its format cannot hold; "
+        "with keep_negative=False its input must not be negative"
+    )
+
+
+def _check_finite(model: layers.Module) -> None:
+    for layer_name, layer in model.named(layers.Layer):
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(nnx.state(layer))):
+            raise m.DescriptionError(f"layer {layer_name!r} has a NaN or infinity; the model has diverged")
+
+
+def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any]) -> tuple[_Graph, ModelDescription]:
+    graph = _Graph(frozen)
+    try:
+        results = frozen(graph.input(shape))
+        results = results if isinstance(results, tuple) else (results,)
+        if not all(isinstance(r, layers.Symbol) for r in results):
+            raise TypeError("it returns something that is neither a layer's result nor a tuple of them")
+    except TypeError as error:
+        raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {error}") from error
+    outputs = tuple(r.name for r in results)
+    description = ModelDescription(operations=tuple(graph.operations), outputs=outputs, **about)
+    needed = set(outputs)
+    for op in reversed(graph.operations):
+        needed |= set(op.inputs) if op.name in needed else set()
+    unused = (set(frozen.operations_cost()) | {op.name for op in graph.operations}) - needed
+    if unused:
+        raise m.DescriptionError(f"layer {min(unused)!r} is part of the model, but no output depends on it; remove it")
+    return graph, description
+
+
+def _outside(description: ModelDescription, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """WRAP quantizers that would wrap on `rows`, with the least and greatest rounded value of each element, by the exact evaluator."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for start in range(0, len(rows), BATCH_ROWS):
+        values = description.integers(rows[start : start + BATCH_ROWS])
+        for op in description.operations:
+            if not isinstance(op, m.Quantize) or op.overflow != "WRAP":
+                continue
+            x = values[op.inputs[0]]
+            if np.issubdtype(x.dtype, np.floating):
+                wide = np.full(op.shape, 2**60, object)
+                x = exact.quantize_floats(x, op.f, op.rounding, "SAT", -wide, wide - 1)
+            else:
+                x = exact.round_to_grid(x, description.grids[op.inputs[0]].f, op.f, op.rounding)
+            low, high = op.limits()
+            alive = op.bits > 0
+            if np.any(alive & ((x.min(0) < low) | (x.max(0) > high))):
+                ends = [np.ldexp(v.astype(np.float64), -op.f).astype(np.float32) for v in (x.min(0), x.max(0))]
+                before = found.get(op.name, ends)
+                found[op.name] = (np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1]))
+    return found
+
+
+def _check_sums(description: ModelDescription) -> int:
+    """Bits of the widest value or partial sum; raises DescriptionError where float64 could not hold one."""
+    bits = {}
+    for op in description.operations:
+        if not isinstance(op, m.Input):
+            grid = description.grids[op.name]
+            bits[op.name] = max((int(v).bit_length() for v in [*abs(grid.low).ravel(), *abs(grid.high).ravel()]), default=0)
+        if isinstance(op, m.Linear):
+            bits[op.name] = int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0))
+    widest = max(bits, key=bits.get, default=None)
+    if widest is not None and bits[widest] > 53:
+        raise m.DescriptionError(
+            f"layer {widest!r} sums up to {bits[widest]} bits, more than float64 holds; use fewer fractional bits there"
+        )
+    return max(bits.values(), default=0)
+
+
+def _check_words(frozen: layers.Module, description: ModelDescription, widest_sum: int) -> None:
+    """Raises DescriptionError unless the JAX model gives the evaluator's words on the sample."""
+    wide = widest_sum > 24
+    with jax.enable_x64(wide):
+        x = jax.numpy.asarray(description.sample, np.float64 if wide else np.float32)
+        with jax.default_matmul_precision("float32"):
+            results = jax.jit(frozen.__call__)(x)  # at once: one operation after the other compiles for long
+        results = [np.asarray(r, np.float64) for r in (results if isinstance(results, tuple) else (results,))]
+    expected = description.evaluate(description.sample)
+    for name, ours, judge in zip(description.outputs, results, expected if isinstance(expected, tuple) else (expected,), strict=True):
+        differing = np.argwhere(ours != judge)
+        if len(differing):
+            row, *index = differing[0]
+            raise m.DescriptionError(
+                f"output {name!r}{list(map(int, index))}, row {row}: JAX gives {ours[tuple(differing[0])]!r}, "
+                f"the exact evaluator {judge[tuple(differing[0])]!r}; {len(differing)} words differ"
+            )

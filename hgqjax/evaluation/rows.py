@@ -1,0 +1,96 @@
+"""Rows of a data set as each model must see them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax import data as data_
+from hgqjax.description import ModelDescription
+
+
+class RowReader:
+    """Reads each data set once for all the models that take it in the same way."""
+
+    def __init__(self):
+        self._rows: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        self._sets: dict[str, data_.Dataset] = {}
+        self._origins: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, str]:
+        """Rows scaled as the model was trained, labels or numbers, and the unit of the numbers ("" of labels).
+
+        A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names; for the rows of a file of jets
+        or muon tracks, whichever fits.
+        The columns of a row are divided among the inputs of a network that has several, in their order, where that is how they fit: the
+        seven gaps of ``muon`` among three stations, for instance.
+
+        Args:
+          description: the model. data: as for `hgqjax.data.load`.
+        Returns: x, (rows, *shape), or a tuple of such arrays where the model has several inputs; y, (rows,); the unit.
+        Raises: ValueError, one sentence, where the rows are not what the model takes.
+        """
+        about = description.metadata
+        if "hgq2" in about:
+            known = ("jets", "muon") if _is_path(data) else (data,)
+            shapes = [op.shape for op in description.inputs]
+            fitting = {name: parts for name in known if (parts := _division(shapes, self._set(name).input_shape))}
+            if not fitting:
+                sets = " or ".join(self._set(name).name for name in known)
+                raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of {sets}")
+            (name, parts), *_ = fitting.items()
+            trained = self._set(name)
+            x, y = self._load(data, trained.scaler, trained.classes)
+            return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, trained.unit
+        if "scaler" not in about or "classes" not in about:
+            raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
+        scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
+        x, y = self._load(data, scaler, tuple(about["classes"]))
+        return x, y, about.get("unit", "")
+
+    def name(self, data: str) -> str:
+        """What rows of `data` are called, as in the manifest of a run on them."""
+        return self._origin(data)[0]
+
+    def trained_on(self, description: ModelDescription, data: str) -> bool:
+        """Whether the rows of `data` are those that the model was trained on, or have them among them; of files of HGQ2 nobody knows."""
+        trained = description.metadata.get("data", {})
+        if not trained:
+            return False
+        name, sha256 = self._origin(data)
+        # the checksum of simulated rows depends on their number, but the first are the same for any
+        return sha256 == trained.get("sha256") or (data in data_.NAMES and name == trained.get("name"))
+
+    def _origin(self, data: str) -> tuple[str, str]:
+        """Name and checksum."""
+        if data not in self._origins:
+            self._origins[data] = data_.origin(data)
+        return self._origins[data]
+
+    def _set(self, name: str) -> data_.Dataset:
+        if name not in self._sets:
+            self._sets[name] = data_.load(name, rows=1000 if name == "muon" else None)  # simulated: as many tell the same
+        return self._sets[name]
+
+    def _load(self, data: str, scaler: data_.Scaler, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes
+        if key not in self._rows:
+            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)[:2]
+        return self._rows[key]
+
+
+def _is_path(data: str) -> bool:
+    """Whether `data` names a file or folder, and no data set of ours."""
+    return data not in data_.NAMES and Path(data).exists()
+
+
+def _division(shapes: list[tuple[int, ...]], row: tuple[int, ...]) -> list[slice] | None:
+    """How the last axis of a row is divided among inputs of `shapes`; None where they do not make up the row.
+
+    >>> _division([(50, 3), (50, 2)], (50, 5)), _division([(4,)], (5,))
+    ([slice(0, 3, None), slice(3, 5, None)], None)
+    """
+    ends = np.cumsum([shape[-1] for shape in shapes]).tolist()
+    if not ends or ends[-1] != row[-1] or any(shape[:-1] != row[:-1] for shape in shapes):
+        return None
+    return [slice(end - shape[-1], end) for end, shape in zip(ends, shapes, strict=True)]

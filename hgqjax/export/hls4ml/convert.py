@@ -1,0 +1,256 @@
+"""Model description to an hls4ml project (C++ for Vitis or Vivado); the compiled C++ must equal the description word for word.
+
+What is refused: checks.py. What becomes of operations that hls4ml has not: rewrite.py. The layers of the others:
+layers.py. How the graph is made, and why hls4ml infers nothing in it: graph.py.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from hgqjax.description.model import ModelDescription
+from hgqjax.export import gate
+from hgqjax.export.gate import ExportError, GateReport
+from hgqjax.export.hls4ml.checks import check_operations, check_types
+from hgqjax.export.hls4ml.graph import model_graph, quiet
+from hgqjax.export.hls4ml.rewrite import rewrite
+from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER
+from hgqjax.files import new_folder
+
+BACKENDS = ("Vitis", "Vivado")
+IO_TYPES = ("io_parallel", "io_stream")
+STRATEGIES = ("latency", "distributed_arithmetic")
+KNOWN_HLS4ML = "1.3."
+GATE_OPTIMIZATION = "-O1"
+"""g++ level of the gate's own build. Seconds to build and to run 10 000 rows of a 16-64-32-32-5 network, two shared cores:
+-O0 11 + 37, -O1 14 + 2, -O2 25 + 2, -O3 28 + 2; with distributed arithmetic -O1 110 + 8, -O0 139 + 111. The paper's network for house
+numbers in io_stream, seconds to build and to run 1000 rows: -O0 7 + 560, -O1 10 + 25, -O3 12 + 29."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A written project. `gate` is None where the caller switched the check off."""
+
+    path: Path
+    backend: str
+    strategy: str
+    gate: GateReport | None
+
+    def __str__(self) -> str:
+        checked = f"{self.gate.words} words on {self.gate.rows} rows equal" if self.gate else "not verified"
+        return f"{self.path} ({self.backend}, {self.strategy}): {checked}"
+
+
+def to_hls4ml(
+    description: ModelDescription,
+    output_dir: str | os.PathLike,
+    *,
+    backend: str = "Vitis",
+    io_type: str = "io_parallel",
+    strategy: str = "latency",
+    part: str = DEFAULT_PART,
+    clock_ns: float = 5.0,
+    project_name: str = "myproject",
+    rows: np.ndarray | None = None,
+    verify: bool = True,
+    min_rows: int = 10_000,
+    seed: int = 0,
+    reuse_factor: int = 1,
+) -> Project:
+    """Write an hls4ml project that computes exactly what `description` does, and prove it on `min_rows` rows or more.
+
+    Args:
+      description: the model.
+      output_dir: must not exist yet; it appears only after the gate has passed.
+      backend: "Vitis" or "Vivado".
+      io_type: "io_parallel" (all elements at once, any formats) or "io_stream" (position after position, one format for each tensor).
+      strategy: "latency" (multipliers) or "distributed_arithmetic" (adder graphs of da4ml).
+      part: the device.
+      clock_ns: target clock period, ns.
+      project_name: name of the top function.
+      rows: data (n, *input shape) for the gate besides `description.sample`.
+      verify: False leaves the gate out, and the project says so.
+      min_rows: least number of rows of the gate. An image of 32x32x3 takes the C++ 25 ms, so a few hundred may do for those.
+      seed: of the gate's random words.
+      reuse_factor: uses of one multiplier per inference, >= 1; 1 with distributed arithmetic.
+    Raises:
+      ExportError: the model or an argument does not fit this route (found before anything is written), or g++ fails.
+      GateError: a word differs. In either case nothing is left on disk.
+
+    An input that is quantized with RND_CONV has a port with 24 fractional bits or more; rows finer than that are cut first.
+    """
+    strategy = strategy.lower()
+    _check_arguments(backend, io_type, strategy, project_name, reuse_factor)
+    gate.check_rows(min_rows=min_rows)
+    if not 0 < clock_ns < 1e6:
+        raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
+    output_dir = Path(output_dir).absolute()
+    if output_dir.exists():
+        raise ExportError(f"{output_dir} exists already; name a folder that does not")
+    check_operations(description, io_type, strategy)
+    rewritten = rewrite(description, io_type)
+    check_types(rewritten, strategy)
+    _check_tools(strategy, verify)
+    config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
+    with new_folder(output_dir) as folder:
+        graph = model_graph(rewritten, strategy, reuse_factor, {**config, "output_dir": str(folder)})
+        with quiet(), _without_keras():
+            graph.write()
+        report = _run_gate(description, rewritten, graph, folder, rows, min_rows, seed) if verify else None
+        _finish(description, folder, output_dir, {"backend": backend, "io_type": io_type, "strategy": strategy}, report)
+    return Project(output_dir, backend, strategy, report)
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """hls4ml's writer imports keras where it finds one, only to save Keras models."""
+    before = {"keras": sys.modules["keras"]} if "keras" in sys.modules else {}
+    sys.modules["keras"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["keras"]
+        sys.modules.update(before)
+
+
+# ---- what is refused before anything is written ----
+
+
+def check_settings(backend: str, strategy: str, io_type: str = "io_parallel") -> None:
+    """Raises ExportError where an export with these would fail whatever the model: unknown names, missing tools."""
+    _check_arguments(backend, io_type, strategy, "myproject", 1)
+    _check_tools(strategy, True)
+
+
+def _check_arguments(backend: str, io_type: str, strategy: str, project_name: str, reuse_factor: int):
+    if backend not in BACKENDS:
+        raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
+    if io_type not in IO_TYPES:
+        raise ExportError(f"io_type {io_type!r} is not one of {', '.join(IO_TYPES)}")
+    if strategy not in STRATEGIES:
+        raise ExportError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", project_name) or project_name in ("main", "nnet"):
+        raise ExportError(f"project_name {project_name!r} cannot name a C++ function; use letters, digits and _")
+    if reuse_factor < 1 or (strategy == "distributed_arithmetic" and reuse_factor != 1):
+        raise ExportError(f"reuse_factor {reuse_factor} is not possible with strategy {strategy}; use 1")
+
+
+def _check_tools(strategy: str, verify: bool):
+    if importlib.util.find_spec("hls4ml") is None:
+        raise ExportError("hls4ml is not installed; pip install 'hgqjax[hls4ml]'")
+    if strategy == "distributed_arithmetic" and importlib.util.find_spec("da4ml") is None:
+        raise ExportError("strategy distributed_arithmetic needs da4ml; pip install 'hgqjax[da]'")
+    if verify and shutil.which("g++") is None:
+        raise ExportError("the gate needs the compiler g++; install the package g++ (apt install g++), or switch the check off")
+    version = importlib.metadata.version("hls4ml")
+    if not version.startswith(KNOWN_HLS4ML):
+        warnings.warn(f"hls4ml {version} is not a version hgqjax knows ({KNOWN_HLS4ML}x); the gate still checks every export", stacklevel=3)
+
+
+# ---- build, run, compare ----
+
+_RUN = """
+import ctypes, sys
+import numpy as np
+library, function, x, *outputs = sys.argv[1:]
+x = np.load(x)
+call = getattr(ctypes.CDLL(library), function)
+results = [np.zeros((len(x), int(size))) for size in outputs[1::2]]
+rows = [(a.ctypes.data, a.strides[0]) for a in (x, *results)]
+for n in range(len(x)):
+    call(*(ctypes.c_void_p(start + n * step) for start, step in rows))
+for path, result in zip(outputs[::2], results):
+    np.save(path, result)
+"""
+
+
+def _run_gate(description, rewritten, graph, project: Path, rows, min_rows: int, seed: int) -> GateReport:
+    start = time.perf_counter()
+    x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
+    (source,) = rewritten.inputs
+    if any(op.rounding == "RND_CONV" for op in rewritten.operations if source.name in op.inputs):
+        f = graph.get_input_variables()[0].type.precision.fractional
+        x = np.ldexp(np.floor(np.ldexp(x, f)), -f)
+    library = build_library(project)
+    values = run_library(library, graph.config.get_project_name(), x, [var.size() for var in graph.get_output_variables()])
+    words = tuple(gate.to_words(v, description.grids[name]) for v, name in zip(values, description.outputs, strict=True))
+    total = gate.check_words(description, x, words, tool=f"hls4ml {graph.config.backend.name} C++")
+    library.unlink()
+    return GateReport(len(x), total, seed, time.perf_counter() - start)
+
+
+def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
+    """Compile the C++ of `project` with hls4ml's own script at another g++ level; returns the shared library."""
+    script = project / "build_gate.sh"
+    flags = f"{optimization} -w"  # a thousand warnings that nobody sees take a sixth of the time
+    script.write_text((project / "build_lib.sh").read_text().replace("-O3", flags))
+    before = set(project.glob("firmware/*.so"))
+    try:
+        done = subprocess.run(["bash", script.name], cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    finally:
+        script.unlink()
+    if done.returncode:
+        errors = [line for line in done.stdout.splitlines() if "error:" in line] or done.stdout.splitlines()[-1:] or ["no message"]
+        raise ExportError(f"g++ could not compile the project: {errors[0].strip()}")
+    (library,) = set(project.glob("firmware/*.so")) - before
+    return library
+
+
+def run_library(library: Path, project_name: str, x: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    """Output values (rows, size) of each output for rows `x`, float64; in a process of its own, which C++ may abort."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", np.ascontiguousarray(x, np.float64).reshape(len(x), -1))
+        outputs = [f"{folder}/{n}.npy" for n in range(len(sizes))]
+        more = [v for path, size in zip(outputs, sizes, strict=True) for v in (path, str(size))]
+        command = [sys.executable, "-c", _RUN, str(library), f"{project_name}_double", f"{folder}/x.npy", *more]
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise ExportError(f"the compiled C++ stopped with code {done.returncode}: {(done.stdout.splitlines() or ['no message'])[-1]}")
+        return [np.load(path) for path in outputs]
+
+
+# ---- what else the project holds ----
+
+
+def _finish(description: ModelDescription, project: Path, final: Path, arguments: dict[str, str], report: GateReport | None):
+    """Make the project self-contained and right for its final place."""
+    import yaml
+
+    settings = project / "hls4ml_config.yml"
+    config = yaml.safe_load(settings.read_text())
+    config["OutputDir"] = str(final)
+    settings.write_text(yaml.safe_dump(config))
+    description.save(project / MODEL_FOLDER)
+    compiler = subprocess.run(["g++", "--version"], text=True, capture_output=True).stdout.splitlines()[0] if report else None
+    record = {
+        "verified": report is not None,
+        "model_sha256": folder_sha256(project / MODEL_FOLDER),
+        **arguments,
+        "gate": dataclasses.asdict(report) if report else None,
+        "hls4ml": importlib.metadata.version("hls4ml"),
+        "compiler": compiler,
+    }
+    (project / GATE_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash over the names and contents of the files of a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""A model description as an hls4ml graph with every type given, so that nothing is left for hls4ml to infer.
+
+hls4ml 1.3 infers the widths of a network with quantizers in a pass, `bit_exact`, that shrinks quantizers and is wrong in a number of cases
+(saturation behind a coarser producer, truncation of tiny negative numbers, quantizers without live elements, two quantizers in a row, ...;
+tests/export/test_hls4ml.py pins them). The description knows the exact interval of every value, so every result, accumulator, weight and
+bias type is written into hls4ml's own per-layer configuration and the pass is switched off.
+"""
+
+import contextlib
+import io
+import itertools
+import re
+from typing import Any
+
+from hgqjax.description.model import ModelDescription
+from hgqjax.export.hls4ml.layers import Target, layers
+from hgqjax.export.hls4ml.types import tensor_types
+
+
+def layer_names(description: ModelDescription) -> dict[str, str]:
+    """Names for C++: unique without regard to case, and, where they become identifiers (inputs, quantizers), unlike any of hls4ml's."""
+    names: dict[str, str] = {}
+    for op in description.operations:
+        suffix = {"input": "_input", "quantize": "_quantizer"}.get(op.kind, "_" + op.kind)
+        base = re.sub(r"[^A-Za-z0-9]+", "_", op.name).strip("_") or "x"
+        base = f"x{base}" if base[0].isdigit() else base
+        base = base if base.endswith(suffix) else base + suffix
+        taken = {name.lower() for name in names.values()}
+        candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
+        names[op.name] = next(name for name in candidates if name.lower() not in taken)
+    return names
+
+
+def model_graph(description: ModelDescription, strategy: str, reuse_factor: int, config: dict[str, Any]):
+    """hls4ml's ModelGraph of a rewritten description, with every type given."""
+    with quiet():
+        from hls4ml.model.graph import ModelGraph
+        from hls4ml.utils.config import create_config
+
+        names, io_type = layer_names(description), config["io_type"]
+        target = Target(description, names, tensor_types(description, io_type), io_type, strategy)
+        nodes = [node for op in description.operations for node in layers(op, target)]
+        settings = create_config(**config)
+        model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": reuse_factor, "Strategy": strategy, "BitExact": False}
+        settings["HLSConfig"] = {"Model": model, "LayerName": {layer["name"]: entry for layer, entry in nodes}}
+        (source,) = description.inputs
+        outputs = [names[name] for name in description.outputs]
+        return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=[names[source.name]], outputs=outputs)
+
+
+@contextlib.contextmanager
+def quiet():
+    """hls4ml and da4ml print progress; warnings stay visible."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,42 @@
+"""New folders and files, whole or not at all; the file that makes a folder a run folder."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+"""What makes a folder a run folder."""
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to fill that appears at `path` only when the block ends well; until then it has a temporary name beside it.
+
+    Raises FileExistsError where `path` exists, and removes the temporary folder when the block fails.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; name a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,37 @@
+"""Models by their paths: our own descriptions and the files of HGQ2."""
+
+from pathlib import Path
+
+from hgqjax.description import DescriptionError, ModelDescription
+from hgqjax.files import MANIFEST
+
+SUFFIX = ".keras"
+MODELS = "a folder with description.json or a .keras file of HGQ2"
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is the folder of a model description or a .keras file."""
+    return (path / "description.json").is_file() or (path.suffix.lower() == SUFFIX and path.is_file())
+
+
+def open_model(path: Path) -> ModelDescription:
+    """The model description of a folder, or of a .keras file of HGQ2.
+
+    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load` and `load_hgq2`.
+    """
+    from hgqjax import interop
+
+    if not is_model(path):
+        raise DescriptionError(instead_of_model(path))
+    return interop.load_hgq2(path) if path.is_file() else ModelDescription.load(path)
+
+
+def instead_of_model(path: Path, needed: str = MODELS) -> str:
+    """A sentence on a path that is no model: what it is, where that is known, or what is `needed`."""
+    if not path.exists():
+        return f"there is no {path}"
+    if (path / MANIFEST).is_file():
+        models = sorted(str(model) for model in (path / "models").glob("*") if is_model(model))
+        ends = " ... ".join(dict.fromkeys([models[0], models[-1]])) if models else ""
+        return f"{path} is a run folder; " + (f"its models are {ends}" if models else "it has no models yet")
+    return f"{path} is no model: {needed} is needed"

@@ -1,0 +1,12 @@
+"""Methods as configurations: what a network does with quantizers, one file a method."""
+
+from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods.hgq import Hgq
+from hgqjax.methods.hmq import Hmq
+from hgqjax.methods.ilmpq import Ilmpq
+from hgqjax.methods.pruning import Pruning
+from hgqjax.methods.uniform import Uniform
+
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq
+
+__all__ = ["AbstractMethod", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Uniform", "uniform"]

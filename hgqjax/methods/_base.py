@@ -1,0 +1,65 @@
+"""What a method is: which quantizer weights and activations of a network get, and which of their values share a width."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from hgqjax import quantizers as q
+from hgqjax.granularity import Granularity
+
+Choice = tuple[q.AbstractQuantizer, Granularity]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractMethod(abc.ABC):
+    """How a network is quantized. A new method writes `weights` and `activations`, and is one more name in `Method`."""
+
+    @abc.abstractmethod
+    def weights(self) -> Choice:
+        """Quantizer of kernels, and which of their values share a width."""
+
+    @abc.abstractmethod
+    def activations(self) -> Choice:
+        """Quantizer of what enters a layer, and which values share a width."""
+
+    def biases(self) -> q.AbstractQuantizer:
+        """Quantizer of biases, each of which has a width of its own."""
+        return self.weights()[0]
+
+    def clipped(self) -> Choice:
+        """As `activations`, for values that are to be clipped at -1 and 1."""
+        quantizer, granularity = self.activations()
+        bits = self.largest_bits(quantizer)
+        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=bits, f_limits=(bits, bits), overflow="SAT"), granularity
+
+    def tables(self) -> q.AbstractQuantizer:
+        """Quantizer of what enters a table, of one width."""
+        return uniform(int(self.largest_bits(self.activations()[0])))
+
+    @staticmethod
+    def largest_bits(quantizer: q.AbstractQuantizer) -> float:
+        """Magnitude bits at the start of a quantizer of activations."""
+        if isinstance(quantizer, q.Hmq):
+            return float(max(quantizer.bits))
+        if getattr(quantizer, "b0", None) is not None:
+            return quantizer.b0
+        _, i, f = quantizer.format(quantizer.init((1,)))
+        return float(jnp.max(i + f))
+
+    def of_inputs(self) -> dict[str, Any]:
+        """What every layer is given for its inputs."""
+        quantizer, granularity = self.activations()
+        return {"input_quantizer": quantizer, "input_granularity": granularity}
+
+    def of_layers(self) -> dict[str, Any]:
+        """What every layer with weights is given."""
+        quantizer, granularity = self.weights()
+        weights = {"kernel_quantizer": quantizer, "kernel_granularity": granularity, "bias_quantizer": self.biases()}
+        return self.of_inputs() | weights
+
+
+def uniform(bits: int) -> q.FixedPoint:
+    """A quantizer of `bits` magnitude bits, which are not trained; integer bits follow the range."""
+    return q.Kbi(b0=float(bits), b_limits=(float(bits), float(bits)), overflow="WRAP")

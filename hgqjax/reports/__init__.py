@@ -1,0 +1,1 @@
+"""What is made of runs: figures, the report page, tables beside published numbers, comparisons."""

@@ -1,0 +1,203 @@
+"""What a run is made of: train a group of members, freeze a point, write a project. Each is done once, by whichever process.
+
+A job's arguments are the bench (what the jobs of a run share in a process), names and numbers. A worker of a cluster makes a bench of
+its own (`on_worker`) from the run folder and the configuration (`runs.Sweep`).
+"""
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hgqjax import data as data_
+from hgqjax import export, resources, training
+from hgqjax.config import ConfigError
+from hgqjax.evaluation import measure
+from hgqjax.runs import folders
+from hgqjax.training import devices
+from hgqjax.training.objective import Objective
+
+STOP = "jobs/stop"
+_lock = threading.Lock()  # workers of other people's clusters may have several threads
+
+
+class StoppedError(RuntimeError):
+    """A job that ends early, as the run it belongs to was interrupted."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bench:
+    """What the jobs of one run share within a process: the rows, and the compiled programs that hang on `train`."""
+
+    folder: Path
+    config: Any
+    dataset: data_.Dataset
+    train: training.Train
+    rows: training.Data
+    rows_devices: int = 0
+    """Devices that share each batch; the members are divided among all that this process, or its fellow processes, have. 0 is for workers
+    of a cluster: one device has everything."""
+    _groups: dict[int, training.Swept] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "Bench":
+        """With what follows from the configuration and the rows."""
+        train = training.make_train(config.train, config.model.build(dataset.input_shape, dataset.n_outputs))
+        return cls(folder, config, dataset, train, training.Data.of(dataset), rows_devices)
+
+    def group(self, number: int) -> training.Swept:
+        """A trained group, from its last checkpoint; its members are numbered from 0."""
+        if number not in self._groups:
+            self._groups[number] = training.restore(self.train, self.rows, *self.members(number), self.checkpoints(number))
+        return self._groups[number]
+
+    def members(self, number: int) -> tuple[training.Member, tuple[int, ...]]:
+        """Arrays of what varies within a group, and the seed of each of its members."""
+        members, seeds = self.config.members()
+        part = self.config.division()[number]
+        return training.Member(*(values[part] for values in members)), seeds[part]
+
+    def mesh(self, number: int) -> jax.sharding.Mesh:
+        """The devices that train a group."""
+        members = len(self.members(number)[1])
+        return devices.device_mesh(members, self.rows_devices or 1, devices=None if self.rows_devices else jax.local_devices()[:1])
+
+    def checkpoints(self, number: int) -> Path:
+        """Their folder."""
+        place = self.folder / "checkpoints"
+        return place if len(self.config.division()) == 1 else place / group_name(number)
+
+
+_of_worker: list[Bench] = []  # the one of the latest job that came to this worker of a cluster: the data set is read once
+
+
+def on_worker(job: Callable[..., dict[str, Any]], folder: str, config: Any, *arguments: Any) -> dict[str, Any]:
+    """``job(bench, *arguments)`` in a worker of a cluster, which reads the rows of a run when its first job comes here, and keeps them."""
+    with _lock:
+        if not _of_worker or _of_worker[0].folder != Path(folder):
+            _of_worker.clear()
+            dataset = check_data(data_.load(config.data, rows=config.rows), config, folders.Run.open(Path(folder)))
+            _of_worker.append(Bench.of(Path(folder), config, dataset))
+        bench = _of_worker[0]
+    return job(bench, *arguments)
+
+
+def check_data(dataset: data_.Dataset, config: Any, run: folders.Run) -> data_.Dataset:
+    """The data set, which is refused where it is not that of the run."""
+    if dataset.sha256 != run.manifest["data"]["sha256"]:
+        raise ConfigError(f"data set {config.data!r} is not the one that {run.folder} began with (its sha256 differs)")
+    return dataset
+
+
+def group_name(number: int) -> str:
+    """Name of a group's job and of its checkpoints."""
+    return f"group_{number:02d}"
+
+
+def point_name(point: training.Point) -> str:
+    """Name of a point's job; its member is numbered within the whole sweep."""
+    return f"point_{point.check:06d}_{point.member:04d}"
+
+
+def train_group(bench: Bench, number: int, report: Callable[..., None] = lambda number, check, sweep: None) -> dict[str, Any]:
+    """Trains a group of members as one compiled program, from its last checkpoint on; the checkpoints are the result.
+
+    Of several processes (`jax.distributed`) the first has the job, and the others, which call this too, train their part of the members.
+    """
+
+    def work(note) -> dict[str, Any]:
+        start = None
+
+        def told(check: int, sweep: training.Swept) -> None:
+            nonlocal start
+            start = check if start is None else start
+            note("check" if check > start else "from", done=check)
+            report(number, check, sweep)
+            if (bench.folder / STOP).exists():
+                raise StoppedError("the run was interrupted")
+
+        try:
+            where = {"checkpoints": bench.checkpoints(number), "mesh": bench.mesh(number)}
+            training.sweep(bench.train, bench.rows, *bench.members(number), report=told, **where)
+        except training.DivergedError as error:  # as the others may not have; `training.merge` says so where all have
+            return {"diverged": str(error)}
+        return {}
+
+    log = bench.folder / "jobs" / f"{group_name(number)}.jsonl"
+    trained = devices.first(lambda: any(line["event"] == "done" for line in folders.read_log(log)))
+    if devices.is_first():
+        return folders.once(bench.folder, group_name(number), work)
+    return {} if trained else work(lambda event, **what: None)
+
+
+def checks_done(folder: Path, number: int) -> int:
+    """Checks that a group has behind it, for a progress bar; from its log."""
+    log = folders.read_log(folder / "jobs" / f"{group_name(number)}.jsonl")
+    return max((line["done"] for line in log if "done" in line), default=0)
+
+
+def freeze_point(bench: Bench, number: int, name: str) -> dict[str, Any]:
+    """Describes, calibrates and measures a point of group `number`; its description is saved under `frozen_path`."""
+
+    def work(note) -> dict[str, Any]:
+        config = bench.config
+        first, sweep = config.division()[number].start, bench.group(number)
+        point = next(p for p in sweep.archive.points if name == point_name(dataclasses.replace(p, member=first + p.member)))
+        origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
+        dataset, epoch = bench.dataset, (point.check + 1) * config.train.epochs_per_check
+        row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
+        row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.budgets else {}
+        about = {
+            "classes": list(dataset.classes),
+            "features": list(dataset.feature_names),
+            "data": folders.Run.open(bench.folder).manifest["data"],
+            "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
+            "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},
+        }
+        objective = config.train.objective
+        if objective.task == "regression":
+            about |= {"task": objective.task, "unit": dataset.unit, "window": objective.window}
+        model = bench.train.model(sweep.state(point))
+        description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
+        path = frozen_path(bench.folder, name)
+        shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
+        description.save(path)
+        row |= _costs(description, objective) | {"cost_estimate": point.cost}
+        val = measure(description, dataset.x_val, dataset.y_val, objective)
+        test = measure(description, dataset.x_test, dataset.y_test, objective)
+        return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
+
+    return folders.once(bench.folder, name, work)
+
+
+def _costs(description: export.ModelDescription, objective: Objective) -> dict[str, float]:
+    return {
+        "ebops": float(resources.ebops(description).total),
+        "ebops_paper_v1": float(resources.ebops(description, "paper_v1").total),
+        "luts_predicted": float(resources.Luts()(description).total),
+        "cost": float(objective.cost(description).total),
+    }
+
+
+def frozen_path(folder: Path, name: str) -> Path:
+    """Where `freeze_point` saves a description, until the run is done."""
+    return folder / "frozen" / name
+
+
+def write_project(bench: Bench, point: str) -> dict[str, Any]:
+    """The hls4ml project of a saved model, behind the gate: rows checked, differing words, and a line that says so."""
+
+    def work(note) -> dict[str, Any]:
+        config, path = bench.config, bench.folder / "projects" / point
+        shutil.rmtree(path, ignore_errors=True)  # as above
+        description = export.ModelDescription.load(bench.folder / "models" / point)
+        arguments = {name: getattr(config, name) for name in ("backend", "strategy", "io_type")}
+        arguments |= {"min_rows": config.gate_rows, "rows": bench.dataset.x_test[: config.gate_rows // 5]}
+        project = export.to_hls4ml(description, path, **arguments)
+        return {"rows_checked": project.gate.rows, "differing_words": project.gate.differing_words, "text": str(project)}
+
+    return folders.once(bench.folder, f"project_{point}", work)

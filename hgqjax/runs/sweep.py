@@ -1,0 +1,374 @@
+"""From a configuration to a run folder: data, sweep, frozen and calibrated points, exact EBOPs, test scores, verified projects."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from hgqjax import data as data_
+from hgqjax import layers, training
+from hgqjax.config import ConfigError, from_json
+from hgqjax.errors import sentence
+from hgqjax.export.hls4ml.config import write_config
+from hgqjax.export.hls4ml.convert import check_settings
+from hgqjax.files import new_folder
+from hgqjax.runs import cluster as cluster_
+from hgqjax.runs import folders, jobs
+from hgqjax.runs.networks import Mlp, Network
+from hgqjax.runs.progress import Progress, cells
+from hgqjax.training import devices
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One sweep: which data, which network, which penalties; everything that its numbers depend on."""
+
+    data: str = "jets"
+    """"jets" (embedded, re-simulated), "openml" (OpenML 42468, downloaded), "svhn" or "svhn_extra" (downloaded), "svhn:PATH" (a folder or
+    file of SVHN), "muon" (simulated, a regression), or the path of an arff, parquet, csv, npz, mat or h5 file."""
+    rows: int | None = None
+    """Use the first so many rows only."""
+    model: Network = Mlp()
+    train: training.Config = training.Config()
+    betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
+    """Penalty weights, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
+    seeds: tuple[int, ...] = (0,)
+    """Initialisations of each."""
+    each_seed: bool = False
+    """Keep and freeze a front for each seed, for error bands, and not one of all together; each seed is then a group of its own."""
+    budgets: tuple[float, ...] = ()
+    """Costs to reach (EBOPs, or what the objective's cost counts), with the penalty schedule Budget or Target: one member for each, instead
+    of for each beta."""
+    learning_rate: float = 1e-2
+    """Peak learning rate of the weights."""
+    points: int = 12
+    """Points of the front, or of each seed's, that are frozen, calibrated, measured and saved, at most."""
+    within: float = 0.1
+    """Points whose validation score is further below the best are left out: a collapsed network is no choice. In units of the score: of an
+    accuracy, 0 .. 1, or of y."""
+    projects: int = 0
+    """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
+    groups: int | None = None
+    """Compiled programs that the members are divided among, each trained by itself, on a cluster at the same time. By default one, on a
+    cluster as many as it can run at once. On a CPU a member's numbers are the same, whichever group it is in."""
+    backend: str = "Vitis"
+    """hls4ml back end of the projects: Vitis or Vivado."""
+    strategy: str = "latency"
+    """latency (multipliers) or distributed_arithmetic (adder graphs)."""
+    io_type: str = "io_parallel"
+    """io_parallel (all values at once) or io_stream (convolutional networks: one position after the other)."""
+    gate_rows: int = 10_000
+    """Rows that the check of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
+
+    def __post_init__(self):
+        if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
+            raise ValueError(f"betas is {self.betas}; at least one is needed, each a finite number of at least 0")
+        if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
+        if not all(0 < budget < math.inf for budget in self.budgets):
+            raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
+        if bool(self.budgets) != self.train.penalty.steers:
+            raise ValueError("budgets and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
+        for name in ("betas", "seeds", "budgets"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; a finite number above 0 is needed")
+        if not self.within >= 0:
+            raise ValueError(f"within is {self.within}; at least 0 is needed")
+        for name in ("points", "groups", "gate_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if not 0 <= self.projects <= self.points:
+            raise ValueError(f"projects is {self.projects}; within 0..{self.points} is needed, the number of points")
+        if self.each_seed and self.groups not in (None, len(self.seeds)):
+            raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {len(self.seeds)}, one for each seed")
+
+    def members(self) -> tuple[training.Member, tuple[int, ...]]:
+        """Arrays of what varies, and the seed of each member."""
+        grid = list(itertools.product(self.budgets or self.betas, self.seeds))
+        if self.each_seed:
+            grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
+        vary = np.array([value for value, _ in grid], np.float32)
+        beta = np.full(len(grid), self.betas[0], np.float32) if self.budgets else vary
+        budget = vary if self.budgets else np.zeros(len(grid), np.float32)
+        rate = np.full(len(grid), self.learning_rate, np.float32)
+        return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
+
+    def division(self) -> list[slice]:
+        """The members of each group; sizes differ by one at most."""
+        members = len(self.budgets or self.betas) * len(self.seeds)
+        groups = min(len(self.seeds) if self.each_seed else self.groups or 1, members)
+        ends = [members * n // groups for n in range(groups + 1)]
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def run(
+    config: Sweep,
+    *,
+    name: str = "sweep",
+    root: Path = Path("results"),
+    progress: bool = True,
+    cluster: str = "",
+    rows_devices: int = 1,
+) -> Path:
+    """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it.
+
+    Of several processes (`devices.connect`), each of which calls this alike, the first writes, and the others return after the training.
+
+    Args:
+      cluster: where the jobs run, as in `cluster.connect`; "" is this process. Only how, not what: on CPUs of one kind the
+        numbers are those of a run without a cluster.
+      rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
+    """
+    dataset = data_.load(config.data, rows=config.rows)
+    _check(config, dataset, cluster, rows_devices)
+    config = dataclasses.replace(config, data=data_.absolute(config.data))  # so that a resume finds it from anywhere
+    parts = ("train", "val", "test")
+    about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
+    about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
+    if dataset.unit:
+        about["unit"] = dataset.unit
+    with cluster_.connect(cluster) as workers:
+        config = _divided(config, workers)
+        folder = devices.first(lambda: str(folders.Run.create(root, name, config, about).folder))
+        with _held(Path(folder)) as found:
+            return _finish(found, config, dataset, workers, progress, rows_devices)
+
+
+def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
+    """With the number of groups, which the manifest then holds, so that a resume divides alike."""
+    if config.each_seed:
+        return dataclasses.replace(config, groups=len(config.division()))
+    if not config.groups and not workers.slots:
+        raise ConfigError(f"the cluster at {workers.address} has no workers yet; say how many groups of members there shall be (--groups)")
+    config = dataclasses.replace(config, groups=config.groups or workers.slots)
+    return dataclasses.replace(config, groups=len(config.division()))
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[folders.Run]:
+    """The run, which the first process keeps others from writing into."""
+    folders.Run.open(folder)
+    with contextlib.ExitStack() as stack:
+        devices.first(lambda: stack.enter_context(folders.hold(folder)))
+        yield folders.Run.open(folder)
+
+
+def resume(folder: Path, *, progress: bool = True, cluster: str = "", rows_devices: int = 1) -> Path:
+    """Goes on with a run that was interrupted, from its last checkpoint, to the same end; a finished run is left as it is.
+
+    Args:
+      cluster, rows_devices: as in `run`; they may be others than the run began with.
+
+    Raises: RunError where the folder is no run, or another process is at it.
+    """
+    with _held(folder) as found:
+        return _resume(found, progress, cluster, rows_devices)
+
+
+def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int) -> Path:
+    if devices.first(lambda: folder.manifest["status"]) == "done":
+        if devices.is_first():
+            _tidy_up(folder.folder)
+        return folder.folder
+    config = from_json(Sweep, folder.manifest["config"])
+    dataset = data_.load(config.data, rows=config.rows)
+    _check(config, dataset, cluster, rows_devices)
+    jobs.check_data(dataset, config, folder)
+    with cluster_.connect(cluster) as workers:
+        return _finish(folder, config, dataset, workers, progress, rows_devices)
+
+
+def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int) -> None:
+    """What would otherwise fail after the training is refused before it."""
+    members = sum(part.stop - part.start for part in config.division())
+    devices.Layout.of(devices.device_mesh(members, rows_devices), members, None, config.train.batch_size)
+    if cluster and (rows_devices > 1 or jax.process_count() > 1):
+        raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
+    if config.train.batch_size > len(dataset.x_train):
+        raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
+    task = config.train.objective.task
+    fitting = {"classes": "classification", "regression": "regression"}.get(dataset.kind, "one for several labels")
+    if task != fitting:
+        what = {"classes": "labels", "regression": "numbers"}.get(dataset.kind, "several labels at once")
+        raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {fitting!r}")
+    build = config.model.build(dataset.input_shape, dataset.n_outputs)
+    if config.budgets:
+        _check_budgets(config, build, dataset)
+    if config.projects:
+        check_settings(config.backend, config.strategy, config.io_type)
+
+
+def _check_budgets(config: Sweep, build, dataset) -> None:
+    """Refuses costs that not even the fewest bits reach."""
+    model, objective = build(nnx.Rngs(0)), config.train.objective
+    layers.adapt(model, jnp.asarray(dataset.x_train[: config.train.batch_size], jnp.float32))
+    layers.narrowest(model)
+    model.observing()
+    least = float(objective.costs(model).total)
+    if min(config.budgets) < least:
+        unit = objective.cost.unit
+        raise ConfigError(f"budgets has {min(config.budgets):g} {unit}, which this network cannot reach; the least possible is {least:.4g}")
+
+
+def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:
+    """The rest of a run, from wherever it is; an error is recorded in the manifest, and `resume` may try again."""
+    if not devices.is_first():
+        return _attend(folder, config, dataset, rows_devices)
+    folders.remove_leftovers(folder.folder)
+    stop = folder.folder / jobs.STOP
+    stop.unlink(missing_ok=True)
+    try:
+        bench = jobs.Bench.of(folder.folder.absolute(), config, dataset, 0 if workers.client else rows_devices)
+        folder.save(devices=_used(bench))
+        _proceed(folder, bench, workers, progress)
+    except BaseException as error:
+        if workers.client is not None:
+            stop.parent.mkdir(exist_ok=True)
+            stop.touch()  # what runs on workers elsewhere ends at its next check; Dask cannot end it
+        if isinstance(error, Exception):
+            folder.save(status="failed", error=sentence(error))
+        raise
+    _tidy_up(folder.folder)
+    return folder.folder
+
+
+def _attend(folder: folders.Run, config: Sweep, dataset: data_.Dataset, rows_devices: int) -> Path:
+    """The part of a process that is not the first: of the training, and of nothing else."""
+    bench = jobs.Bench.of(folder.folder.absolute(), config, dataset, rows_devices)
+    for number in range(len(config.division())):
+        jobs.train_group(bench, number)
+    devices.leave()
+    return folder.folder
+
+
+def _used(bench: jobs.Bench) -> dict[str, int]:
+    """For the manifest: devices on the member axis and on the batch axis, and processes that have them."""
+    return dict(bench.mesh(0).shape) | {"processes": jax.process_count()}
+
+
+def _tidy_up(folder: Path) -> None:
+    """What a finished run needs no more; leftovers again, as a compiler may outlive the process that was killed."""
+    for name in ("checkpoints", "frozen"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    folders.remove_leftovers(folder)
+
+
+def _map(bench: jobs.Bench, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
+    """The results of `job` by name, with this bench here, or on the cluster's workers with theirs."""
+    if workers.client is None:
+        return workers.map(functools.partial(job, bench), work, **how)
+    theirs = {name: (str(bench.folder), bench.config, *arguments) for name, arguments in work.items()}
+    return workers.map(functools.partial(jobs.on_worker, job), theirs, **how)
+
+
+def _proceed(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, progress: bool) -> None:
+    config = bench.config
+    checks, groups = config.train.checks, len(config.division())
+    with Progress(checks * groups, progress) as bar:
+        sweep = _train(folder, bench, workers, bar)
+    steps = len(bench.dataset.x_train) // config.train.batch_size
+    folder.write_metrics(folders.tidy(sweep.history, config.train.epochs_per_check, steps))
+    summary = _freeze(bench, sweep, workers, bar.say)
+    folder.write_summary(summary)  # before the gate, which may stop the run
+    _export(bench, summary, workers, bar.say)
+    folder.write_summary(summary)
+    warnings = {str(member): reason for member, reason in sweep.failed.items()}
+    for row in sweep.history:
+        if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
+            warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
+    folder.save(status="done", seconds=folder.seconds, warnings=warnings, error="")
+    for member, reason in warnings.items():
+        bar.say(f"member {member}: {reason}")
+
+
+def _train(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> training.Swept:
+    """All groups trained, as one sweep."""
+    numbers = range(len(bench.config.division()))
+    work = {jobs.group_name(n): (n,) for n in numbers}
+
+    def report(number: int, check: int, sweep: training.Swept) -> None:
+        bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
+        folder.save(seconds=folder.seconds)
+
+    def tick() -> None:
+        done = [jobs.checks_done(bench.folder, n) for n in numbers]
+        if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
+            folder.save(seconds=folder.seconds)
+
+    def done(name: str, result: dict[str, Any]) -> None:
+        if workers.client is None:  # which a group that an interrupted run had trained does not report
+            bar((list(work).index(name) + 1) * bench.config.train.checks, "trained before")
+
+    train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
+    _map(bench, workers, train, work, done=done, tick=tick)
+    devices.leave()
+    return training.merge([bench.group(n) for n in numbers])
+
+
+def _freeze(bench: jobs.Bench, sweep: training.Swept, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
+    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
+    config, work = bench.config, {}
+    division = config.division()
+    archives = [sweep.archive] if not config.each_seed else [bench.group(n).archive for n in range(len(division))]
+    for number, archive in enumerate(archives):
+        for point in archive.select(config.points, config.within) if archive.points else []:  # none of a seed that diverged
+            if config.each_seed:
+                point = dataclasses.replace(point, member=division[number].start + point.member)
+            group = next(n for n, part in enumerate(division) if part.start <= point.member < part.stop)
+            name = jobs.point_name(point)
+            work[name] = (group, name)
+    rows = _map(bench, workers, jobs.freeze_point, work)
+    names, table = list(rows), list(rows.values())
+    summary = []
+    for number, n in enumerate(_kept(table, config.each_seed)):
+        name, row = f"p{number:02d}", table[n]
+        path = bench.folder / "models" / name
+        if not path.exists():
+            with new_folder(path) as temporary:
+                shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
+        result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
+        say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
+        summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
+    return summary
+
+
+def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
+    """Rows that no other dominates, of those of the same seed or of all; by seed, then by cost."""
+    seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
+    kept = []
+    for seed in seeds:
+        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
+        kept += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
+    return kept
+
+
+def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, say) -> None:
+    """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
+    config, work = bench.config, {}
+    chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
+    for n, point in enumerate(row["point"] for row in summary):
+        settings = bench.folder / "models" / f"{point}.yml"
+        if not settings.exists():
+            relative = Path("..") / "projects" / point
+            write_config(
+                settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
+            )
+        if n in chosen:
+            work[point] = (point,)
+    projects = _map(bench, workers, jobs.write_project, work, done=lambda point, project: say(f"{point}: {project['text']}"))
+    for row in summary:
+        if row["point"] in projects:
+            project = projects[row["point"]]
+            row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}

@@ -1,0 +1,71 @@
+"""What a sweep has found: the points of its front with their parameters, the history of its checks, the members that failed."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hgqjax.training.front import pareto
+from hgqjax.training.train import State
+
+
+class TrainingError(RuntimeError):
+    """A sweep that cannot go on: every member diverged, or a checkpoint does not fit."""
+
+
+class DivergedError(TrainingError):
+    """Every member of a sweep diverged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A candidate of the front: who (`member`), when (`check`), validation `score`, `cost` as training estimates it, and its parameters."""
+
+    member: int
+    check: int
+    score: float
+    cost: float
+    leaves: list[np.ndarray] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass
+class Archive:
+    """The points that no other dominates, with their parameters."""
+
+    points: list[Point] = dataclasses.field(default_factory=list)
+
+    def add(self, candidates: Sequence[Point]) -> None:
+        """Takes `candidates` in and lets go of what is dominated; a point already held stays when an equal one comes."""
+        points = [*self.points, *candidates]
+        self.points = [points[n] for n in pareto([p.score for p in points], [p.cost for p in points])]
+
+    def select(self, count: int, within: float = math.inf) -> list[Point]:
+        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log cost."""
+        points = [p for p in self.points if p.score >= self.points[-1].score - within]
+        if len(points) <= count or count == 1:
+            return points[-count:]
+        logs = [math.log(max(p.cost, 1.0)) for p in points]
+        chosen: list[int] = []
+        for target in np.linspace(logs[0], logs[-1], count):
+            free = [n for n in range(len(logs)) if n not in chosen]
+            chosen.append(min(free, key=lambda n: abs(logs[n] - target)))
+        return [points[n] for n in sorted(chosen)]
+
+
+@dataclasses.dataclass
+class Swept:
+    """What a sweep has so far: `archive`, `history` (one dict of metrics for each member and check), `failed` members with the reason."""
+
+    archive: Archive
+    history: list[dict[str, Any]]
+    failed: dict[int, str]
+    treedef: Any = dataclasses.field(repr=False)
+
+    def state(self, point: Point) -> State:
+        """The state of `point`, without its optimiser: for `Train.model`."""
+        params, observed = jax.tree.unflatten(self.treedef, [jnp.asarray(leaf) for leaf in point.leaves])
+        return State(params, observed, None, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), jnp.int32))

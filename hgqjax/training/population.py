@@ -1,0 +1,158 @@
+"""Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program, on one device or divided over a mesh of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from hgqjax.training.archive import Archive, DivergedError, Point, Swept, TrainingError
+from hgqjax.training.checkpoints import Checkpoints
+from hgqjax.training.devices import Layout, compiled, gather
+from hgqjax.training.front import pareto
+from hgqjax.training.train import Data, Member, State, Train
+
+
+def sweep(
+    train: Train,
+    data: Data,
+    members: Member,
+    seeds: Sequence[int],
+    *,
+    checkpoints: Path | None = None,
+    report: Callable[[int, Swept], None] = lambda check, sweep: None,
+    mesh: Mesh | None = None,
+    group: int | None = None,
+) -> Swept:
+    """Trains all members in one compiled program and keeps every point of the front.
+
+    With several processes (`jax.distributed`) each calls it with the same arguments and a mesh of all their devices, and gets the same.
+
+    Args:
+      train: of `make_train`. data: rows on the device.
+      members: arrays of shape (members,). seeds: one initialisation seed for each member.
+      checkpoints: folder; after each check the states are saved there (Orbax), beside what the check adds to history and front, which is
+        written once; a sweep that finds a checkpoint goes on from it, to the same end, bit for bit on the same machine.
+      report: called after each check with the number of checks done.
+      mesh: devices, as `device_mesh` divides them: the axis "members" has a part of the members each, the axis "rows", if there is one,
+        a part of the rows of each batch. By default everything is on the default device.
+      group: members that a device trains side by side, in one vmap; by default all that it has, on a mesh of CPUs 1. With the same `group`
+        members have the same numbers on however many devices; a checkpoint keeps its own.
+
+    A member whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
+    Raises: ValueError where shapes differ, or the mesh does not fit; DivergedError, a TrainingError, when every member has failed.
+    """
+    n = len(seeds)
+    if n < 1 or any(v.shape != (n,) for v in members):
+        raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
+    like, result = _begin(train, data, members, seeds)
+    store = Checkpoints(checkpoints) if checkpoints is not None else None
+    resumed = store is not None and store.latest is not None
+    layout = Layout.of(mesh, n, store.group or n if resumed else group, train.config.batch_size)
+    init, segment = _compiled(train, layout.mesh, layout.group)
+    varied, rows = layout.spread(members), layout.share(data)
+    done = 0
+    if resumed:
+        done, states = store.restore(like, result, layout.stored)
+        states = layout.pad(states)
+    else:
+        states = init(jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32))), varied, rows)
+    report(done, result)
+    for check in range(done, train.config.checks):
+        states, metrics = segment(states, varied, rows, np.int32(check))
+        recorded = _record(train, result, check, gather(metrics), members, seeds)
+        _archive(result, recorded, states)
+        if store is not None:
+            store.save(check + 1, layout.trim(states), result, layout.group)
+        report(check + 1, result)
+        _refuse_when_all_failed(result, n)
+    _refuse_when_all_failed(result, n)
+    return result
+
+
+def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> Swept:
+    """What a `sweep` with these arguments has at its last checkpoint; nothing is trained. Raises TrainingError where there is none."""
+    like, result = _begin(train, data, members, seeds)
+    store = Checkpoints(checkpoints, alone=True)
+    if store.latest is None:
+        raise TrainingError(f"there is no checkpoint in {checkpoints}")
+    store.restore(like, result)
+    return result
+
+
+def merge(sweeps: Sequence[Swept]) -> Swept:
+    """One sweep of the members of `sweeps`, each trained by itself, numbered on from one to the next; as one sweep of all would have it.
+
+    Raises: DivergedError when every member has failed.
+    """
+    starts = np.cumsum([0] + [1 + max(row["member"] for row in sweep.history) for sweep in sweeps]).tolist()
+    result = Swept(Archive(), [], {}, sweeps[0].treedef)
+    candidates: list[Point] = []
+    for start, sweep in zip(starts, sweeps, strict=False):
+        result.history += [row | {"member": start + row["member"]} for row in sweep.history]
+        result.failed |= {start + member: reason for member, reason in sweep.failed.items()}
+        candidates += [dataclasses.replace(point, member=start + point.member) for point in sweep.archive.points]
+    result.history.sort(key=lambda row: (row["check"], row["member"]))
+    result.archive.add(sorted(candidates, key=lambda point: (point.check, point.member)))  # of equals the earliest is kept
+    _refuse_when_all_failed(result, starts[-1])
+    return result
+
+
+def _refuse_when_all_failed(result: Swept, members: int) -> None:
+    if len(result.failed) == members:
+        member, reason = next(iter(result.failed.items()))
+        raise DivergedError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
+
+
+def _begin(train: Train, data: Data, members: Member, seeds: Sequence[int]) -> tuple[State, Swept]:
+    """Shapes of the states, and a sweep that has nothing yet."""
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    states = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
+    return states, Swept(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(train: Train, mesh: Mesh | None = None, group: int = 0):
+    """The two programs of a sweep; kept, so that a second sweep of the same `train` compiles nothing."""
+    init = compiled(jax.vmap(train.init, in_axes=(0, 0, None)), mesh, group, shared=1)
+    segment = jax.vmap(train.segment, in_axes=(0, 0, None, None))
+    return init, compiled(segment, mesh, group, shared=2, donate_argnums=0)
+
+
+def decimal(value: Any) -> float:
+    """The shortest decimal number that is `value` as float32: what people gave, and can look for.
+
+    >>> decimal(np.float32(1e-4)), float(np.float32(1e-4))
+    (0.0001, 9.999999747378752e-05)
+    """
+    return float(str(np.float32(value)))
+
+
+def _record(train: Train, result: Swept, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
+    """Appends a row for each member to the history and names the members that diverged; returns the rows."""
+    for member in range(len(seeds)):
+        row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
+        row["dead"] = [name for name in train.layer_names if f"dead/{name}" in metrics and metrics[f"dead/{name}"][member]]
+        who = {"member": member, "check": check, "beta_member": decimal(members.beta[member]), "seed": int(seeds[member])}
+        result.history.append(who | row)
+        if metrics["broken"][member] and member not in result.failed:
+            name = train.layer_names[metrics["broken"][member] - 1]
+            result.failed[member] = f"before check {check + 1}, layer {name!r} had a NaN or infinity"
+    return result.history[-len(seeds) :]
+
+
+def _archive(result: Swept, rows: list[dict[str, Any]], states: State) -> None:
+    """Offers the members' present points, `rows` of the history, to the archive."""
+    held = result.archive.points
+    fresh = [Point(row["member"], row["check"], row["val_score"], row["cost"], []) for row in rows if row["member"] not in result.failed]
+    everyone = [*held, *fresh]
+    kept = set(pareto([p.score for p in everyone], [p.cost for p in everyone]))
+    if not any(n >= len(held) for n in kept):
+        return
+    leaves = gather(jax.tree.leaves((states.params, states.observed)))
+    result.archive.add([dataclasses.replace(p, leaves=[np.array(leaf[p.member]) for leaf in leaves]) for p in fresh])

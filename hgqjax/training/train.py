@@ -1,0 +1,317 @@
+"""A whole training run as one function of arrays: `make_train(config, build)` -> `train(key, member, data)`."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from hgqjax import layers, resources
+from hgqjax.training import devices, schedules, shuffle
+from hgqjax.training.objective import Objective
+
+AT_ONCE = 2**22
+"""Input values of the validation rows that are held in one piece."""
+CURVATURE_ROWS = 256
+"""Training rows that the curvature of weights is measured on, for quantizers that ask for it."""
+
+
+class Member(NamedTuple):
+    """What varies within a sweep, always an argument and never compiled in: scalars, or arrays with a leading member axis."""
+
+    beta: Float[Array, "..."]
+    """Penalty weight, loss per EBOP; what it means over time is the penalty schedule's."""
+    learning_rate: Float[Array, "..."]
+    """Peak learning rate of the weights."""
+    budget: Float[Array, "..."]
+    """Cost to reach, for `schedules.Budget` and `schedules.Target`; 0 otherwise."""
+
+
+class Data(NamedTuple):
+    """Rows on the device: training and validation. Those of type float16, which takes half the memory, are used as float32."""
+
+    x_train: Float[Array, "rows ..."]
+    y_train: Array
+    x_val: Float[Array, "val_rows ..."]
+    y_val: Array
+
+    @classmethod
+    def of(cls, dataset) -> "Data":
+        """From a `hgqjax.data.Dataset`."""
+        return cls(*(jnp.asarray(v) for v in (dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val)))
+
+
+class State(NamedTuple):
+    """All that a run carries from step to step."""
+
+    params: dict[str, Any]
+    observed: Any
+    optimizer: Any
+    penalty: Array
+    """What the penalty schedule remembers."""
+    cost: Array
+    """The objective's, at the last step."""
+    broken: Array
+    """0, or 1 + the number of the first layer that was not finite, in the order of `Train.layer_names`, at the first such step."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Length and optimiser of a run.
+
+    Weights and widths have an Adam each: learning rate ``member.learning_rate`` and ``width_rate`` times that; both follow a cosine from
+    the peak to ``final_rate`` of it, restarted `cycles` times with a peak ``cycle_decay`` times the last one.
+    """
+
+    epochs: int = 100
+    """Passes over the training rows."""
+    batch_size: int = 512
+    """Rows a step."""
+    epochs_per_check: int = 1
+    """Epochs between two looks at the validation rows; each look is a candidate for the front."""
+    width_rate: float = 1.0
+    """Learning rate of the widths, relative to that of the weights."""
+    cycles: int = 1
+    """Cosine cycles of the learning rate."""
+    cycle_decay: float = 0.94
+    """Peak of a cycle relative to that of the one before."""
+    final_rate: float = 1e-3
+    """Learning rate at the end of a cycle relative to its peak."""
+    batch_statistics: float = 0.3
+    """Share of the run in which batch norms use the statistics of the batch; for the rest they keep the running ones, so that the weights
+    that training sees are those that the frozen network has."""
+    objective: Objective = Objective()
+    penalty: schedules.Penalty = schedules.RISE_AND_HOLD
+    """How beta moves during the run."""
+    order_seed: int = 0
+    """Seed of the order of rows, the same for all members of a sweep."""
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "epochs_per_check", "cycles"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        shares = {"width_rate": math.inf, "cycle_decay": 1.0, "final_rate": 1.0, "batch_statistics": 1.0}
+        for name, most in shares.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; a number within 0..{most:g} is needed")
+        if not 0 <= self.order_seed < 2**32:
+            raise ValueError(f"order_seed is {self.order_seed}; a number within 0..2**32 - 1 is needed")
+        if self.epochs % self.epochs_per_check:
+            raise ValueError(f"epochs is {self.epochs}, which epochs_per_check, {self.epochs_per_check}, does not divide")
+
+    @property
+    def checks(self) -> int:
+        """Looks at the validation rows in a run."""
+        return self.epochs // self.epochs_per_check
+
+
+class Train:
+    """The run's pure functions. Calling it is a whole run; `init` and `segment` are its parts, for checkpoints in between."""
+
+    def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module]):
+        self.config, self.build = config, build
+        jax.eval_shape(self._look)
+
+    def _look(self) -> None:
+        """Keeps the structure of the model; traced only, so that nothing is computed."""
+        model = self.build(nnx.Rngs(0))
+        operations = model.operations_cost()
+        self.layer_names = tuple(operations)
+        self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
+        model.train()
+        self._training, *parts = _split(model)
+        self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
+        model.observing()
+        self._frozen, *_ = _split(model)
+        model.train()
+        model.set_attributes(use_running_average=True, raise_if_not_found=False)  # batch norms are settled, the rest trains
+        self._settled, *_ = _split(model)
+
+    def __call__(self, key: Array, member: Member, data: Data) -> tuple[State, dict[str, Array]]:
+        """A whole run: the last state, and metrics with a leading axis of checks."""
+        state = self.init(key, member, data)
+        return lax.scan(lambda s, check: self.segment(s, member, data, check), state, jnp.arange(self.config.checks))
+
+    def init(self, key: Array, member: Member, data: Data) -> State:
+        """Fresh parameters; widths of activations start from the first training rows."""
+        model = self.build(nnx.Rngs(params=key))
+        layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
+        layers.seed(model, key)
+        model.train()
+        _, weights, widths, observed = _split(model)
+        params = {"weights": weights, "widths": widths}
+        cost = self.config.objective.costs(model).total
+        steps = self._steps_per_epoch(data)
+        state = State(
+            params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32)
+        )
+        return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
+
+    def segment(self, state: State, member: Member, data: Data, check: Array) -> tuple[State, dict[str, Array]]:
+        """`epochs_per_check` epochs, then a look at the validation rows: the new state and the metrics. `check` counts from 0."""
+        first = check * self.config.epochs_per_check
+
+        def epoch(state, index):
+            return self._epoch(state, member, data, first + index)
+
+        state, history = lax.scan(epoch, state, jnp.arange(self.config.epochs_per_check))
+        metrics = {f"train_{name}": jnp.mean(values) for name, values in history.items() if name in ("loss", "score")}
+        return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
+
+    def validate(self, state: State, data: Data) -> dict[str, Array]:
+        """Score, loss and cost (the objective's; total and by layer) on the validation rows, statistics frozen, unwrapped.
+
+        Where the objective has a window also the share of outliers; `State.broken`; for each layer with a kernel whether it is dead, that
+        is without a product that is not 0.
+        """
+        objective, now = self.config.objective, self._merge(self._frozen, state)
+        outputs = self._outputs(state, data.x_val)
+        cost = objective.costs(now)
+        metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
+        if objective.window is not None:
+            metrics["val_outliers"] = objective.outliers(outputs, data.y_val)
+        metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
+        metrics["broken"] = state.broken
+        products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
+        return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
+
+    def _outputs(self, state: State, x: Array) -> Array:
+        """Results for rows `x`, statistics frozen, unwrapped; of many large rows one part after the other."""
+
+        def of(rows):
+            return self._merge(self._frozen, state)(_as_float32(rows))
+
+        part = max(AT_ONCE // math.prod(x.shape[1:]), 1)
+        if len(x) <= part:
+            return of(x)
+        whole = len(x) // part * part
+        y = lax.map(of, x[:whole].reshape(-1, part, *x.shape[1:]))
+        y = y.reshape(whole, *y.shape[2:])
+        return y if whole == len(x) else jnp.concatenate([y, of(x[whole:])])
+
+    def model(self, state: State) -> layers.Module:
+        """The model of a single (not batched) state."""
+        return self._merge(self._training, state)
+
+    def _merge(self, graphdef, state: State) -> layers.Module:
+        return nnx.merge(graphdef, state.params["weights"], state.params["widths"], state.observed, copy=True)
+
+    def _first_broken(self, params, observed, loss: Array) -> Array:
+        """As `State.broken`, of one step: parameters before it, ranges that its forward pass saw, its loss (the last layer's doing)."""
+        parts = dict(nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True).named(layers.Layer))
+        bad = jnp.stack([~_all_finite(nnx.state(parts[name])) for name in self.layer_names])
+        last = jnp.where(jnp.isfinite(loss), 0, len(self.layer_names))
+        return jnp.where(jnp.any(bad), jnp.argmax(bad) + 1, last).astype(jnp.int32)
+
+    def _steps_per_epoch(self, data: Data) -> int:
+        steps = len(data.x_train) // self.config.batch_size
+        if steps < 1:
+            raise ValueError(f"batch_size is {self.config.batch_size}, but there are only {len(data.x_train)} training rows")
+        return steps
+
+    def _optimizer(self, member: Member, steps_per_epoch: int) -> optax.GradientTransformation:
+        rate = _cosine_restarts(self.config, self.config.epochs * steps_per_epoch)
+        labels = {"weights": "weights", "widths": "widths"}
+        factors = {"weights": 1.0, "widths": self.config.width_rate}
+        adams = {name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(count)) for name, factor in factors.items()}
+        flat = {name: optax.flatten(adam) if self._trained[name] else adam for name, adam in adams.items()}  # flat: fewer, longer loops
+        return optax.multi_transform(flat, labels)
+
+    def _gradients(self, keeps: Array, inputs: tuple):
+        """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""
+
+        def of(graphdef):
+            def loss(params, observed, x, y, beta, step, progress):
+                model = nnx.merge(graphdef, params["weights"], params["widths"], observed, copy=True)
+                layers.begin_step(model, step, progress)
+                value, metrics = self.config.objective(model, x, y, beta)
+                return value, (metrics, _split(model)[3])
+
+            return jax.grad(loss, has_aux=True)
+
+        if self._settled == self._training:  # no batch norm
+            return of(self._training)(*inputs)
+        # two programs, not one that selects: kept statistics need no second product of rows and weights
+        return lax.cond(keeps, of(self._settled), of(self._training), *inputs)
+
+    def _reassigned(self, state: State, data: Data, epoch: Array) -> State:
+        """With what the quantizers' schedules change before this epoch."""
+        epochs, rows = self.config.epochs, slice(CURVATURE_ROWS)
+        due = layers.schedule(self._merge(self._training, state), epoch, epochs)
+        if due is False:
+            return state
+
+        def loss(model):
+            return self.config.objective.task_loss(model(_as_float32(data.x_train[rows])), data.y_train[rows])
+
+        def again(state):
+            model = self._merge(self._training, state)
+            layers.reassign(model, epoch, epochs, loss)
+            return state._replace(params=state.params | {"widths": _split(model)[2]})
+
+        return lax.cond(due, again, lambda state: state, state)
+
+    def _epoch(self, state: State, member: Member, data: Data, epoch: Array):
+        steps, size = self._steps_per_epoch(data), self.config.batch_size
+        total = self.config.epochs * steps
+        optimizer = self._optimizer(member, steps)
+        state = self._reassigned(state, data, epoch)
+        key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
+        order = shuffle.permutation(key, len(data.x_train))[: steps * size].reshape(steps, size)
+
+        def step(state, inputs):
+            index, rows = inputs[0], devices.split_rows(inputs[1])
+            count = (epoch * steps + index).astype(jnp.float32)
+            beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
+            batch = (_as_float32(data.x_train[rows]), data.y_train[rows])
+            inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
+            keeps = (count - 1) / total >= self.config.batch_statistics
+            gradients, (metrics, observed) = self._gradients(keeps, inputs)
+            with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
+                updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+            broken = jnp.where(state.broken > 0, state.broken, self._first_broken(state.params, observed, metrics["loss"]))
+            params = optax.apply_updates(state.params, updates)
+            model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
+            layers.clip_widths(model)
+            _, weights, widths, observed = _split(model)
+            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["cost"], broken)
+            return new, metrics | {"beta": beta}
+
+        return lax.scan(step, state, (jnp.arange(steps), order))
+
+
+def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module]) -> Train:
+    """``train(key, member, data)``: a whole run as one function of arrays, to be jitted, and vmapped over keys and members.
+
+    Args:
+      config: static choices. build: makes the model from random streams, e.g. ``lambda rngs: layers.mlp((16, 64, 5), rngs=rngs)``.
+
+    Raises: ValueError where a batch is larger than the data.
+    """
+    return Train(config, build)
+
+
+def _split(model: layers.Module):
+    return nnx.split(model, nnx.Param, layers.BitWidth, ...)
+
+
+def _as_float32(rows: Array) -> Array:
+    return rows if rows.dtype == jnp.float32 else rows.astype(jnp.float32)
+
+
+def _all_finite(tree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _cosine_restarts(config: Config, steps: int) -> Callable[[Array], Array]:
+    """Learning rate relative to the first peak, by step."""
+    length = int(np.ceil(steps / config.cycles))
+    cosine = optax.cosine_decay_schedule(1.0, length, alpha=config.final_rate)
+    return lambda count: config.cycle_decay ** (count // length).astype(jnp.float32) * cosine(count % length)
