@@ -129,11 +129,13 @@ def print_report(run: Path) -> None:
 
 def _commands(tyro):
     from hgqjax import runs
+    from hgqjax.data import Columns
     from hgqjax.reports.zoo import zoo
     from hgqjax.synth.command import synth
     from hgqjax.training.devices import Machines, is_first
 
     Positional = tyro.conf.Positional
+    runs.Sweep.__annotations__["columns"] = Annotated[Columns, tyro.conf.arg(name="")]  # --target, not --columns.target
 
     def sweep(
         config: Annotated[runs.Sweep, tyro.conf.arg(name="")] = runs.Sweep(),

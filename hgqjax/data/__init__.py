@@ -1,5 +1,7 @@
 """Data sets by name or by path: loaded, checked, split and scaled in one call."""
 
+import contextlib
+import dataclasses
 import os
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.data.columns import Columns
 from hgqjax.data.dataset import PARTS, DataError, Dataset, Kind, Scaler, split, split_blocks
 from hgqjax.data.rows import Rows, class_names
-from hgqjax.data.sources import NAMES, absolute, as_labelled, check, read
+from hgqjax.data.sources import NAMES, absolute, as_labelled, check, name_and_checksum, read
 
 __all__ = ["NAMES", "Columns", "DataError", "Dataset", "Examples", "Kind", "Scaler", "absolute", "check", "load", "load_rows", "origin"]
 __all__ += ["split", "split_blocks"]
@@ -103,6 +105,7 @@ def load_rows(
     scaler: Scaler,
     classes: tuple[str, ...],
     columns: Columns = Columns(),
+    features: tuple[str, ...] = (),
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Examples:
     """All rows of a file as a model trained elsewhere must see them.
@@ -112,6 +115,7 @@ def load_rows(
       scaler: the model's, that is of the data set that it was trained on.
       classes: the model's. Where the file names its classes, labels go by name; else by number. Other kinds have none.
       columns: those that the model was trained with; each row is taken, whatever they say of parts.
+      features: names of the model's; columns of a table are taken by these where it has them, else all in their order.
       cache_dir: as in :func:`load`.
 
     Returns: rows, targets and weights.
@@ -123,7 +127,7 @@ def load_rows(
     >>> x.shape, [jets.classes[label] for label in y[:5]], weight
     ((176760, 16), ['z', 'w', 'w', 'q', 'z'], None)
     """
-    table = read(path_or_name, columns.of_rows(), cache_dir)
+    table = _read_rows(path_or_name, columns.of_rows(), features, cache_dir)
     if table.x.shape[1:] != scaler.mean.shape:
         raise DataError(f"{path_or_name}: rows have shape {table.x.shape[1:]}, but the model takes {scaler.mean.shape}")
     if (table.kind == "classes") != bool(classes):
@@ -135,14 +139,20 @@ def load_rows(
     return Examples(x, as_labelled(table, classes, "the model") if classes else table.y, table.weight)
 
 
+def _read_rows(name: str | os.PathLike[str], columns: Columns, features: tuple[str, ...], cache_dir) -> Rows:
+    if features and not columns.features:
+        with contextlib.suppress(DataError):  # the file has not these columns, or no columns at all
+            return read(name, dataclasses.replace(columns, features=features), cache_dir)
+    return read(name, columns, cache_dir)
+
+
 def origin(name: str | os.PathLike[str], columns: Columns = Columns()) -> tuple[str, str]:
     """Name and checksum of all rows of a data set or file, as :func:`load` gives them. Raises: as :func:`load`.
 
     >>> origin("jets")[0]
     'jets (re-simulated)'
     """
-    table = read(name, columns)
-    return table.name, table.sha256
+    return name_and_checksum(name, columns)
 
 
 def _as_target(x: np.ndarray) -> np.ndarray:

@@ -63,8 +63,13 @@ def read(path: str | os.PathLike[str], columns: Columns = Columns()) -> Rows:
         return found
     if isinstance(found, Table):
         found = choose(found, columns, str(path))
-    about = {"name": f"arrays {path.name}", "source": f"The file {path.name}, given by its path.", "sha256": sha256}
+    about = {"name": name_of(path), "source": f"The file {path.name}, given by its path.", "sha256": sha256}
     return make_rows(where=str(path), **about | found)
+
+
+def name_of(path: pathlib.Path) -> str:
+    """What results on the rows of a file are labelled with."""
+    return f"arrays {path.name}"
 
 
 def _found(path: pathlib.Path, suffix: str, columns: Columns) -> Rows | Table | dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from hgqjax.data import arrays, jets, muon, openml, svhn
 from hgqjax.data.columns import FEATURES, Columns, known
 from hgqjax.data.dataset import DataError, Scaler
-from hgqjax.data.rows import Rows
+from hgqjax.data.rows import Rows, sha256_of
 
 NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon")
 KNOWN = f"{', '.join(NAMES)}, svhn:PATH, or the path of a {', '.join((*arrays.SUFFIXES, '.mat'))} file"
@@ -63,6 +63,24 @@ def read(
         weight=None if main.weight is None else np.concatenate(weights),
         parts=sizes,
     )
+
+
+def name_and_checksum(name: str | os.PathLike[str], columns: Columns) -> tuple[str, str]:
+    """Of all rows, as :func:`read` gives them; a table is not read for it."""
+    kind, path = _kind_and_path(name)
+    own = name in NAMES or kind or pathlib.Path(path).suffix.lower() == ".mat"
+    if own or pathlib.Path(path).suffix.lower() not in (*arrays.TABLES, ".npy", ".root"):
+        try:
+            rows = read(name, columns)
+            return rows.name, rows.sha256
+        except DataError:
+            if own:
+                raise  # else it holds a table whose columns somebody has to name
+    check(name)
+    try:
+        return arrays.name_of(pathlib.Path(path)), sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def as_labelled(rows: Rows, classes: tuple[str, ...], who: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax import data as data_
+from hgqjax.config import from_json
 from hgqjax.description import ModelDescription
 
 
@@ -45,7 +46,8 @@ class RowReader:
         if "scaler" not in about or "classes" not in about:
             raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
         scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
-        x, y = self._load(data, scaler, tuple(about["classes"]))
+        columns = from_json(data_.Columns, about["columns"]) if "columns" in about else data_.Columns()
+        x, y = self._load(data, scaler, tuple(about["classes"]), columns, tuple(about.get("features", ())))
         return x, y, about.get("unit", "")
 
     def name(self, data: str) -> str:
@@ -72,10 +74,10 @@ class RowReader:
             self._sets[name] = data_.load(name, rows=1000 if name == "muon" else None)  # simulated: as many tell the same
         return self._sets[name]
 
-    def _load(self, data: str, scaler: data_.Scaler, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes
+    def _load(self, data: str, scaler: data_.Scaler, classes, columns=data_.Columns(), features=()) -> tuple[np.ndarray, np.ndarray]:
+        key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes, columns, features
         if key not in self._rows:
-            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes)[:2]
+            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes, columns=columns, features=features)[:2]
         return self._rows[key]
 
 

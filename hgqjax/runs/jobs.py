@@ -15,7 +15,7 @@ import jax
 
 from hgqjax import data as data_
 from hgqjax import export, resources, training
-from hgqjax.config import ConfigError
+from hgqjax.config import ConfigError, to_json
 from hgqjax.evaluation import measure
 from hgqjax.runs import folders
 from hgqjax.training import devices
@@ -80,7 +80,7 @@ def on_worker(job: Callable[..., dict[str, Any]], folder: str, config: Any, *arg
     with _lock:
         if not _of_worker or _of_worker[0].folder != Path(folder):
             _of_worker.clear()
-            dataset = check_data(data_.load(config.data, rows=config.rows), config, folders.Run.open(Path(folder)))
+            dataset = check_data(data_.load(config.data, config.columns, rows=config.rows), config, folders.Run.open(Path(folder)))
             _of_worker.append(Bench.of(Path(folder), config, dataset))
         bench = _of_worker[0]
     return job(bench, *arguments)
@@ -154,6 +154,9 @@ def freeze_point(bench: Bench, number: int, name: str) -> dict[str, Any]:
         about = {
             "classes": list(dataset.classes),
             "features": list(dataset.feature_names),
+            "targets": list(dataset.target_names),
+            "kind": dataset.kind,
+            "columns": to_json(config.columns.of_rows()),
             "data": folders.Run.open(bench.folder).manifest["data"],
             "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
             "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},

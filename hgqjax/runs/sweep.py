@@ -35,7 +35,9 @@ class Sweep:
 
     data: str = "jets"
     """"jets" (embedded, re-simulated), "openml" (OpenML 42468, downloaded), "svhn" or "svhn_extra" (downloaded), "svhn:PATH" (a folder or
-    file of SVHN), "muon" (simulated, a regression), or the path of an arff, parquet, csv, npz, mat or h5 file."""
+    file of SVHN), "muon" (simulated, a regression), or the path of a csv, parquet, arff, npz, npy, h5, root or mat file."""
+    columns: data_.Columns = data_.Columns()
+    """What the columns of the file are."""
     rows: int | None = None
     """Use the first so many rows only."""
     model: Network = Mlp()
@@ -131,9 +133,9 @@ def run(
         numbers are those of a run without a cluster.
       rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
     """
-    dataset = data_.load(config.data, rows=config.rows)
+    dataset = data_.load(config.data, config.columns, rows=config.rows)
     _check(config, dataset, cluster, rows_devices)
-    config = dataclasses.replace(config, data=data_.absolute(config.data))  # so that a resume finds it from anywhere
+    config = dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute())  # as a resume finds them
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -183,7 +185,7 @@ def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int
             _tidy_up(folder.folder)
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
-    dataset = data_.load(config.data, rows=config.rows)
+    dataset = data_.load(config.data, config.columns, rows=config.rows)
     _check(config, dataset, cluster, rows_devices)
     jobs.check_data(dataset, config, folder)
     with cluster_.connect(cluster) as workers:
