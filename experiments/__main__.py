@@ -33,6 +33,7 @@ def main() -> int:
         config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()
+    devices.use_cache()
     return cli.guarded(lambda: cli.print_report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
 
 

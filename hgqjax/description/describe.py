@@ -1,5 +1,6 @@
 """A trained model becomes a model description: frozen, calibrated, and compared with the JAX model word by word."""
 
+import functools
 import itertools
 import re
 from typing import Any
@@ -185,13 +186,19 @@ def _check_sums(description: ModelDescription) -> int:
     return max(bits.values(), default=0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _called(graphdef, state, x):
+    """The frozen model's results; what differs between the points of a sweep is an argument, so that it is compiled once for all."""
+    return nnx.merge(graphdef, state, copy=True)(x)
+
+
 def _check_words(frozen: layers.Module, description: ModelDescription, widest_sum: int) -> None:
     """Raises DescriptionError unless the JAX model gives the evaluator's words on the sample."""
     wide = widest_sum > 24
     with jax.enable_x64(wide):
         x = jax.numpy.asarray(description.sample, np.float64 if wide else np.float32)
         with jax.default_matmul_precision("float32"):
-            results = jax.jit(frozen.__call__)(x)  # at once: one operation after the other compiles for long
+            results = _called(*nnx.split(frozen), x)
         results = [np.asarray(r, np.float64) for r in (results if isinstance(results, tuple) else (results,))]
     expected = description.evaluate(description.sample)
     for name, ours, judge in zip(description.outputs, results, expected if isinstance(expected, tuple) else (expected,), strict=True):

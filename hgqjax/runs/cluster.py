@@ -63,6 +63,7 @@ class Cluster:
         *,
         done: Callable[[str, Any], None] = lambda name, result: None,
         tick: Callable[[], None] = lambda: None,
+        at_once: int = 1,
     ) -> dict[str, Any]:
         """Results of ``function(*arguments)`` for each job, name -> arguments, in the order of `jobs`.
 
@@ -71,11 +72,14 @@ class Cluster:
             is only believed dead: it must then find on disk what is done (`folders.once`).
           jobs: arguments that pickle takes, small ones: paths, numbers, frozen configurations.
           done: called in this process with a job's name and result, as they come in. tick: called about once a second meanwhile.
+          at_once: without a cluster, jobs that run at the same time, each in a thread: for jobs that wait for other programs.
 
         Raises: JobError for the first job that fails for good, in one sentence; what has not begun is then called off. A job fails for good
         by an error of its own, or when it was on several workers that died. ClusterError where the cluster goes away.
         """
         if self.client is None:
+            if at_once > 1 and len(jobs) > 1:
+                return _beside(function, jobs, done, tick, at_once)
             return {name: _here(function, name, arguments, done) for name, arguments in jobs.items()}
         context, results, tries = _context(), {}, dict.fromkeys(jobs, 0)
         waiting = {self._submit(function, name, arguments, context): name for name, arguments in jobs.items()}
@@ -233,6 +237,24 @@ def _here(function, name: str, arguments: tuple, done) -> Any:
         raise JobError(f"{name}: {sentence(error)}") from error
     done(name, result)
     return result
+
+
+def _beside(function, jobs: Mapping[str, tuple], done, tick, at_once: int) -> dict[str, Any]:
+    """The jobs in threads of this process; after an error none is begun, and those that run come to their end."""
+    results: dict[str, Any] = {}
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        waiting = {pool.submit(function, *arguments): name for name, arguments in jobs.items()}
+        try:
+            while waiting:
+                ready, _ = concurrent.futures.wait(waiting, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
+                for future in ready:
+                    name = waiting.pop(future)
+                    results[name] = _here(future.result, name, (), done)
+                tick()
+        finally:
+            for future in waiting:
+                future.cancel()
+    return {name: results[name] for name in jobs}
 
 
 def _context() -> dict[str, Any]:

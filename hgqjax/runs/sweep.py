@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +17,11 @@ from hgqjax import data as data_
 from hgqjax import layers, training
 from hgqjax.config import ConfigError, from_json
 from hgqjax.errors import sentence
-from hgqjax.export.hls4ml.config import write_config
 from hgqjax.export.hls4ml.convert import check_settings
-from hgqjax.files import new_folder
 from hgqjax.runs import cluster as cluster_
-from hgqjax.runs import folders, jobs
+from hgqjax.runs import folders, jobs, phases
 from hgqjax.runs.networks import Mlp, Network
-from hgqjax.runs.progress import Progress, cells
+from hgqjax.runs.progress import Progress
 from hgqjax.training import devices
 
 
@@ -234,7 +230,8 @@ def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Clust
     try:
         bench = jobs.Bench.of(folder.folder.absolute(), config, dataset, 0 if workers.client else rows_devices)
         folder.save(devices=_used(bench))
-        _proceed(folder, bench, workers, progress)
+        with Progress(progress) as bar:
+            phases.proceed(folder, bench, workers, bar)
     except BaseException as error:
         if workers.client is not None:
             stop.parent.mkdir(exist_ok=True)
@@ -265,112 +262,3 @@ def _tidy_up(folder: Path) -> None:
     for name in ("checkpoints", "frozen"):
         shutil.rmtree(folder / name, ignore_errors=True)
     folders.remove_leftovers(folder)
-
-
-def _map(bench: jobs.Bench, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
-    """The results of `job` by name, with this bench here, or on the cluster's workers with theirs."""
-    if workers.client is None:
-        return workers.map(functools.partial(job, bench), work, **how)
-    theirs = {name: (str(bench.folder), bench.config, *arguments) for name, arguments in work.items()}
-    return workers.map(functools.partial(jobs.on_worker, job), theirs, **how)
-
-
-def _proceed(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, progress: bool) -> None:
-    config = bench.config
-    checks, groups = config.train.checks, len(config.division())
-    with Progress(checks * groups, progress) as bar:
-        sweep = _train(folder, bench, workers, bar)
-    steps = len(bench.dataset.x_train) // config.train.batch_size
-    folder.write_metrics(folders.tidy(sweep.history, config.train.epochs_per_check, steps))
-    summary = _freeze(bench, sweep, workers, bar.say)
-    folder.write_summary(summary)  # before the gate, which may stop the run
-    _export(bench, summary, workers, bar.say)
-    folder.write_summary(summary)
-    warnings = {str(member): reason for member, reason in sweep.failed.items()}
-    for row in sweep.history:
-        if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
-            warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
-    folder.save(status="done", seconds=folder.seconds, warnings=warnings, error="")
-    for member, reason in warnings.items():
-        bar.say(f"member {member}: {reason}")
-
-
-def _train(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> training.Swept:
-    """All groups trained, as one sweep."""
-    numbers = range(len(bench.config.division()))
-    work = {jobs.group_name(n): (n,) for n in numbers}
-
-    def report(number: int, check: int, sweep: training.Swept) -> None:
-        bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
-        folder.save(seconds=folder.seconds)
-
-    def tick() -> None:
-        done = [jobs.checks_done(bench.folder, n) for n in numbers]
-        if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
-            folder.save(seconds=folder.seconds)
-
-    def done(name: str, result: dict[str, Any]) -> None:
-        if workers.client is None:  # which a group that an interrupted run had trained does not report
-            bar((list(work).index(name) + 1) * bench.config.train.checks, "trained before")
-
-    train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
-    _map(bench, workers, train, work, done=done, tick=tick)
-    devices.leave()
-    return training.merge([bench.group(n) for n in numbers])
-
-
-def _freeze(bench: jobs.Bench, sweep: training.Swept, workers: cluster_.Cluster, say) -> list[dict[str, Any]]:
-    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
-    config, work = bench.config, {}
-    division = config.division()
-    archives = [sweep.archive] if not config.each_seed else [bench.group(n).archive for n in range(len(division))]
-    for number, archive in enumerate(archives):
-        for point in archive.select(config.points, config.within) if archive.points else []:  # none of a seed that diverged
-            if config.each_seed:
-                point = dataclasses.replace(point, member=division[number].start + point.member)
-            group = next(n for n, part in enumerate(division) if part.start <= point.member < part.stop)
-            name = jobs.point_name(point)
-            work[name] = (group, name)
-    rows = _map(bench, workers, jobs.freeze_point, work)
-    names, table = list(rows), list(rows.values())
-    summary = []
-    for number, n in enumerate(_kept(table, config.each_seed)):
-        name, row = f"p{number:02d}", table[n]
-        path = bench.folder / "models" / name
-        if not path.exists():
-            with new_folder(path) as temporary:
-                shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
-        result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
-        say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
-        summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
-    return summary
-
-
-def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
-    """Rows that no other dominates, of those of the same seed or of all; by seed, then by cost."""
-    seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
-    kept = []
-    for seed in seeds:
-        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
-        kept += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
-    return kept
-
-
-def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, say) -> None:
-    """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
-    config, work = bench.config, {}
-    chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
-    for n, point in enumerate(row["point"] for row in summary):
-        settings = bench.folder / "models" / f"{point}.yml"
-        if not settings.exists():
-            relative = Path("..") / "projects" / point
-            write_config(
-                settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
-            )
-        if n in chosen:
-            work[point] = (point,)
-    projects = _map(bench, workers, jobs.write_project, work, done=lambda point, project: say(f"{point}: {project['text']}"))
-    for row in summary:
-        if row["point"] in projects:
-            project = projects[row["point"]]
-            row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}

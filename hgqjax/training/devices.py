@@ -7,10 +7,13 @@ A sweep's members are divided over the mesh axis "members" without any communica
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import os
+import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -199,17 +202,41 @@ class Machines:
     def join(self) -> None:
         """Connects the processes, if there are several, and makes each CPU core a device; before JAX computes anything."""
         use_cores()
+        use_cache()
         given = (self.coordinator, self.processes, self.process_id)
         if self.distributed or given != (None, None, None):
             connect(*given)
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_cores() -> None:
     """A device for each core, unless the user has said how many: two programs of one thread are faster than one of two threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if jax.config.jax_num_cpu_devices < 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX has computed already: it keeps the devices that it has
-            jax.config.update("jax_num_cpu_devices", cores)
+            jax.config.update("jax_num_cpu_devices", cores())
+
+
+def use_cache() -> None:
+    """Keeps compiled programs for later runs, unless the user has told JAX where to: in HGQJAX_CACHE, which is empty for none, else in
+    ``hgqjax`` in the user's cache folder, for each kind of processor apart."""
+    place = os.environ.get("HGQJAX_CACHE", str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hgqjax"))
+    if not place or jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(place).absolute() / _processor()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # freezing compiles many small ones
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _processor() -> str:
+    """A name for what a program may be compiled for: machines with one home folder may have processors of several kinds."""
+    info = Path("/proc/cpuinfo")
+    known = {line.partition(":")[0].strip(): line for line in info.read_text().splitlines()} if info.exists() else {}
+    kind = [platform.machine(), known.get("model name", platform.processor()), known.get("flags", known.get("Features", ""))]
+    return f"{platform.machine()}-{hashlib.sha256(' '.join(kind).encode()).hexdigest()[:8]}"
 
 
 def is_first() -> bool:

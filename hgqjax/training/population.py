@@ -1,5 +1,6 @@
 """Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program, on one device or divided over a mesh of them."""
 
+import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -50,18 +51,23 @@ def sweep(
     n = len(seeds)
     if n < 1 or any(v.shape != (n,) for v in members):
         raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
-    like, result = _begin(train, data, members, seeds)
     store = Checkpoints(checkpoints) if checkpoints is not None else None
     resumed = store is not None and store.latest is not None
     layout = Layout.of(mesh, n, store.group or n if resumed else group, train.config.batch_size)
     init, segment = _compiled(train, layout.mesh, layout.group)
     varied, rows = layout.spread(members), layout.share(data)
+    start = jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32))), varied, rows
+    begun = init.trace(*start)
+    result = _nothing_yet(begun.out_info)
     done = 0
     if resumed:
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n, *leaf.shape[1:]), leaf.dtype), begun.out_info)
         done, states = store.restore(like, result, layout.stored)
         states = layout.pad(states)
-    else:
-        states = init(jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32))), varied, rows)
+    if done < train.config.checks:
+        _compile(None if resumed else begun, segment, begun.out_info, (varied, rows, np.int32(0)), layout)
+    if not resumed:
+        states = init(*start)
     report(done, result)
     for check in range(done, train.config.checks):
         states, metrics = segment(states, varied, rows, np.int32(check))
@@ -77,7 +83,9 @@ def sweep(
 
 def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> Swept:
     """What a `sweep` with these arguments has at its last checkpoint; nothing is trained. Raises TrainingError where there is none."""
-    like, result = _begin(train, data, members, seeds)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    like = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
+    result = _nothing_yet(like)
     store = Checkpoints(checkpoints, alone=True)
     if store.latest is None:
         raise TrainingError(f"there is no checkpoint in {checkpoints}")
@@ -109,11 +117,23 @@ def _refuse_when_all_failed(result: Swept, members: int) -> None:
         raise DivergedError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
 
 
-def _begin(train: Train, data: Data, members: Member, seeds: Sequence[int]) -> tuple[State, Swept]:
-    """Shapes of the states, and a sweep that has nothing yet."""
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    states = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
-    return states, Swept(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+def _nothing_yet(states: State) -> Swept:
+    """A sweep of `states`, or of their shapes, before its first check."""
+    return Swept(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+
+
+def _compile(begun: Any, segment: Any, states: State, rest: tuple, layout: Layout) -> None:
+    """Compiles the traced `begun`, if any, in a thread while `segment` is traced and compiled here; calls then find what was compiled.
+
+    Args:
+      states: shapes of what `segment` takes first. rest: its other arguments.
+    """
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.split), states)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(begun.lower().compile) if begun else None
+        segment.lower(like, *rest).compile()
+        if beside:
+            beside.result()
 
 
 @functools.lru_cache(maxsize=4)

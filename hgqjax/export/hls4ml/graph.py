@@ -10,11 +10,15 @@ import contextlib
 import io
 import itertools
 import re
+import sys
+import threading
 from typing import Any
 
 from hgqjax.description.model import ModelDescription
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.types import tensor_types
+
+_alone = threading.RLock()
 
 
 def layer_names(description: ModelDescription) -> dict[str, str]:
@@ -48,8 +52,21 @@ def model_graph(description: ModelDescription, strategy: str, reuse_factor: int,
         return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=[names[source.name]], outputs=outputs)
 
 
+class _Muted(io.TextIOBase):
+    """Standard output without what the thread that makes this one prints."""
+
+    def __init__(self):
+        self.out, self.thread = sys.stdout, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self.thread else self.out.write(text)
+
+    def flush(self) -> None:
+        self.out.flush()
+
+
 @contextlib.contextmanager
 def quiet():
-    """hls4ml and da4ml print progress; warnings stay visible."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    """hls4ml and da4ml print progress; warnings and what other threads print stay visible. One thread at a time: neither knows threads."""
+    with _alone, contextlib.redirect_stdout(_Muted()):
         yield

@@ -1,0 +1,143 @@
+"""The phases of a run: train the groups of members, freeze points of the front, write projects behind the gate."""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgqjax import training
+from hgqjax.export.hls4ml.config import write_config
+from hgqjax.files import new_folder
+from hgqjax.runs import cluster as cluster_
+from hgqjax.runs import folders, jobs
+from hgqjax.runs.progress import Progress, cells
+from hgqjax.training import devices
+
+
+def _map(bench: jobs.Bench, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
+    """The results of `job` by name, with this bench here, or on the cluster's workers with theirs."""
+    if workers.client is None:
+        return workers.map(functools.partial(job, bench), work, **how)
+    theirs = {name: (str(bench.folder), bench.config, *arguments) for name, arguments in work.items()}
+    return workers.map(functools.partial(jobs.on_worker, job), theirs, **how)
+
+
+def proceed(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> None:
+    """The phases of a run, from wherever it is; what they leave is in the folder."""
+    config = bench.config
+    checks, groups = config.train.checks, len(config.division())
+    bar.phase("train", checks * groups, "check")
+    sweep = _train(folder, bench, workers, bar)
+    steps = len(bench.dataset.x_train) // config.train.batch_size
+    folder.write_metrics(folders.tidy(sweep.history, config.train.epochs_per_check, steps))
+    summary = _freeze(bench, sweep, workers, bar)
+    folder.write_summary(summary)  # before the gate, which may stop the run
+    _export(bench, summary, workers, bar)
+    folder.write_summary(summary)
+    warnings = {str(member): reason for member, reason in sweep.failed.items()}
+    for row in sweep.history:
+        if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
+            warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
+    folder.save(status="done", seconds=folder.seconds, warnings=warnings, error="")
+    for member, reason in warnings.items():
+        bar.say(f"member {member}: {reason}")
+
+
+def _train(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> training.Swept:
+    """All groups trained, as one sweep."""
+    numbers = range(len(bench.config.division()))
+    work = {jobs.group_name(n): (n,) for n in numbers}
+
+    begun = set()
+
+    def report(number: int, check: int, sweep: training.Swept) -> None:
+        if number not in begun:
+            begun.add(number)
+            bar.going()
+        bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
+        folder.save(seconds=folder.seconds)
+        if check == bench.config.train.checks and number + 1 < len(numbers):
+            bar.compiling()  # of another group, which may be of another size
+
+    def tick() -> None:
+        done = [jobs.checks_done(bench.folder, n) for n in numbers]
+        if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
+            folder.save(seconds=folder.seconds)
+
+    def done(name: str, result: dict[str, Any]) -> None:
+        if workers.client is None:  # which a group that an interrupted run had trained does not report
+            bar((list(work).index(name) + 1) * bench.config.train.checks, "trained before")
+
+    train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
+    if workers.client is None:
+        bar.compiling()
+    _map(bench, workers, train, work, done=done, tick=tick)
+    devices.leave()
+    return training.merge([bench.group(n) for n in numbers])
+
+
+def _freeze(bench: jobs.Bench, sweep: training.Swept, workers: cluster_.Cluster, bar: Progress) -> list[dict[str, Any]]:
+    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
+    config, work = bench.config, {}
+    division = config.division()
+    archives = [sweep.archive] if not config.each_seed else [bench.group(n).archive for n in range(len(division))]
+    for number, archive in enumerate(archives):
+        for point in archive.select(config.points, config.within) if archive.points else []:  # none of a seed that diverged
+            if config.each_seed:
+                point = dataclasses.replace(point, member=division[number].start + point.member)
+            group = next(n for n, part in enumerate(division) if part.start <= point.member < part.stop)
+            name = jobs.point_name(point)
+            work[name] = (group, name)
+    bar.phase("freeze", len(work), "point")
+    rows = _map(bench, workers, jobs.freeze_point, work, done=lambda *_: bar(bar.done + 1))
+    names, table = list(rows), list(rows.values())
+    summary = []
+    for number, n in enumerate(_kept(table, config.each_seed)):
+        name, row = f"p{number:02d}", table[n]
+        path = bench.folder / "models" / name
+        if not path.exists():
+            with new_folder(path) as temporary:
+                shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
+        result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
+        bar.say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
+        summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
+    return summary
+
+
+def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
+    """Rows that no other dominates, of those of the same seed or of all; by seed, then by cost."""
+    seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
+    kept = []
+    for seed in seeds:
+        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
+        kept += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
+    return kept
+
+
+def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, bar: Progress) -> None:
+    """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
+    config, work = bench.config, {}
+    chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
+    for n, point in enumerate(row["point"] for row in summary):
+        settings = bench.folder / "models" / f"{point}.yml"
+        if not settings.exists():
+            relative = Path("..") / "projects" / point
+            write_config(
+                settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
+            )
+        if n in chosen:
+            work[point] = (point,)
+
+    def done(point: str, project: dict[str, Any]) -> None:
+        bar.say(f"{point}: {project['text']}")
+        bar(bar.done + 1)
+
+    bar.phase("gate", len(work), "project")
+    projects = _map(bench, workers, jobs.write_project, work, done=done, at_once=devices.cores())
+    for row in summary:
+        if row["point"] in projects:
+            project = projects[row["point"]]
+            row |= {"project": f"projects/{row['point']}"} | {key: project[key] for key in ("rows_checked", "differing_words")}
