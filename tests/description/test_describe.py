@@ -1,5 +1,7 @@
 """Trained models become descriptions: word for word what JAX computes."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +96,16 @@ def test_ranges_hold_the_calibration_rows_exactly():
     inner, exact = description["layer_1_input"], description.integers(x)
     values = np.ldexp(exact["layer_0"].astype(np.float64), -description.grids["layer_0"].f)
     assert np.all(abs(np.ldexp(exact["layer_1_input"].astype(np.float64), -inner.f) - values) <= 2.0 ** -(inner.f + 1.0))
+
+
+def test_models_of_one_structure_are_compared_by_one_compiled_program():
+    judge = importlib.import_module("hgqjax.description.describe")  # the room's `describe` is the function
+    models = [layers.mlp((4, 3), rngs=nnx.Rngs(seed)) for seed in range(3)]
+    describe(models[0], rows(50, 4))
+    compiled = judge._called._cache_size()
+    descriptions = [describe(model, rows(50, 4)) for model in models]
+    assert judge._called._cache_size() == compiled
+    assert len({description.evaluate(rows(50, 4)).tobytes() for description in descriptions}) == 3
 
 
 def test_negative_rows_of_an_unsigned_quantizer_are_refused():

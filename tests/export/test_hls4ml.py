@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
 from hgqjax.export.hls4ml import convert as export
 from hgqjax.export.hls4ml.config import read_config, write_config
 from hgqjax.export.hls4ml.convert import to_hls4ml
-from hgqjax.export.hls4ml.graph import layer_names, model_graph
+from hgqjax.export.hls4ml.graph import layer_names, model_graph, quiet
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.rewrite import rewrite
 from hgqjax.export.hls4ml.types import tensor_types
@@ -35,6 +36,16 @@ def dense(name, source, kernel, bias=None, f=8, shape=None):
     kernel = np.asarray(kernel, float)
     bias = None if bias is None else Constant.from_values(np.asarray(bias, float), np.array(f))
     return Dense(name=name, inputs=(source,), shape=shape or kernel.shape[1:], kernel=Constant.from_values(kernel, np.array(f)), bias=bias)
+
+
+def test_while_hls4ml_is_silenced_other_threads_are_heard(capsys):
+    with quiet():
+        print("of hls4ml")
+        other = threading.Thread(target=print, args=("of another",))
+        other.start()
+        other.join()
+    print("after")
+    assert capsys.readouterr().out == "of another\nafter\n"
 
 
 def random_quantize(rng, name, source, shape, mode, dead=0.1):

@@ -35,6 +35,32 @@ def counted(folder, text):
     return (folder / "log").read_text().splitlines().count(text)
 
 
+# in threads of this process
+
+
+def test_jobs_at_once_run_at_the_same_time_and_come_in_order():
+    both, done = threading.Barrier(2, timeout=30), []
+
+    def job(name):
+        both.wait()  # for the other
+        return {"was": name}
+
+    found = cluster.Cluster().map(job, {"a": ("A",), "b": ("B",)}, done=lambda name, result: done.append((name, result["was"])), at_once=2)
+    assert list(found.items()) == [("a", {"was": "A"}), ("b", {"was": "B"})] and sorted(done) == [("a", "A"), ("b", "B")]
+
+
+def test_after_an_error_no_job_at_once_begins():
+    began = []
+
+    def job(name):
+        began.append(name)
+        raise ValueError(f"{name} is wrong")
+
+    with pytest.raises(cluster.JobError, match="a: a is wrong|b: b is wrong"):
+        cluster.Cluster().map(job, {name: (name,) for name in "abcdefgh"}, tick=lambda: time.sleep(0.1), at_once=2)
+    assert len(began) < 8
+
+
 # done once
 
 

@@ -149,6 +149,16 @@ def test_the_layer_that_broke_first_is_named(train, name):
     assert metrics["broken"].tolist() == [0, 1 + train.layer_names.index(name), 0]
 
 
+def test_a_sweep_compiles_each_of_its_programs_once(caplog):
+    once = training.make_train(dataclasses.replace(CONFIG, epochs=1), plain(4, 3))
+    with jax.log_compiles():
+        training.sweep(once, data(), members(0.0), [0])
+    lines = [record.getMessage() for record in caplog.records]  # of this thread: the other one, which compiles `init`, logs nothing
+    for name, here in (("jit(init)", 0), ("jit(segment)", 1)):
+        assert sum(line.startswith(f"Compiling {name}") for line in lines) == 1
+        assert sum(line.startswith(f"Finished XLA compilation of {name}") for line in lines) == here
+
+
 def test_all_members_diverged(train):
     with pytest.raises(training.TrainingError, match="all 3 members diverged; member 0: before check 1, layer"):
         training.sweep(train, data(), members(*[float("nan")] * 3), [0, 0, 0])
