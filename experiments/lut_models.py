@@ -88,7 +88,7 @@ def run(config: Config) -> None:
         if not row.done:
             print(f"{row.point}: {row.status}: {row.error}")
     for folder in config.runs:
-        done = [row for row in synth.table.read(folder) if row.done and row.tool == "yosys"]
+        done = [row for row in synth.record.read(folder) if row.done and row.tool == "yosys"]
         if not done:
             raise ValueError(f"{folder} has no networks that were synthesised with Yosys; run hgqjax synth {folder} first")
         kind = f"trained: {folder.resolve().parent.name}"

@@ -118,21 +118,21 @@ def _round_ste_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def once(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def materialized(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """`x`, a small array that broadcasts to a large one, computed once.
 
     XLA's CPU back end would fuse what makes `x` into the loop over the large array and repeat it for each row, unless its last operation is
     one that it holds to be costly, such as this division by 1. (It drops `lax.optimization_barrier` before it fuses.) The gradient passes.
 
-    >>> float(once(jnp.float32(0.3))) == float(jnp.float32(0.3))
+    >>> float(materialized(jnp.float32(0.3))) == float(jnp.float32(0.3))
     True
     """
     return x / (1.0 + 0.0 * x)
 
 
-@once.defjvp
+@materialized.defjvp
 def _once_jvp(primals, tangents):
-    return once(primals[0]), tangents[0]
+    return materialized(primals[0]), tangents[0]
 
 
 @jax.custom_jvp
@@ -195,10 +195,10 @@ def _wrap(m: Float[Array, "*s"], k: Float[Array, "..."], bits: Float[Array, "...
 
 def _forward(x, k, i, f, key, rounding, overflow, wrapped):
     if overflow != "WRAP":
-        x = jnp.clip(x, *map(once, limits(k, i, f, overflow)))
+        x = jnp.clip(x, *map(materialized, limits(k, i, f, overflow)))
     elif wrapped:  # so large a float is a multiple of the modulus; its shift by f could overflow
         x = jnp.where(jnp.abs(x) >= pow2(k + i + _layout(x.dtype)[0]), x * 0, x)
-    up, down = (once(pow2(n)) for n in (f, -f))
+    up, down = (materialized(pow2(n)) for n in (f, -f))
     v = x * up
     if rounding in ("TRN", "S_RND"):  # a tiny number keeps its sign where the shift underflows: TRN goes down
         v = jnp.where(v == 0, jnp.sign(x) * 2.0**-30, v)
@@ -232,10 +232,10 @@ def _quantize_bwd(rounding, overflow, wrapped, residuals, g):
         terms = jnp.where(g == g, error * g, g)
         return g, jnp.zeros_like(k), jnp.zeros_like(i), LN2 * _sum_to(terms, f), None
     g_f = LN2 * error * g
-    low, high = map(once, limits(k, i, f, overflow))
+    low, high = map(materialized, limits(k, i, f, overflow))
     above, below = x > high, x < low
-    top = once(LN2 * pow2(jnp.maximum(i, -f)))  # d high / d i
-    step = once(LN2 * pow2(-f))  # d high / d f
+    top = materialized(LN2 * pow2(jnp.maximum(i, -f)))  # d high / d i
+    step = materialized(LN2 * pow2(-f))  # d high / d f
     zero = jnp.zeros_like(g)
     g_i = jnp.where(above, g * top, jnp.where(below, -g * k * top, zero))
     below_f = -g * k * step if overflow == "SAT_SYM" else zero

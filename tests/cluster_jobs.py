@@ -29,7 +29,7 @@ def square(folder: str, n: int) -> dict:
         _log(folder, f"did {n}")
         return {"square": n * n}
 
-    return folders.once(Path(folder), f"square_{n}", work)
+    return folders.do_once(Path(folder), f"square_{n}", work)
 
 
 def two_before(folder: str, times: int) -> int:

@@ -20,7 +20,7 @@ from hgqjax.layers.linear import BatchNorm, Linear
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
-from hgqjax.layers.search import begin_step, narrowest, reassign, row_curvatures, schedule, seed
+from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, reshape, select, transpose
 from hgqjax.layers.table import HARD_TANH, Table
@@ -71,11 +71,11 @@ __all__ = [
     "mlp",
     "narrowest",
     "reassign",
+    "reassigns",
     "regularizer_bits",
     "relu",
     "reshape",
     "row_curvatures",
-    "schedule",
     "seed",
     "select",
     "transpose",

@@ -88,7 +88,7 @@ class Linear(Layer):
         kernel, bias = self._weights(x)
         y = self.product(x, self._present(self.kernel_quantizer(kernel)).astype(x.dtype))
         if bias is not None:
-            bias = fixed_point.once(self.bias_quantizer(bias)).astype(x.dtype)
+            bias = fixed_point.materialized(self.bias_quantizer(bias)).astype(x.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return activation_(self.activation)(y)
 

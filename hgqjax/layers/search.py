@@ -44,15 +44,15 @@ def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
         quantizer.temperature[...] = quantizer.quantizer.temperature(progress)
 
 
-def schedule(model: Module, epoch: Array, epochs: int) -> Array | bool:
+def reassigns(model: Module, epoch: Array, epochs: int) -> Array | bool:
     """Whether any quantizer is to be reassigned before this epoch; the constant False where none ever is."""
-    return functools.reduce(operator.or_, (q.quantizer.schedule(epoch, epochs) for _, q in model.named(_Quantizer)), False)
+    return functools.reduce(operator.or_, (q.quantizer.reassigns(epoch, epochs) for _, q in model.named(_Quantizer)), False)
 
 
 def reassign(model: Module, epoch: Array, epochs: int, loss: Callable[[Module], Float[Array, ""]]) -> None:
-    """Calls `reassign` of the quantizers whose `schedule` has it before this epoch; `loss` is that of the task, for their curvature."""
+    """Calls `reassign` of the quantizers whose `reassigns` has it before this epoch; `loss` is that of the task, for their curvature."""
     progress = jnp.asarray(epoch / epochs, jnp.float32)
-    due = {name: layer.quantizer.schedule(epoch, epochs) for name, layer in model.named(_Quantizer)}
+    due = {name: layer.quantizer.reassigns(epoch, epochs) for name, layer in model.named(_Quantizer)}
     due = {name: when for name, when in due.items() if when is not False}
     weights = dict(_weights(model))
     curvatures = functools.cache(lambda: row_curvatures(model, [name for name in due if name in weights], loss))

@@ -83,7 +83,7 @@ class AbstractQuantizer(abc.ABC):
         """Of `sample`, when the share `progress` of the run is over, in [0, 1)."""
         return jnp.ones(())
 
-    def schedule(self, epoch: Array, epochs: int) -> Array | bool:
+    def reassigns(self, epoch: Array, epochs: int) -> Array | bool:
         """Whether `reassign` is called before epoch number `epoch` (from 0) of a run of `epochs`; False: never."""
         return False
 

@@ -135,7 +135,7 @@ class Hmq(FixedPoint):
         within = jnp.minimum(progress / self.search, 1.0) * self.cycles % 1.0
         return jnp.maximum(jnp.exp(-jnp.round(STEPS * within) / 100), 0.5)
 
-    def schedule(self, epoch, epochs):
+    def reassigns(self, epoch, epochs):
         return epoch == min(math.ceil(round(self.search * epochs, 6)), epochs - 1)
 
     def reassign(self, params, x, *, progress, curvature):

@@ -56,7 +56,7 @@ class Pruned(AbstractQuantizer):
             i = jnp.where(largest > 0, jnp.broadcast_to(self._integer_bits(largest), shape), i)
         return self.clip({"i": i, "keep": jnp.ones(shape, jnp.float32)})
 
-    def schedule(self, epoch, epochs):
+    def reassigns(self, epoch, epochs):
         return epoch <= math.ceil(self.until * epochs)
 
     def reassign(self, params, x, *, progress, curvature):

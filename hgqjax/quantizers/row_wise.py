@@ -92,7 +92,7 @@ class RowWise(AbstractQuantizer):
         rest = jnp.argsort(jnp.argsort(jnp.where(rank < eight, jnp.inf, variance.ravel().astype(jnp.float32))))
         return jnp.where(rank < eight, FIXED_8, jnp.where(rest < powers, POWERS, FIXED_4)).astype(jnp.float32).reshape(shape)
 
-    def schedule(self, epoch, epochs):
+    def reassigns(self, epoch, epochs):
         return (epoch % self.every == 0) & (epoch <= math.floor(self.until * epochs))
 
     def reassign(self, params, x, *, progress, curvature):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hgqjax.files import write_atomically
 from hgqjax.reports import figures, markup, reader, seed_spread
-from hgqjax.reports.reader import ReportError, RunTables, require
+from hgqjax.reports.reader import ReportError, RunView, require
 from hgqjax.training.front import chosen_within, hypervolume, pareto
 
 COLORS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.INK)
@@ -28,7 +28,7 @@ class Front:
     """
 
     name: str
-    run: RunTables
+    run: RunView
     val_scores: list[float]
     scores: list[float]
     errors: list[float | None]
@@ -93,7 +93,7 @@ def compare(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def check_comparable(first: RunTables, other: RunTables) -> None:
+def check_comparable(first: RunView, other: RunView) -> None:
     """Raises ReportError, naming what differs, where two runs do not have the same task, data and cost."""
     for what, of in (("task", _task), ("data", _data), ("cost", _cost)):
         a, b = of(first), of(other)
@@ -193,7 +193,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return [str(run) for run in runs]
 
 
-def _front(name: str, run: RunTables) -> Front:
+def _front(name: str, run: RunView) -> Front:
     if not run.points:
         raise ReportError(f"{run.folder} has no points yet")
     costs = [p.cost for p in run.points]
@@ -226,7 +226,7 @@ def _on_axis(costs: Sequence[float], zero: float) -> list[float]:
     return [cost or zero for cost in costs]
 
 
-def _volume(run: RunTables, scores: Sequence[float], costs: Sequence[float], reference: Reference) -> float:
+def _volume(run: RunView, scores: Sequence[float], costs: Sequence[float], reference: Reference) -> float:
     """Score as people read it (points of accuracy, or units of y) times decades of cost."""
     scale = 100 if run.is_accuracy else 1
     logs = [math.log10(cost) for cost in _on_axis(costs, reference.zero)]
@@ -317,7 +317,7 @@ def _shown(front: Front, point: int | None) -> str:
     return _number(run, run.shown(front.scores[point])) + ("" if error is None else f" ± {_number(run, error)}")
 
 
-def _means(run: RunTables, volumes: Sequence[float], best: Sequence[Sequence[float]]) -> list[str]:
+def _means(run: RunView, volumes: Sequence[float], best: Sequence[Sequence[float]]) -> list[str]:
     """Mean and standard deviation of hypervolumes and, at each budget, scores; of how many, where some have no score."""
     cells = []
     for values in (volumes, *([run.shown(score) for score in scores] for scores in best)):
@@ -327,7 +327,7 @@ def _means(run: RunTables, volumes: Sequence[float], best: Sequence[Sequence[flo
     return cells
 
 
-def _number(run: RunTables, value: float) -> str:
+def _number(run: RunView, value: float) -> str:
     """A score as people read it, its error or a hypervolume, with the digits of their run."""
     return f"{value:.{2 if run.is_accuracy else 3}f}"
 
@@ -337,21 +337,21 @@ def _amount(cost: float) -> str:
     return f"{cost:.3g}" if cost < 100 else markup.whole(cost)
 
 
-def _cost_label(run: RunTables) -> str:
+def _cost_label(run: RunView) -> str:
     unit = run.cost_unit
     return {"EBOPs": "effective bit operations per inference (EBOPs)", "LUTs": "predicted LUTs"}.get(unit, unit)
 
 
-def _task(run: RunTables) -> dict[str, Any]:
+def _task(run: RunView) -> dict[str, Any]:
     return {"task": "classification" if run.is_accuracy else "regression", "window": run.window}
 
 
-def _data(run: RunTables) -> dict[str, Any]:
+def _data(run: RunView) -> dict[str, Any]:
     data = run.manifest["data"]
     return {"name": data["name"], "sha256": data.get("sha256"), "test rows": data.get("rows", {}).get("test"), "unit": data.get("unit")}
 
 
-def _cost(run: RunTables) -> dict[str, Any]:
+def _cost(run: RunView) -> dict[str, Any]:
     """The objective's cost model, by its fields; of an old or made-up run that names none its unit."""
     fields = {field.rpartition("cost.")[2]: value for field, value in _flat(run.manifest["config"]).items() if "cost." in field}
     return {"model": run.cost_unit, **fields}

@@ -19,7 +19,7 @@ from hgqjax.description.operations import Linear, Quantize
 from hgqjax.files import write_atomically
 from hgqjax.reports import markup
 from hgqjax.reports import published as published_
-from hgqjax.reports.reader import Point, ReportError, RunTables, read, require
+from hgqjax.reports.reader import Point, ReportError, RunView, read, require
 from hgqjax.training.front import pareto
 
 Format = Literal["png", "svg", "pdf"]
@@ -126,7 +126,7 @@ class _Series:
     style: dict[str, Any]
 
 
-def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
+def _front(run: RunView, others: Sequence[published_.Published]) -> Any:
     figure = _figure(4.9)
     axes = figure.add_subplot()
     series = [*_ours(run), *_published_series(run, others)]
@@ -145,7 +145,7 @@ def _front(run: RunTables, others: Sequence[published_.Published]) -> Any:
     return figure
 
 
-def _ours(run: RunTables) -> Iterable[_Series]:
+def _ours(run: RunView) -> Iterable[_Series]:
     cloud = _cloud(run)
     if len(cloud) and run.cost_unit == "EBOPs":
         style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.2, "markeredgewidth": 0, "zorder": 1}
@@ -161,14 +161,14 @@ def _ours(run: RunTables) -> Iterable[_Series]:
         yield _Series("Measured by us", label, x, y, style)
 
 
-def _outliers(run: RunTables) -> str:
+def _outliers(run: RunView) -> str:
     """A line of the legend: the share of outliers of our points, which the resolution leaves out."""
     shares = [100 * p.test_outliers for p in run.points if p.test_outliers is not None]
     unit = run.manifest["data"].get("unit", "")
     return f"\noutliers ({run.window:g} {unit} and more): {min(shares):.2f} to {max(shares):.2f} %" if shares and run.window else ""
 
 
-def _cloud(run: RunTables) -> np.ndarray:
+def _cloud(run: RunView) -> np.ndarray:
     """(n, 2) EBOPs and score of the validation rows of every check; finite ones with EBOPs, thinned out evenly to `CLOUD_POINTS`."""
     pl = require("polars")
     rows = run.metrics.filter(pl.col("split") == "val")
@@ -178,7 +178,7 @@ def _cloud(run: RunTables) -> np.ndarray:
     return cloud[:: -(-len(cloud) // CLOUD_POINTS) or 1]
 
 
-def _published_series(run: RunTables, others: Sequence[published_.Published]) -> Iterable[_Series]:
+def _published_series(run: RunView, others: Sequence[published_.Published]) -> Iterable[_Series]:
     """One series for each method and data set among the results that name their EBOPs."""
     others = [p for p in run.beside(others) if p.ebops]
     datasets = list(dict.fromkeys(p.dataset for p in others if p.kind != "released network"))
@@ -201,14 +201,14 @@ def _published_series(run: RunTables, others: Sequence[published_.Published]) ->
         yield _Series(group, label, np.array([p.ebops for p in rows]), run.shown(np.array([p.score for p in rows])), style)
 
 
-def _error_bars(axes: Any, run: RunTables) -> None:
+def _error_bars(axes: Any, run: RunView) -> None:
     errors = [run.error(p) for p in run.points]
     if errors and None not in errors:
         x, y = [p.ebops for p in run.points], [run.shown(p.test_score) for p in run.points]
         axes.errorbar(x, y, errors, fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
 
 
-def _front_limits(axes: Any, series: Sequence[_Series], run: RunTables) -> None:
+def _front_limits(axes: Any, series: Sequence[_Series], run: RunView) -> None:
     """Limits that hold the points with their errors, not the whole cloud (without points: its front); says how many of ours are outside."""
     held = [np.stack([s.x, s.y]) for s in series if "rasterized" not in s.style]
     bars = [(p, error) for p in run.points if (error := run.error(p)) is not None]
@@ -255,7 +255,7 @@ def _front_legends(figure: Any, axes: Any, series: Sequence[_Series]) -> None:
 # widths
 
 
-def _chosen(run: RunTables, points: Sequence[str] | None) -> list[Point]:
+def _chosen(run: RunView, points: Sequence[str] | None) -> list[Point]:
     """The points of `widths`, by rising EBOPs; each has a model."""
     having = [p for p in run.points if p.model]
     if points is None:
@@ -276,7 +276,7 @@ def layer_bits(model: ModelDescription) -> dict[str, tuple[np.ndarray, np.ndarra
     return bits
 
 
-def _widths(run: RunTables, chosen: Sequence[Point]) -> Any:
+def _widths(run: RunView, chosen: Sequence[Point]) -> Any:
     """Two rows of panels, weights over activations, a column a layer; bars in a group are the points."""
     bits = {p.point: layer_bits(run.model(p)) for p in chosen}
     layers = list(dict.fromkeys(name for b in bits.values() for name in b))
@@ -320,7 +320,7 @@ def _bars(axes: Any, values: Sequence[np.ndarray | None], colors: Sequence[Any])
 # training
 
 
-def _training(run: RunTables) -> Any:
+def _training(run: RunView) -> Any:
     """Four panels by epoch: loss and score (solid: validation, dotted: training), cost, beta; a line a member, coloured by beta."""
     pl, cm = require("polars"), require("matplotlib.cm")
     figure = _figure(4.6)
@@ -374,7 +374,7 @@ def _log_ticks(axis: Any) -> None:
     axis.set_minor_formatter(formatter(labelOnlyBase=False))
 
 
-def _curve(run: RunTables, member: int, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _curve(run: RunView, member: int, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """(epoch, value), thinned out evenly to `LINE_POINTS`, the last kept."""
     pl = require("polars")
     same = (pl.col("member") == member) & (pl.col("split") == split) & (pl.col("metric") == metric)

@@ -12,7 +12,7 @@ from hgqjax.files import write_atomically
 from hgqjax.reports import figures, html, markup
 from hgqjax.reports import published as published_
 from hgqjax.reports.html import Markup, element, section, table
-from hgqjax.reports.reader import Point, ReportError, RunTables, gates, read, synthesis
+from hgqjax.reports.reader import Point, ReportError, RunView, gates, read, synthesis
 
 __all__ = ["ReportError", "report"]
 
@@ -75,7 +75,7 @@ def report(
     return path
 
 
-def _head(run: RunTables) -> Iterable[Markup]:
+def _head(run: RunView) -> Iterable[Markup]:
     data, status = run.manifest["data"], run.manifest["status"]
     if status != "done":
         why = {"running": "is not finished (status: running)", "failed": "failed (status: failed)"}.get(status, f"has status {status}")
@@ -88,7 +88,7 @@ def _head(run: RunTables) -> Iterable[Markup]:
     yield element("dl", *(element("div", element("dt", what), element("dd", *value)) for what, value in _tiles(run)), class_="tiles")
 
 
-def _tiles(run: RunTables) -> Iterable[tuple[str, Sequence[Any]]]:
+def _tiles(run: RunView) -> Iterable[tuple[str, Sequence[Any]]]:
     """What people ask first."""
     yield "models of a front of each seed" if run.each_seed else "models of the front", (len(run.points),)
     if run.points:
@@ -104,7 +104,7 @@ def _tiles(run: RunTables) -> Iterable[tuple[str, Sequence[Any]]]:
     yield "time", (_time(run.manifest.get("seconds") or 0), element("small", run.manifest.get("device") or "device not recorded"))
 
 
-def _figure(run: RunTables, stem: str) -> Markup:
+def _figure(run: RunView, stem: str) -> Markup:
     caption = (CAPTIONS if run.is_accuracy else CAPTIONS | REGRESSION_CAPTIONS)[stem]
     alt = caption
     if stem == "front" and run.points:
@@ -114,7 +114,7 @@ def _figure(run: RunTables, stem: str) -> Markup:
     return html.figure(f"Figure: {stem}", folder / f"{stem}.svg", folder / f"{stem}.png", alt, caption)
 
 
-def _points(run: RunTables) -> Markup:
+def _points(run: RunView) -> Markup:
     if not run.points:
         return element("p", "No models yet.")
     what = run.score_label
@@ -135,7 +135,7 @@ def _points(run: RunTables) -> Markup:
     )
 
 
-def _resolution(run: RunTables) -> str:
+def _resolution(run: RunView) -> str:
     """What the resolution of a regression is."""
     unit = run.manifest["data"].get("unit", "")
     error = "The error of a resolution is the standard error of the squares of the residuals, over twice the resolution. "
@@ -146,7 +146,7 @@ def _resolution(run: RunTables) -> str:
     return text + error
 
 
-def _gates(run: RunTables) -> Markup | None:
+def _gates(run: RunView) -> Markup | None:
     """The projects in the run folder, with what their gates say; where none is there any more, those that the summary names."""
     found = gates(run.folder)
     named = {p.project: p for p in run.points if p.project}
@@ -169,7 +169,7 @@ def _verdict(differing: int | None) -> Markup:
     return element("span", "differs", class_="bad") if differing else element("span", "verified", class_="good")
 
 
-def _synthesis(run: RunTables) -> Markup | None:
+def _synthesis(run: RunView) -> Markup | None:
     """The table of ``hgqjax synth``, where there is one."""
     rows = []
     heads = ["point", "LUT", "LUT sites", "FF", "SRL", "CARRY8", "DSP", "BRAM", "cycles", "clock (ns)", "adder cost", "EBOPs", "Fmax (MHz)"]
@@ -195,7 +195,7 @@ def _synthesis(run: RunTables) -> Markup | None:
     return Markup(table("Synthesis", heads, rows, left=("point", "device")) + element("p", note, class_="note"))
 
 
-def _layers(run: RunTables, rows: dict[str, list[LayerRow]]) -> Markup:
+def _layers(run: RunView, rows: dict[str, list[LayerRow]]) -> Markup:
     note = (
         "Bits are min / mean / max: total bits of what a layer reads, magnitude bits of its weights. Grey bars in histograms are values "
         "of no bits, cut at the height of the highest other. Pruned: weights of 0; dead: inputs of 0 bits. EBOPs are exact, LUTs predicted."
@@ -227,7 +227,7 @@ def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
     return table(f"Layers of {point.point}", heads, [*cells, ["total", "", "", *last]], left=left, total=True)
 
 
-def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup | None:
+def _published(run: RunView, others: Sequence[published_.Published]) -> Markup | None:
     others = run.beside(others)
     if not others:
         return None
@@ -252,7 +252,7 @@ def _published(run: RunTables, others: Sequence[published_.Published]) -> Markup
     return Markup("".join(parts))
 
 
-def _origin(run: RunTables) -> Markup:
+def _origin(run: RunView) -> Markup:
     m = run.manifest
     versions = ", ".join(f"{name} {version}" for name, version in m.get("versions", {}).items())
     commit = element("code", m.get("commit") or "not a checkout")
@@ -269,7 +269,7 @@ def _origin(run: RunTables) -> Markup:
     return Markup(listed + shown)
 
 
-def _score(run: RunTables, point: Point, split: str) -> str:
+def _score(run: RunView, point: Point, split: str) -> str:
     digits, error, outliers = 2 if run.is_accuracy else 3, run.error(point, split), getattr(point, f"{split}_outliers")
     shown = f"{run.shown(getattr(point, f'{split}_score')):.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
     return shown + (f" (outliers {100 * outliers:.2f} %)" if outliers is not None else "")

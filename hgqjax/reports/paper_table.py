@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hgqjax.evaluation.measurement import accuracy_error
 from hgqjax.files import write_atomically
 from hgqjax.reports import markup, published, reader, seed_spread
-from hgqjax.reports.reader import RunTables
+from hgqjax.reports.reader import RunView
 
 NAMES = (*published.NAMES, "artifact")
 FACTOR = 1.5
@@ -151,7 +151,7 @@ def write(text: str, output: Path | None) -> None:
         write_atomically(output, text)
 
 
-def of_run(run: RunTables) -> list[Row]:
+def of_run(run: RunView) -> list[Row]:
     """The points of a run as measured rows: scores of the test rows, exact EBOPs; a row for each design that `hgqjax synth` made of one."""
     if not run.points:
         raise reader.ReportError(f"{run.folder} has no points yet")

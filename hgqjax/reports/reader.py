@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunTables:
+class RunView:
     """`metrics` is a polars frame with the columns `METRIC_COLUMNS`, empty in a run that has none yet; `points` rise in EBOPs."""
 
     folder: Path
@@ -126,7 +126,7 @@ class RunTables:
             raise ReportError(f"point {point.point} has no sound model: {error}") from error
 
 
-def read(run_folder: Path) -> RunTables:
+def read(run_folder: Path) -> RunView:
     """Reads manifest.json, metrics.parquet and summary.csv; a run that is not done may lack the last two, and has the checks of its last
     checkpoint instead of metrics, unless it trains its members in groups.
 
@@ -142,7 +142,7 @@ def read(run_folder: Path) -> RunTables:
         raise ReportError(f"{folder / 'manifest.json'} does not name its status and its data set")
     needed = manifest["status"] == "done"
     metrics = _metrics(folder / "metrics.parquet", None if needed else _history(folder, manifest))
-    return RunTables(folder, manifest, metrics, _points(folder / "summary.csv", needed))
+    return RunView(folder, manifest, metrics, _points(folder / "summary.csv", needed))
 
 
 def synthesis(folder: Path) -> list[dict[str, Any]]:

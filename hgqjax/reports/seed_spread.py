@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from hgqjax.reports.reader import RunTables, require
+from hgqjax.reports.reader import RunView, require
 from hgqjax.training.front import chosen_within, pareto
 
 
@@ -19,7 +19,7 @@ def spread(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def seed_fronts(run: RunTables) -> dict[int, tuple[list[float], list[float]]]:
+def seed_fronts(run: RunView) -> dict[int, tuple[list[float], list[float]]]:
     """Scores and costs of the front of each seed, by rising cost: validation rows and estimated costs of all its checks.
 
     summary.csv, unless the sweep has `each_seed`, has the front of all seeds together, in which a seed that another one dominates has no

@@ -84,7 +84,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ZooOptions:
     """What is done with each network."""
 
     data: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def visit(name: str, path: Path, wanted: Wanted, reader: RowReader) -> Entry:
+def visit(name: str, path: Path, wanted: ZooOptions, reader: RowReader) -> Entry:
     """One network: read, evaluated in exact integers, and what else is `wanted`. A broken one raises nothing: `Entry.reason` says why."""
     entry, start = Entry(name, path), time.monotonic()
     try:
@@ -204,7 +204,7 @@ def golden_words(description: export.ModelDescription, path: Path) -> int | None
     return words
 
 
-def _measure(entry: Entry, description: export.ModelDescription, wanted: Wanted, reader: RowReader) -> None:
+def _measure(entry: Entry, description: export.ModelDescription, wanted: ZooOptions, reader: RowReader) -> None:
     """On the first of the data sets whose rows the network takes."""
     why = []
     for data in wanted.data:
@@ -222,7 +222,7 @@ def _measure(entry: Entry, description: export.ModelDescription, wanted: Wanted,
     entry.note = "; ".join(dict.fromkeys(why))
 
 
-def _export(entry: Entry, description: export.ModelDescription, wanted: Wanted) -> None:
+def _export(entry: Entry, description: export.ModelDescription, wanted: ZooOptions) -> None:
     """Writes the project into `output`; for `verify` alone into a folder that is removed again."""
     backend = wanted.export or ("hls4ml" if len(description.inputs) == 1 else "verilog")
     settings = {"backend": BACKENDS[backend], "min_rows": wanted.gate_rows}
@@ -302,7 +302,7 @@ def _flat(e: Entry) -> dict[str, Any]:
     return line
 
 
-def _check(wanted: Wanted, csv: Path | None) -> None:
+def _check(wanted: ZooOptions, csv: Path | None) -> None:
     """What would fail for every network, or after the work, is refused before it."""
     if (wanted.export is None) != (wanted.output is None):
         raise ZooError("--export and --output go together: what to write, and where")
@@ -355,7 +355,7 @@ def zoo(
         csv: also write the table as a file, with all columns and the histograms.
     """
     given = {"data": data, "rows": rows, "window": window, "adder_graph": adder_graph, "export": export, "output": output}
-    wanted, reader = Wanted(**given, verify=verify, gate_rows=gate_rows), RowReader()
+    wanted, reader = ZooOptions(**given, verify=verify, gate_rows=gate_rows), RowReader()
     _check(wanted, csv)
     found = find(folder, names)
     if export is not None:

@@ -69,7 +69,7 @@ class Cluster:
 
         Args:
           function: of a module, so that workers can import it. It may be called again for the same job, at the same time too when a worker
-            is only believed dead: it must then find on disk what is done (`folders.once`).
+            is only believed dead: it must then find on disk what is done (`folders.do_once`).
           jobs: arguments that pickle takes, small ones: paths, numbers, frozen configurations.
           done: called in this process with a job's name and result, as they come in. tick: called about once a second meanwhile.
           at_once: without a cluster, jobs that run at the same time, each in a thread: for jobs that wait for other programs.

@@ -141,7 +141,7 @@ def hold(path: str | Path) -> Iterator[None]:
             _note(file, "")
 
 
-def once(folder: Path, job: str, work: Callable[[Callable[..., None]], dict[str, Any]]) -> dict[str, Any]:
+def do_once(folder: Path, job: str, work: Callable[[Callable[..., None]], dict[str, Any]]) -> dict[str, Any]:
     """The result of `work`, which is done by one process at a time, and once it is done never again.
 
     Lock, log and result are one file in the run folder, ``jobs/<job>.jsonl``, so that whoever has the lock reads what the last holder

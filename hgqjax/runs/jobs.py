@@ -1,6 +1,6 @@
 """What a run is made of: train a group of members, freeze a point, write a project. Each is done once, by whichever process.
 
-A job's arguments are the bench (what the jobs of a run share in a process), names and numbers. A worker of a cluster makes a bench of
+A job's arguments are the context (what the jobs of a run share in a process), names and numbers. A worker of a cluster makes a context of
 its own (`on_worker`) from the run folder and the configuration (`runs.Sweep`).
 """
 
@@ -30,7 +30,7 @@ class StoppedError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Bench:
+class RunContext:
     """What the jobs of one run share within a process: the rows, and the compiled programs that hang on `train`."""
 
     folder: Path
@@ -41,15 +41,15 @@ class Bench:
     rows_devices: int = 0
     """Devices that share each batch; the members are divided among all that this process, or its fellow processes, have. 0 is for workers
     of a cluster: one device has everything."""
-    _groups: dict[int, training.Swept] = dataclasses.field(default_factory=dict)
+    _groups: dict[int, training.SweepResult] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "Bench":
+    def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "RunContext":
         """With what follows from the configuration and the rows."""
         train = training.make_train(config.train, config.model.build(dataset.input_shape, dataset.n_outputs))
         return cls(folder, config, dataset, train, training.Data.of(dataset), rows_devices)
 
-    def group(self, number: int) -> training.Swept:
+    def group(self, number: int) -> training.SweepResult:
         """A trained group, from its last checkpoint; its members are numbered from 0."""
         if number not in self._groups:
             self._groups[number] = training.restore(self.train, self.rows, *self.members(number), self.checkpoints(number))
@@ -72,18 +72,18 @@ class Bench:
         return place if len(self.config.division()) == 1 else place / group_name(number)
 
 
-_of_worker: list[Bench] = []  # the one of the latest job that came to this worker of a cluster: the data set is read once
+_of_worker: list[RunContext] = []  # the one of the latest job that came to this worker of a cluster: the data set is read once
 
 
 def on_worker(job: Callable[..., dict[str, Any]], folder: str, config: Any, *arguments: Any) -> dict[str, Any]:
-    """``job(bench, *arguments)`` in a worker of a cluster, which reads the rows of a run when its first job comes here, and keeps them."""
+    """``job(context, *arguments)`` in a worker of a cluster, which reads the rows of a run at its first job, and keeps them."""
     with _lock:
         if not _of_worker or _of_worker[0].folder != Path(folder):
             _of_worker.clear()
             dataset = check_data(data_.load(config.data, config.columns, rows=config.rows), config, folders.Run.open(Path(folder)))
-            _of_worker.append(Bench.of(Path(folder), config, dataset))
-        bench = _of_worker[0]
-    return job(bench, *arguments)
+            _of_worker.append(RunContext.of(Path(folder), config, dataset))
+        context = _of_worker[0]
+    return job(context, *arguments)
 
 
 def check_data(dataset: data_.Dataset, config: Any, run: folders.Run) -> data_.Dataset:
@@ -103,7 +103,7 @@ def point_name(point: training.Point) -> str:
     return f"point_{point.check:06d}_{point.member:04d}"
 
 
-def train_group(bench: Bench, number: int, report: Callable[..., None] = lambda number, check, sweep: None) -> dict[str, Any]:
+def train_group(context: RunContext, number: int, report: Callable[..., None] = lambda number, check, sweep: None) -> dict[str, Any]:
     """Trains a group of members as one compiled program, from its last checkpoint on; the checkpoints are the result.
 
     Of several processes (`jax.distributed`) the first has the job, and the others, which call this too, train their part of the members.
@@ -112,25 +112,25 @@ def train_group(bench: Bench, number: int, report: Callable[..., None] = lambda 
     def work(note) -> dict[str, Any]:
         start = None
 
-        def told(check: int, sweep: training.Swept) -> None:
+        def told(check: int, sweep: training.SweepResult) -> None:
             nonlocal start
             start = check if start is None else start
             note("check" if check > start else "from", done=check)
             report(number, check, sweep)
-            if (bench.folder / STOP).exists():
+            if (context.folder / STOP).exists():
                 raise StoppedError("the run was interrupted")
 
         try:
-            where = {"checkpoints": bench.checkpoints(number), "mesh": bench.mesh(number)}
-            training.sweep(bench.train, bench.rows, *bench.members(number), report=told, **where)
+            where = {"checkpoints": context.checkpoints(number), "mesh": context.mesh(number)}
+            training.sweep(context.train, context.rows, *context.members(number), report=told, **where)
         except training.DivergedError as error:  # as the others may not have; `training.merge` says so where all have
             return {"diverged": str(error)}
         return {}
 
-    log = bench.folder / "jobs" / f"{group_name(number)}.jsonl"
+    log = context.folder / "jobs" / f"{group_name(number)}.jsonl"
     trained = devices.first(lambda: any(line["event"] == "done" for line in folders.read_log(log)))
     if devices.is_first():
-        return folders.once(bench.folder, group_name(number), work)
+        return folders.do_once(context.folder, group_name(number), work)
     return {} if trained else work(lambda event, **what: None)
 
 
@@ -140,15 +140,15 @@ def checks_done(folder: Path, number: int) -> int:
     return max((line["done"] for line in log if "done" in line), default=0)
 
 
-def freeze_point(bench: Bench, number: int, name: str) -> dict[str, Any]:
+def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
     """Describes, calibrates and measures a point of group `number`; its description is saved under `frozen_path`."""
 
     def work(note) -> dict[str, Any]:
-        config = bench.config
-        first, sweep = config.division()[number].start, bench.group(number)
+        config = context.config
+        first, sweep = config.division()[number].start, context.group(number)
         point = next(p for p in sweep.archive.points if name == point_name(dataclasses.replace(p, member=first + p.member)))
         origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
-        dataset, epoch = bench.dataset, (point.check + 1) * config.train.epochs_per_check
+        dataset, epoch = context.dataset, (point.check + 1) * config.train.epochs_per_check
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
         row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.budgets else {}
         about = {
@@ -157,16 +157,16 @@ def freeze_point(bench: Bench, number: int, name: str) -> dict[str, Any]:
             "targets": list(dataset.target_names),
             "kind": dataset.kind,
             "columns": to_json(config.columns.of_rows()),
-            "data": folders.Run.open(bench.folder).manifest["data"],
+            "data": folders.Run.open(context.folder).manifest["data"],
             "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
             "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},
         }
         objective = config.train.objective
         if objective.task == "regression":
             about |= {"task": objective.task, "unit": dataset.unit, "window": objective.window}
-        model = bench.train.model(sweep.state(point))
+        model = context.train.model(sweep.state(point))
         description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
-        path = frozen_path(bench.folder, name)
+        path = frozen_path(context.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
         row |= _costs(description, objective) | {"cost_estimate": point.cost}
@@ -174,7 +174,7 @@ def freeze_point(bench: Bench, number: int, name: str) -> dict[str, Any]:
         test = measure(description, dataset.x_test, dataset.y_test, objective)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
-    return folders.once(bench.folder, name, work)
+    return folders.do_once(context.folder, name, work)
 
 
 def _costs(description: export.ModelDescription, objective: Objective) -> dict[str, float]:
@@ -191,16 +191,16 @@ def frozen_path(folder: Path, name: str) -> Path:
     return folder / "frozen" / name
 
 
-def write_project(bench: Bench, point: str) -> dict[str, Any]:
+def write_project(context: RunContext, point: str) -> dict[str, Any]:
     """The hls4ml project of a saved model, behind the gate: rows checked, differing words, and a line that says so."""
 
     def work(note) -> dict[str, Any]:
-        config, path = bench.config, bench.folder / "projects" / point
+        config, path = context.config, context.folder / "projects" / point
         shutil.rmtree(path, ignore_errors=True)  # as above
-        description = export.ModelDescription.load(bench.folder / "models" / point)
+        description = export.ModelDescription.load(context.folder / "models" / point)
         arguments = {name: getattr(config, name) for name in ("backend", "strategy", "io_type")}
-        arguments |= {"min_rows": config.gate_rows, "rows": bench.dataset.x_test[: config.gate_rows // 5]}
+        arguments |= {"min_rows": config.gate_rows, "rows": context.dataset.x_test[: config.gate_rows // 5]}
         project = export.to_hls4ml(description, path, **arguments)
         return {"rows_checked": project.gate.rows, "differing_words": project.gate.differing_words, "text": str(project)}
 
-    return folders.once(bench.folder, f"project_{point}", work)
+    return folders.do_once(context.folder, f"project_{point}", work)

@@ -17,7 +17,7 @@ from hgqjax.runs.progress import Progress, cells
 from hgqjax.training import devices
 
 
-def _map(bench: jobs.Bench, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
+def _map(bench: jobs.RunContext, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
     """The results of `job` by name, with this bench here, or on the cluster's workers with theirs."""
     if workers.client is None:
         return workers.map(functools.partial(job, bench), work, **how)
@@ -25,7 +25,7 @@ def _map(bench: jobs.Bench, workers: cluster_.Cluster, job, work: dict[str, tupl
     return workers.map(functools.partial(jobs.on_worker, job), theirs, **how)
 
 
-def proceed(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> None:
+def proceed(folder: folders.Run, bench: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> None:
     """The phases of a run, from wherever it is; what they leave is in the folder."""
     config = bench.config
     checks, groups = config.train.checks, len(config.division())
@@ -46,14 +46,14 @@ def proceed(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, b
         bar.say(f"member {member}: {reason}")
 
 
-def _train(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, bar: Progress) -> training.Swept:
+def _train(folder: folders.Run, bench: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> training.SweepResult:
     """All groups trained, as one sweep."""
     numbers = range(len(bench.config.division()))
     work = {jobs.group_name(n): (n,) for n in numbers}
 
     begun = set()
 
-    def report(number: int, check: int, sweep: training.Swept) -> None:
+    def report(number: int, check: int, sweep: training.SweepResult) -> None:
         if number not in begun:
             begun.add(number)
             bar.going()
@@ -79,7 +79,7 @@ def _train(folder: folders.Run, bench: jobs.Bench, workers: cluster_.Cluster, ba
     return training.merge([bench.group(n) for n in numbers])
 
 
-def _freeze(bench: jobs.Bench, sweep: training.Swept, workers: cluster_.Cluster, bar: Progress) -> list[dict[str, Any]]:
+def _freeze(bench: jobs.RunContext, sweep: training.SweepResult, workers: cluster_.Cluster, bar: Progress) -> list[dict[str, Any]]:
     """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
     config, work = bench.config, {}
     division = config.division()
@@ -117,7 +117,7 @@ def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
     return kept
 
 
-def _export(bench: jobs.Bench, summary: list[dict[str, Any]], workers: cluster_.Cluster, bar: Progress) -> None:
+def _export(bench: jobs.RunContext, summary: list[dict[str, Any]], workers: cluster_.Cluster, bar: Progress) -> None:
     """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
     config, work = bench.config, {}
     chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}

@@ -4,7 +4,7 @@ from hgqjax import training
 from hgqjax.training.objective import Objective
 
 
-def cells(sweep: training.Swept, members: int, objective: Objective) -> str:
+def cells(sweep: training.SweepResult, members: int, objective: Objective) -> str:
     """Loss, accuracy or resolution, and cost of every member at the last check."""
     name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
     cells = [

@@ -228,10 +228,10 @@ def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Clust
     stop = folder.folder / jobs.STOP
     stop.unlink(missing_ok=True)
     try:
-        bench = jobs.Bench.of(folder.folder.absolute(), config, dataset, 0 if workers.client else rows_devices)
-        folder.save(devices=_used(bench))
+        context = jobs.RunContext.of(folder.folder.absolute(), config, dataset, 0 if workers.client else rows_devices)
+        folder.save(devices=_used(context))
         with Progress(progress) as bar:
-            phases.proceed(folder, bench, workers, bar)
+            phases.proceed(folder, context, workers, bar)
     except BaseException as error:
         if workers.client is not None:
             stop.parent.mkdir(exist_ok=True)
@@ -245,16 +245,16 @@ def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Clust
 
 def _attend(folder: folders.Run, config: Sweep, dataset: data_.Dataset, rows_devices: int) -> Path:
     """The part of a process that is not the first: of the training, and of nothing else."""
-    bench = jobs.Bench.of(folder.folder.absolute(), config, dataset, rows_devices)
+    context = jobs.RunContext.of(folder.folder.absolute(), config, dataset, rows_devices)
     for number in range(len(config.division())):
-        jobs.train_group(bench, number)
+        jobs.train_group(context, number)
     devices.leave()
     return folder.folder
 
 
-def _used(bench: jobs.Bench) -> dict[str, int]:
+def _used(context: jobs.RunContext) -> dict[str, int]:
     """For the manifest: devices on the member axis and on the batch axis, and processes that have them."""
-    return dict(bench.mesh(0).shape) | {"processes": jax.process_count()}
+    return dict(context.mesh(0).shape) | {"processes": jax.process_count()}
 
 
 def _tidy_up(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Synthesis of a model's RTL: what it takes on a device, with open tools (Yosys, nextpnr) or with Vivado where that is on PATH."""
 
-from hgqjax.synth import table
+from hgqjax.synth import record
 from hgqjax.synth.flow import synthesize, synthesize_many
 from hgqjax.synth.settings import Settings, SynthError, Synthesis, ToolError
 
-__all__ = ["Settings", "SynthError", "Synthesis", "ToolError", "synthesize", "synthesize_many", "table"]
+__all__ = ["Settings", "SynthError", "Synthesis", "ToolError", "record", "synthesize", "synthesize_many"]

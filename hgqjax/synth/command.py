@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from hgqjax.runs import folders
-from hgqjax.synth import designs, flow, table
+from hgqjax.synth import designs, flow, record
 from hgqjax.synth.settings import Settings, SynthError, ToolError
 
 
@@ -64,7 +64,7 @@ def synth(
         rows = flow.run(work, settings, jobs=jobs, cluster=cluster, say=print)
     work = list(dict.fromkeys(work))
     for base in dict.fromkeys(design.base for design in work):
-        print(f"{base / table.TABLE}:\n{table.show(row for design, row in zip(work, rows, strict=True) if design.base == base)}")
+        print(f"{base / record.TABLE}:\n{record.show(row for design, row in zip(work, rows, strict=True) if design.base == base)}")
     for row in rows:
         if row.done and verify and row.rows_checked != verify:
             print(f"{row.point}: {row.rows_checked} rows were checked, not {verify}: its test bench has no more")

@@ -205,7 +205,7 @@ def design_job(design: Design, settings: Settings, sums: dict[str, str], name: s
     try:
         head |= designs_.target(design, settings)
         design.base.mkdir(parents=True, exist_ok=True)
-        row = folders.once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
+        row = folders.do_once(design.base, name, lambda note: head | {"status": "done"} | _synthesize(design, settings, folder))
     except (ToolError, ExportError, ValueError, ImportError, OSError, AssertionError, LookupError) as error:  # of the tools and of alkaid
         timed_out = isinstance(error, process.TimeLimitError)
         status = "timeout" if timed_out else "refused" if isinstance(error, SynthError) else "failed"
@@ -274,11 +274,11 @@ def _name(source: Any) -> str:
 
 
 def _tabulate(work: list[Design], rows: dict[int, Synthesis], only: Path | None = None) -> None:
-    from hgqjax.synth import table
+    from hgqjax.synth import record
 
     for base in dict.fromkeys(design.base for design in work):
         if only in (None, base):
-            table.write(base, [row for n, row in sorted(rows.items()) if work[n].base == base])
+            record.write(base, [row for n, row in sorted(rows.items()) if work[n].base == base])
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class Archive:
 
 
 @dataclasses.dataclass
-class Swept:
+class SweepResult:
     """What a sweep has so far: `archive`, `history` (one dict of metrics for each member and check), `failed` members with the reason."""
 
     archive: Archive

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hgqjax.training import devices
-from hgqjax.training.archive import Point, Swept, TrainingError
+from hgqjax.training.archive import Point, SweepResult, TrainingError
 from hgqjax.training.train import State
 
 LEAF = "leaf_{:04d}"
@@ -59,7 +59,7 @@ class Checkpoints:
         """Members trained side by side until the last checkpoint, None for all of them."""
         return self._record().get("group")
 
-    def save(self, done: int, states: State, result: Swept, group: int | None = None) -> None:
+    def save(self, done: int, states: State, result: SweepResult, group: int | None = None) -> None:
         """Keeps `states`, of the members alone, and what `result` has since the last time."""
         points = result.archive.points
         save = self.ocp.args.StandardSave
@@ -92,7 +92,7 @@ class Checkpoints:
             if path not in kept:
                 path.unlink()
 
-    def restore(self, like: State, result: Swept, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
+    def restore(self, like: State, result: SweepResult, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
         """Fills `result`; (checks done, states), these on `sharding`, by default the default device."""
         done, leaves, args = self.latest, jax.tree.leaves(like), self.ocp.args
         record, sharding = self._record(), sharding or jnp.zeros(()).sharding

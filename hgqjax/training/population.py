@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hgqjax.training.archive import Archive, DivergedError, Point, Swept, TrainingError
+from hgqjax.training.archive import Archive, DivergedError, Point, SweepResult, TrainingError
 from hgqjax.training.checkpoints import Checkpoints
 from hgqjax.training.devices import Layout, compiled, gather
 from hgqjax.training.front import pareto
@@ -26,10 +26,10 @@ def sweep(
     seeds: Sequence[int],
     *,
     checkpoints: Path | None = None,
-    report: Callable[[int, Swept], None] = lambda check, sweep: None,
+    report: Callable[[int, SweepResult], None] = lambda check, sweep: None,
     mesh: Mesh | None = None,
     group: int | None = None,
-) -> Swept:
+) -> SweepResult:
     """Trains all members in one compiled program and keeps every point of the front.
 
     With several processes (`jax.distributed`) each calls it with the same arguments and a mesh of all their devices, and gets the same.
@@ -81,7 +81,7 @@ def sweep(
     return result
 
 
-def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> Swept:
+def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> SweepResult:
     """What a `sweep` with these arguments has at its last checkpoint; nothing is trained. Raises TrainingError where there is none."""
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     like = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
@@ -93,13 +93,13 @@ def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], che
     return result
 
 
-def merge(sweeps: Sequence[Swept]) -> Swept:
+def merge(sweeps: Sequence[SweepResult]) -> SweepResult:
     """One sweep of the members of `sweeps`, each trained by itself, numbered on from one to the next; as one sweep of all would have it.
 
     Raises: DivergedError when every member has failed.
     """
     starts = np.cumsum([0] + [1 + max(row["member"] for row in sweep.history) for sweep in sweeps]).tolist()
-    result = Swept(Archive(), [], {}, sweeps[0].treedef)
+    result = SweepResult(Archive(), [], {}, sweeps[0].treedef)
     candidates: list[Point] = []
     for start, sweep in zip(starts, sweeps, strict=False):
         result.history += [row | {"member": start + row["member"]} for row in sweep.history]
@@ -111,15 +111,15 @@ def merge(sweeps: Sequence[Swept]) -> Swept:
     return result
 
 
-def _refuse_when_all_failed(result: Swept, members: int) -> None:
+def _refuse_when_all_failed(result: SweepResult, members: int) -> None:
     if len(result.failed) == members:
         member, reason = next(iter(result.failed.items()))
         raise DivergedError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
 
 
-def _nothing_yet(states: State) -> Swept:
+def _nothing_yet(states: State) -> SweepResult:
     """A sweep of `states`, or of their shapes, before its first check."""
-    return Swept(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
+    return SweepResult(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
 
 
 def _compile(begun: Any, segment: Any, states: State, rest: tuple, layout: Layout) -> None:
@@ -153,7 +153,7 @@ def decimal(value: Any) -> float:
     return float(str(np.float32(value)))
 
 
-def _record(train: Train, result: Swept, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
+def _record(train: Train, result: SweepResult, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
     """Appends a row for each member to the history and names the members that diverged; returns the rows."""
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
@@ -166,7 +166,7 @@ def _record(train: Train, result: Swept, check: int, metrics: dict[str, np.ndarr
     return result.history[-len(seeds) :]
 
 
-def _archive(result: Swept, rows: list[dict[str, Any]], states: State) -> None:
+def _archive(result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
     """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
     fresh = [Point(row["member"], row["check"], row["val_score"], row["cost"], []) for row in rows if row["member"] not in result.failed]

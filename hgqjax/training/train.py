@@ -244,7 +244,7 @@ class Train:
     def _reassigned(self, state: State, data: Data, epoch: Array) -> State:
         """With what the quantizers' schedules change before this epoch."""
         epochs, rows = self.config.epochs, slice(CURVATURE_ROWS)
-        due = layers.schedule(self._merge(self._training, state), epoch, epochs)
+        due = layers.reassigns(self._merge(self._training, state), epoch, epochs)
         if due is False:
             return state
 

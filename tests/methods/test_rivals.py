@@ -106,7 +106,7 @@ def test_hmq_temperature_is_a_saw_tooth():
     found = [float(HMQ.temperature(jnp.float32(p))) for p in np.arange(0, 0.6, 0.01)]
     assert found[0] == 1.0 and min(found) == 0.5 and np.sum(np.diff(found) > 0.3) == 5
     assert found[5] == pytest.approx(np.exp(-np.round(125 * 0.5) / 100), abs=0.02)
-    assert [bool(HMQ.schedule(epoch, 10)) for epoch in range(10)].index(True) == 6
+    assert [bool(HMQ.reassigns(epoch, 10)) for epoch in range(10)].index(True) == 6
 
 
 def test_signs_of_an_activation_follow_its_range():
@@ -124,7 +124,7 @@ def test_rows_are_counted_and_assigned_by_curvature_and_variance():
     params = quantizer.init((1, 4), sample=weight)
     scheme = quantizer.reassign(params, weight, progress=0.0, curvature=lambda: sensitive)["scheme"]
     np.testing.assert_array_equal(scheme, [[2, 0, 1, 0]])  # 8 bits for the most sensitive; of the rest the least variances
-    assert [bool(quantizer.schedule(epoch, 30)) for epoch in (0, 5, 10, 20)] == [True, False, True, False]  # until 0.6
+    assert [bool(quantizer.reassigns(epoch, 30)) for epoch in (0, 5, 10, 20)] == [True, False, True, False]  # until 0.6
     q = quantizer.quantize(weight, params | {"scheme": scheme}, ranges=ranges.observe(weight, weight.shape))
     largest = np.abs(np.asarray(weight)).max(0)
     seen = [np.unique(np.abs(np.asarray(q)[:, n])) for n in range(4)]

@@ -17,7 +17,7 @@ import pytest
 
 from hgqjax import cli, runs, training
 from hgqjax.runs import cluster, folders, jobs
-from hgqjax.training.population import Archive, Point, Swept
+from hgqjax.training.population import Archive, Point, SweepResult
 
 HERE = Path(__file__).parents[1]  # of cluster_jobs, which workers import too
 import cluster_jobs  # noqa: E402
@@ -73,23 +73,23 @@ def test_a_job_is_done_once_and_its_file_is_lock_log_and_result(tmp_path):
         note("check", done=1)
         return {"n": len(both)}
 
-    threads = [threading.Thread(target=lambda: both.append(folders.once(tmp_path, "job", slow))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: both.append(folders.do_once(tmp_path, "job", slow))) for _ in range(2)]
     for thread in threads:  # the second comes while the first is at it, and waits
         thread.start()
         began.wait()
     for thread in threads:
         thread.join()
-    assert both == [{"n": 0}, {"n": 0}] and folders.once(tmp_path, "job", lambda note: 1 / 0) == {"n": 0}
+    assert both == [{"n": 0}, {"n": 0}] and folders.do_once(tmp_path, "job", lambda note: 1 / 0) == {"n": 0}
     assert [line["event"] for line in folders.read_log(tmp_path / "jobs" / "job.jsonl")] == ["begun", "check", "done"]
 
 
 def test_what_a_killed_process_left_of_a_line_is_no_result(tmp_path):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "job.jsonl").write_text('{"event": "begun"}\n{"event": "done", "resu')
-    assert folders.once(tmp_path, "job", lambda note: {"n": 2}) == {"n": 2}
+    assert folders.do_once(tmp_path, "job", lambda note: {"n": 2}) == {"n": 2}
     with pytest.raises(ZeroDivisionError):
-        folders.once(tmp_path, "other", lambda note: 1 / 0)
-    assert folders.once(tmp_path, "job", lambda note: {"n": 3}) == {"n": 2} and folders.once(tmp_path, "other", lambda note: {}) == {}
+        folders.do_once(tmp_path, "other", lambda note: 1 / 0)
+    assert folders.do_once(tmp_path, "job", lambda note: {"n": 3}) == {"n": 2} and folders.do_once(tmp_path, "other", lambda note: {}) == {}
     assert [line["event"] for line in folders.read_log(tmp_path / "jobs" / "job.jsonl")] == ["begun", "begun", "done"]
 
 
@@ -184,7 +184,7 @@ def drawn(rng, members, checks):
 
 def filled(table, first, last):
     """The sweep of members `first` to `last` of a table of (score, cost)."""
-    result = Swept(Archive(), [], {}, TREE)
+    result = SweepResult(Archive(), [], {}, TREE)
     for check, row in enumerate(table):
         part = list(enumerate(row[first:last]))
         result.history += [{"member": m, "check": check, "val_score": score} for m, (score, _) in part]

@@ -18,7 +18,7 @@ from hgqjax import training
 from hgqjax.reports import reader
 from hgqjax.runs import folders
 from hgqjax.training import checkpoints
-from hgqjax.training.population import Archive, Point, Swept, TrainingError
+from hgqjax.training.population import Archive, Point, SweepResult, TrainingError
 
 DRIVER = Path(__file__).parents[1] / "durability_driver.py"
 UNLIKE = ("projects/", "manifest", ".lock", "jobs/")  # have times in them
@@ -72,7 +72,7 @@ TREE = jax.tree.structure(({"w": 0}, {}))
 
 def checked(store, checks, states, result=None, first=0):
     """A sweep of two members that has been saved after each of `checks` checks; every other check has a point of the front."""
-    result = result or Swept(Archive(), [], {}, TREE)
+    result = result or SweepResult(Archive(), [], {}, TREE)
     for check in range(first, checks):
         result.history += [{"member": m, "check": check, "beta_member": 0.1, "seed": 0, "val_score": check + m / 3} for m in range(2)]
         if check % 2:
@@ -101,7 +101,7 @@ def test_what_came_after_the_last_checkpoint_is_made_again(states, tmp_path):
     (tmp_path / "cut" / "point_000003_0000.npz").write_bytes(b"PK")
     (tmp_path / "cut" / ".point_000003_0001.npz.part").write_bytes(b"PK")
     (tmp_path / "cut" / "4.orbax-checkpoint-tmp").mkdir()
-    again, store = Swept(Archive(), [], {}, TREE), checkpoints.Checkpoints(tmp_path / "cut")
+    again, store = SweepResult(Archive(), [], {}, TREE), checkpoints.Checkpoints(tmp_path / "cut")
     done, found = store.restore(states, again)
     assert done == 3 and jnp.array_equal(found.params["w"], states.params["w"]) and len(again.history) == 6
     same(checked(store, 6, found, again, first=3), whole)
@@ -110,7 +110,7 @@ def test_what_came_after_the_last_checkpoint_is_made_again(states, tmp_path):
 
 
 def test_a_checkpoint_costs_the_same_after_many(states, tmp_path):
-    store, result, sizes = checkpoints.Checkpoints(tmp_path), Swept(Archive(), [], {}, TREE), []
+    store, result, sizes = checkpoints.Checkpoints(tmp_path), SweepResult(Archive(), [], {}, TREE), []
     for checks in (4, 40):
         checked(store, checks, states, result, first=len(result.history) // 2)
         sizes.append((tmp_path / str(checks) / "record" / "metadata").stat().st_size)  # beside it are the states alone
@@ -124,7 +124,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_named(states, tmp_path):
 
     def refused(message):
         with pytest.raises(TrainingError, match=message) as info:
-            checkpoints.Checkpoints(tmp_path).restore(states, Swept(Archive(), [], {}, TREE))
+            checkpoints.Checkpoints(tmp_path).restore(states, SweepResult(Archive(), [], {}, TREE))
         assert "\n" not in str(info.value)
 
     (tmp_path / "point_000001_0001.npz").rename(tmp_path / "kept")
@@ -133,7 +133,7 @@ def test_checkpoints_that_cannot_be_gone_on_with_are_named(states, tmp_path):
     os.truncate(tmp_path / "history.jsonl", 100)
     refused("is damaged, start the sweep again: ")
     with pytest.raises(TrainingError, match="does not fit this sweep: its arrays have other shapes"):
-        store.restore(states._replace(cost=jnp.zeros(2)), Swept(Archive(), [], {}, TREE))
+        store.restore(states._replace(cost=jnp.zeros(2)), SweepResult(Archive(), [], {}, TREE))
     (tmp_path / "2" / "record" / "metadata").write_text(json.dumps({"history": [], "failed": {}, "points": []}))  # as it was before
     refused("is of another version of hgqjax; start the sweep again")
 

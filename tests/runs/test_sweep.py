@@ -132,7 +132,7 @@ def test_a_run_that_still_trains_has_the_checks_of_its_checkpoint(run, tmp_path)
 def test_progress_shows_large_costs_and_small_ones():
     row = {"member": 0, "train_loss": 0.5, "val_score": 0.75}
     for cost, shown in ((29_896.0, "29.9k"), (2.5, "2.5")):
-        swept = training.Swept(training.Archive(), [row | {"cost": cost}], {}, None)
+        swept = training.SweepResult(training.Archive(), [row | {"cost": cost}], {}, None)
         assert cells(swept, 1, Objective()) == f"loss, accuracy, EBOPs: 0.500 75.0% {shown}"
 
 

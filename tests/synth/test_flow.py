@@ -17,7 +17,7 @@ import pytest
 
 from hgqjax import cli
 from hgqjax.runs import folders
-from hgqjax.synth import Settings, SynthError, ToolError, designs, flow, netlist, process, synthesize, synthesize_many, table, yosys
+from hgqjax.synth import Settings, SynthError, ToolError, designs, flow, netlist, process, record, synthesize, synthesize_many, yosys
 from hgqjax.synth.simulate import Simulator
 
 SLOW = """
@@ -101,7 +101,7 @@ def test_what_yosys_refuses_is_one_sentence(make_project, tmp_path):
     project = make_project(verilog="module top(input a, output y); assign y = a +; endmodule")
     with pytest.raises(ToolError, match=r"^project: Yosys failed: .*syntax error.* \(log: yosys.log\)$"):
         synthesize(project, tmp_path / "out")
-    (row,) = table.read(tmp_path / "out")
+    (row,) = record.read(tmp_path / "out")
     assert row.status == "failed" and (tmp_path / "out" / row.folder / "yosys.log").exists()
 
 
@@ -119,7 +119,7 @@ def test_what_was_done_is_not_done_again_until_something_changes(make_project, t
     (two / "src" / "top.v").write_text((two / "src" / "top.v").read_text() + "// changed\n")
     second = synthesize_many(sources, out)
     assert instead_of_yosys[2:] == ["two"] and second[0] == first[0] and second[1].key != first[1].key
-    assert [row.key for row in table.read(out)] == [row.key for row in second]  # the newer one has replaced the older one
+    assert [row.key for row in record.read(out)] == [row.key for row in second]  # the newer one has replaced the older one
 
 
 def test_an_interrupted_call_is_gone_on_with(make_project, tmp_path, instead_of_yosys, monkeypatch):
@@ -134,7 +134,7 @@ def test_an_interrupted_call_is_gone_on_with(make_project, tmp_path, instead_of_
     monkeypatch.setattr(yosys, "synthesize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         synthesize_many(sources, out, jobs=1)
-    assert [row.point for row in table.read(out)] == ["one"]
+    assert [row.point for row in record.read(out)] == ["one"]
     monkeypatch.setattr(yosys, "synthesize", right)
     assert all(row.done for row in synthesize_many(sources, out, jobs=1)) and sorted(instead_of_yosys) == ["one", "three", "two"]
 
@@ -153,14 +153,14 @@ def test_an_interrupted_call_ends_the_tools_of_all_its_threads(make_project, tmp
         synthesize_many(sources, out, jobs=2)
     pids = [pid for path in out.glob("synth/*/*/pids") for pid in path.read_text().split()]
     assert time.monotonic() - start < 30 and len(pids) == 4 and wait_for(lambda: not any(alive(pid) for pid in pids))
-    assert not table.read(out) and not [path for path in out.glob("jobs/*") if '"done"' in path.read_text()]
+    assert not record.read(out) and not [path for path in out.glob("jobs/*") if '"done"' in path.read_text()]
 
 
 def test_one_failure_does_not_stop_the_others(make_project, tmp_path, instead_of_yosys, monkeypatch, capsys):
     bad, good = make_project("bad", adder_cost=1e6), make_project("good")
     out = tmp_path / "out"
     rows = synthesize_many({"bad": bad, "good": good}, out, jobs=1)
-    assert [row.status for row in rows] == ["refused", "done"] and table.read(out) == rows
+    assert [row.status for row in rows] == ["refused", "done"] and record.read(out) == rows
     assert rows[0].error == "about 1500000 LUTs are estimated (an adder cost of 1000000), and max_luts is 60000; raise it to go on"
     assert cli.main(["synth", str(bad), str(good), "--jobs", "1"]) == 2
     told = capsys.readouterr()
@@ -187,7 +187,7 @@ def test_a_tool_that_takes_too_long_is_ended_with_all_it_started(make_project, t
     assert time.monotonic() - start < 20 and (row.status, row.error) == ("timeout", "Yosys was ended after 2 s (time_limit)")
     pids = (tmp_path / "out" / row.folder / "pids").read_text().split()
     assert len(pids) == 2 and wait_for(lambda: not any(alive(pid) for pid in pids))
-    assert table.read(tmp_path / "out") == [row]
+    assert record.read(tmp_path / "out") == [row]
 
 
 def test_a_tool_ends_with_its_caller(tmp_path):
@@ -294,7 +294,7 @@ def test_vivado_runs_its_script_and_its_reports_are_read(make_project, tmp_path,
     found = synthesize(make_project(), tmp_path / "out", tool="vivado")
     assert (found.lut, found.lut_sites, found.ff, found.carry4, found.carry8, found.dsp, found.bram) == (1548, 1234, 567, None, 89, 2, 1.5)
     assert (found.tool_version, found.family, found.fmax_family) == ("2023.2", "xcvu13p-flga2577-2-e", "xcvu13p-flga2577-2-e")
-    assert found.fmax_mhz == round(1000 / 4.25, 2) and table.read(tmp_path / "out") == [found]
+    assert found.fmax_mhz == round(1000 / 4.25, 2) and record.read(tmp_path / "out") == [found]
     folder = tmp_path / "out" / found.folder
     script, limits = (folder / "vivado.tcl").read_text(), (folder / "constraints.tcl").read_text()
     assert f"read_verilog {{{tmp_path}/project/src/top.v}}" in script and "create_clock -name clk -period 4 [get_ports clk]" in limits
@@ -323,7 +323,7 @@ def test_the_table_keeps_rows_of_other_settings(make_project, tmp_path, instead_
     about = json.loads((project / "hgqjax_rtl.json").read_text())
     (project / "hgqjax_rtl.json").write_text(json.dumps(about | {"clock_ns": 2.0}))
     synthesize(project, tmp_path / "out")
-    assert [row.clock_ns for row in table.read(tmp_path / "out")] == [2.0, 4.0]
+    assert [row.clock_ns for row in record.read(tmp_path / "out")] == [2.0, 4.0]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".part")]
 
 

@@ -10,7 +10,7 @@ from hgqjax import cli
 from hgqjax.reports.page import report
 from hgqjax.resources import ebops
 from hgqjax.runs import folders
-from hgqjax.synth import designs, ecp5, flow, synthesize, synthesize_many, table, verify, yosys
+from hgqjax.synth import designs, ecp5, flow, record, synthesize, synthesize_many, verify, yosys
 from hgqjax.synth.settings import Settings, SynthError, ToolError
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("alkaid") is None, reason="alkaid makes the RTL")
@@ -21,7 +21,7 @@ def test_a_run_folder_gets_its_table_and_its_report_shows_it(tmp_path, capsys):
     arguments = ["synth", str(run), "--verify", "64", "--jobs", "2", "--clock-ns", "2"]
     assert cli.main(arguments) == 0
     told = capsys.readouterr().out
-    rows = table.read(run)
+    rows = record.read(run)
     assert [row.point for row in rows] == ["p00", "p01"] and all(row.done for row in rows)
     for row in rows:
         model = designs.load(run / "models" / row.point)
@@ -33,7 +33,7 @@ def test_a_run_folder_gets_its_table_and_its_report_shows_it(tmp_path, capsys):
         assert [row.point, str(row.lut), str(row.lut_sites)] in [line.split()[:3] for line in told.splitlines()]
     assert not list(run.rglob("*.part")) and folders.Run.open(run)
     assert cli.main(arguments) == 0 and "nothing to do: all 2 designs were done before" in capsys.readouterr().out
-    assert table.read(run) == rows
+    assert record.read(run) == rows
     text = report(run, formats=("png",)).read_text()
     words = " ".join(re.sub(r"<[^>]*>", " ", text).split())
     assert f"p00 {rows[0].lut} {rows[0].lut_sites} {rows[0].ff} " in words and "AMD UltraScale+ (yosys" in words
@@ -47,7 +47,7 @@ def test_a_wrong_netlist_is_found(tmp_path, monkeypatch):
         ToolError, match=r"the mapped netlist differs from the model in \d+ of \d+ words; first: row \d+ .*, output element 0"
     ):
         synthesize(make_model(4.0, (3, 2)), tmp_path, verify=40)
-    (row,) = table.read(tmp_path)
+    (row,) = record.read(tmp_path)
     assert row.status == "failed" and row.lut is None
 
 
@@ -91,7 +91,7 @@ def test_shorter_stages_are_faster_and_take_more_registers(shared, tmp_path):
     assert rows[1.0].fmax_mhz > 1.5 * rows[9.0].fmax_mhz > 15 and rows[1.0].fmax_family == "Lattice ECP5 85k"
     assert rows[1.0].ff > 2 * rows[9.0].ff and rows[1.0].latency_cycles > rows[9.0].latency_cycles
     assert all(abs(row.lut / rows[0.0].lut - 1) < 0.1 for row in rows.values())
-    assert "nextpnr-ecp5" in rows[1.0].tool_version and len(table.read(tmp_path)) == 3
+    assert "nextpnr-ecp5" in rows[1.0].tool_version and len(record.read(tmp_path)) == 3
     again = synthesize(tmp_path / rows[1.0].folder / "rtl", verify=30)  # as a project of its own
     same = ("lut", "lut_sites", "ff", "carry8", "latency_cycles", "latency_cutoff", "ebops", "ebops_paper_v1", "adder_cost")
     assert [getattr(again, name) for name in same] == [getattr(rows[1.0], name) for name in same] and again.rows_checked == 30

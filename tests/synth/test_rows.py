@@ -7,7 +7,7 @@ import pytest
 
 from hgqjax import cli
 from hgqjax.runs import folders
-from hgqjax.synth import Settings, Synthesis, designs, synthesize_many, table, yosys
+from hgqjax.synth import Settings, Synthesis, designs, record, synthesize_many, yosys
 
 
 def test_the_same_path_twice_is_one_design(make_project, instead_of_yosys, monkeypatch, tmp_path, capsys):
@@ -22,7 +22,7 @@ def test_what_is_wrong_with_one_source_is_recorded(make_project, tmp_path, inste
     rows = synthesize_many(sources, tmp_path / "out", jobs=1)
     assert [(row.status, row.point) for row in rows] == [("refused", "gone"), ("refused", "vhdl"), ("done", "good")]
     assert rows[0].error == f"cannot read or write {tmp_path}/gone/description.json: No such file or directory"
-    assert "and Yosys reads Verilog" in rows[1].error and {row.point for row in table.read(tmp_path / "out")} == set(sources)
+    assert "and Yosys reads Verilog" in rows[1].error and {row.point for row in record.read(tmp_path / "out")} == set(sources)
     for error, said in ((OSError(28, "No space left", "x"), "cannot read or write x: No space left"), (KeyError("a"), "KeyError: 'a'")):
         monkeypatch.setattr(yosys, "synthesize", lambda *_, error=error: (_ for _ in ()).throw(error))
         (row,) = synthesize_many({"again": sources["good"]}, tmp_path / "out", jobs=1)
@@ -74,13 +74,13 @@ def test_a_later_call_keeps_the_timing_and_the_verification_of_the_same_design(t
     verified = Synthesis(point="p", status="done", tool="yosys", tool_version="1", lut=7, rows_checked=9, differing_words=0, content="a")
     plain = Synthesis(point="p", status="done", tool="yosys", tool_version="1", lut=7, content="a", key="newest")
     for row in (timed, verified, plain):
-        table.write(tmp_path, [row])
-    (row,) = table.read(tmp_path)
+        record.write(tmp_path, [row])
+    (row,) = record.read(tmp_path)
     assert (row.key, row.fmax_mhz, row.fmax_family, row.tool_version) == ("newest", 50.0, "E", "1, nextpnr 2")
     assert (row.rows_checked, row.differing_words) == (9, 0)
     changed = dataclasses.replace(plain, content="b")
-    table.write(tmp_path, [changed])
-    assert table.read(tmp_path) == [changed]
+    record.write(tmp_path, [changed])
+    assert record.read(tmp_path) == [changed]
 
 
 def test_settings_that_ask_for_more_leave_the_design_the_same(make_project, tmp_path, instead_of_yosys):
@@ -94,6 +94,6 @@ def test_settings_that_ask_for_more_leave_the_design_the_same(make_project, tmp_
 
 def test_a_refusal_does_not_replace_numbers(tmp_path):
     done = Synthesis(point="p", status="done", tool="yosys", lut=7)
-    table.write(tmp_path, [done])
-    table.write(tmp_path, [Synthesis(point="p", status="refused", tool="yosys", error="too large")])
-    assert table.read(tmp_path) == [done]
+    record.write(tmp_path, [done])
+    record.write(tmp_path, [Synthesis(point="p", status="refused", tool="yosys", error="too large")])
+    assert record.read(tmp_path) == [done]
