@@ -89,7 +89,7 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         with _heard():
             command()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:  # a RecursionError is a RuntimeError
         from hgqjax.errors import sentence
 
         print(f"hgqjax: {sentence(error)}", file=sys.stderr)

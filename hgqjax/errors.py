@@ -6,10 +6,16 @@ def sentence(error: Exception) -> str:
 
     >>> sentence(ValueError("rows is 0;\\n1 is needed")), sentence(KeyError("a"))
     ('rows is 0; 1 is needed', "KeyError: 'a'")
+    >>> sentence(MemoryError("cannot allocate 8 TB"))
+    'memory is full (cannot allocate 8 TB); take fewer rows, members or a smaller network'
     """
     if isinstance(error, OSError) and error.filename:
         return f"cannot read or write {error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"memory is full ({text or 'no more was to be had'}); take fewer rows, members or a smaller network"
+    if isinstance(error, RecursionError):
+        return f"what was read is nested too deeply ({text})"
     if text and isinstance(error, ValueError | RuntimeError | ImportError | OSError):
         return text
     return f"{type(error).__name__}: {text or 'no reason given'}"

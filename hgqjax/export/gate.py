@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Grid, Quantize
 
@@ -45,11 +46,16 @@ def row_count(x: Rows) -> int:
     return len(x[0] if isinstance(x, tuple) else x)
 
 
-def check_rows(**counts: int | None) -> None:
-    """Raises ExportError where one of the given numbers of rows is not at least 1."""
+def check_rows(description: ModelDescription, **counts: int | None) -> None:
+    """Raises ExportError where one of the given numbers of rows is not at least 1, or memory has no room for their words."""
+    words = sum(math.prod(description[name].shape) for name in (*(op.name for op in description.inputs), *description.outputs))
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ExportError(f"{name} is {count}; at least 1 row is needed")
+        try:
+            check_memory(8 * words * (count or 0), f"{name} is {count}, which")
+        except ArchiveError as error:
+            raise ExportError(f"{error}; give fewer rows") from None
 
 
 def gate_rows(description: ModelDescription, *, rows: Rows | None = None, min_rows: int = 10_000, seed: int = 0) -> Rows:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import json
 import re
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax.archives import ArchiveError, check_memory, in_words, read_json
 from hgqjax.description import DescriptionError
 
 
@@ -72,7 +72,7 @@ def read(path: str | Path) -> Model:
     raw = path.read_bytes()
     with one_sentence(path):
         members = _members(raw)
-        config, metadata = json.loads(members["config.json"]), json.loads(members["metadata.json"])
+        config, metadata = read_json(members["config.json"]), read_json(members["metadata.json"])
         kind, body = config["class_name"], config["config"]
         if kind not in ("Functional", "Sequential"):
             raise InteropError(f"the model is of class {kind}; Functional and Sequential are legal")
@@ -88,9 +88,9 @@ def one_sentence(path: Path):
     """Turns what goes wrong inside the block into one InteropError that begins with `path`."""
     try:
         yield
-    except (InteropError, DescriptionError) as error:
+    except (InteropError, DescriptionError, ArchiveError) as error:
         raise InteropError(f"{path}: {error}") from error
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise InteropError(f"{path} is damaged, or not as Keras 3 and HGQ2 write it: {error!r}") from error
 
 
@@ -101,7 +101,11 @@ def _members(raw: bytes) -> dict[str, bytes]:
             missing = [name for name in ("config.json", "metadata.json", "model.weights.h5") if name not in present]
             if missing:
                 raise InteropError(f"it has no member {missing[0]}, which a .keras file has")
-            return {name: archive.read(name) for name in ("config.json", "metadata.json", "model.weights.h5")}
+            needed = ("config.json", "metadata.json", "model.weights.h5")
+            check_memory(sum(archive.getinfo(name).file_size for name in needed), "its content")
+            return {name: archive.read(name) for name in needed}
+    except ArchiveError as error:
+        raise InteropError(str(error)) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, OverflowError) as error:
         raise InteropError(f"it is not a sound .keras file, which is a zip archive: {error}") from error
 
@@ -117,6 +121,8 @@ def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     def visit(path, item):
         if isinstance(item, h5py.Dataset) and path.startswith("layers/"):
+            if item.external or item.is_virtual or item.nbytes > max(len(raw), 64):
+                raise InteropError(f"its weight {path[:80]!r} claims {in_words(item.nbytes)}, but the file has {in_words(len(raw))}")
             arrays[path] = np.asarray(item[()])
         elif path.startswith("layers/") and "name" in item.attrs:
             names[path] = str(item.attrs["name"])
@@ -124,6 +130,8 @@ def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with h5py.File(io.BytesIO(raw), "r") as file:
             file.visititems(visit)
+    except InteropError:
+        raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise InteropError(f"its model.weights.h5 is damaged: {error}") from error
     return arrays, names

@@ -6,13 +6,15 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
 from hgqjax.config import to_json
 from hgqjax.description import ModelDescription
-from hgqjax.export.project import MODEL_FOLDER, RTL_FILE
+from hgqjax.export.gate import ExportError
+from hgqjax.export.project import MODEL_FOLDER, RTL_FILE, check_clock, check_part
 from hgqjax.reports.reader import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
@@ -25,6 +27,7 @@ BENCH_FILES = ("stimulus.hex", "expected.hex")
 DEFAULT_CLOCK_NS = 5.0
 ABOUT_RTL = ("bench.py", "simulate.py", "plugin.py")
 """Of our RTL back end, what the design does not depend on."""
+_TOP, _SOURCE = re.compile(r"[A-Za-z]\w{0,99}", re.ASCII), re.compile(r"[A-Za-z_][\w./-]{0,199}", re.ASCII)
 MIN_ROWS = 100
 """Rows of the test bench of RTL that is made here."""
 
@@ -126,8 +129,17 @@ def read_rtl(folder: Path) -> Rtl:
             testbench=str(about.get("testbench", "")),
             output_formats=tuple(tuple(map(int, kif)) for kif in about.get("output_formats", [])),
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        check_part(rtl.part)
+        check_clock(rtl.clock_ns)
+    except ExportError as error:
+        raise SynthError(f"{folder} is no RTL project: {RTL_FILE} has what cannot be legal: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SynthError(f"{folder} is no RTL project: {RTL_FILE} cannot be read ({error!r})") from error
+    strange = [name for name in (rtl.top, rtl.testbench or "x") if not _TOP.fullmatch(name)]
+    strange += [name for name in about["sources"] if not _SOURCE.fullmatch(str(name)) or ".." in name]
+    if strange or rtl.flavor not in ("verilog", "vhdl"):  # they are written into scripts of Tcl and Yosys
+        what = f"the name {strange[0][:80]!r}" if strange else f"the flavor {rtl.flavor[:80]!r}"
+        raise SynthError(f"{folder} is no RTL project: {RTL_FILE} has {what}; letters, digits, _ (and - . / in sources) are legal")
     missing = [path.name for path in sources if not path.is_file()]
     if missing or not sources:
         raise SynthError(f"{folder} lacks the source {missing[0]!r} that {RTL_FILE} names" if missing else f"{folder} names no sources")

@@ -1,5 +1,7 @@
 """The model description: exact evaluation, intervals, the folder on disk. Kinds of operations: test_operations.py."""
 
+import hashlib
+import json
 from fractions import Fraction
 
 import numpy as np
@@ -161,3 +163,36 @@ def test_constants_off_their_grid_are_refused():
     for values, f in (([0.3], 1), ([np.nan], 1), ([2.0**60], 0)):
         with pytest.raises(DescriptionError, match="a constant"):
             Constant.from_values(np.array(values), f)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda ops: ops[0].update(shape=[1_000_000_000]), r"operation 'x' has the shape \[1000000000\]; 16777216 values of all are legal"),
+        (lambda ops: ops[0].update(shape=[2**12] * 2, name="x"), "operation 'q' has the shape"),
+        (lambda ops: ops[0].update(shape="three"), "a list of whole numbers is needed"),
+        (lambda ops: ops[0].update(name="é"), "operation 'é' needs a unique C identifier as name"),
+        (lambda ops: ops[0].update(inputs=[10**9]), "has a number beyond 16777216"),
+    ],
+)
+def test_sizes_are_checked_before_anything_is_made(tmp_path, change, message):
+    network().save(tmp_path / "m")
+    path = tmp_path / "m/description.json"
+    header = json.loads(path.read_text())
+    change(header["operations"])
+    path.write_text(json.dumps(header))
+    with pytest.raises(DescriptionError, match=message):
+        ModelDescription.load(tmp_path / "m")
+
+
+def test_widths_of_a_million_bits_are_refused(tmp_path):
+    network().save(tmp_path / "m")
+    with np.load(tmp_path / "m/arrays.npz") as npz:
+        arrays = {name: npz[name] for name in npz.files}
+    arrays["q/i"] = arrays["q/i"] + 10**6
+    np.savez_compressed(tmp_path / "m/arrays.npz", **arrays)
+    header = json.loads((tmp_path / "m/description.json").read_text())
+    header["arrays_sha256"] = hashlib.sha256((tmp_path / "m/arrays.npz").read_bytes()).hexdigest()
+    (tmp_path / "m/description.json").write_text(json.dumps(header))
+    with pytest.raises(DescriptionError, match="array 'q/i' has a width that is no number, or beyond 1000 bits"):
+        ModelDescription.load(tmp_path / "m")

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hgqjax import processes
 from hgqjax.description.model import ModelDescription
 from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
 from hgqjax.export.hls4ml.rewrite import rewrite
-from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER
+from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER, check_clock, check_part
 from hgqjax.files import new_folder
 
 BACKENDS = ("Vitis", "Vivado")
@@ -95,9 +96,9 @@ def to_hls4ml(
     """
     strategy = strategy.lower()
     _check_arguments(backend, io_type, strategy, project_name, reuse_factor)
-    gate.check_rows(min_rows=min_rows)
-    if not 0 < clock_ns < 1e6:
-        raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
+    gate.check_rows(description, min_rows=min_rows)
+    check_part(part)
+    check_clock(clock_ns)
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
         raise ExportError(f"{output_dir} exists already; name a folder that does not")
@@ -200,11 +201,11 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
     script.write_text((project / "build_lib.sh").read_text().replace("-O3", flags))
     before = set(project.glob("firmware/*.so"))
     try:
-        done = subprocess.run(["bash", script.name], cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        code, said = processes.run(["bash", script.name], cwd=project)
     finally:
         script.unlink()
-    if done.returncode:
-        errors = [line for line in done.stdout.splitlines() if "error:" in line] or done.stdout.splitlines()[-1:] or ["no message"]
+    if code:
+        errors = [line for line in said.splitlines() if "error:" in line] or said.splitlines()[-1:] or ["no message"]
         raise ExportError(f"g++ could not compile the project: {errors[0].strip()}")
     (library,) = set(project.glob("firmware/*.so")) - before
     return library
@@ -217,9 +218,9 @@ def run_library(library: Path, project_name: str, x: np.ndarray, sizes: list[int
         outputs = [f"{folder}/{n}.npy" for n in range(len(sizes))]
         more = [v for path, size in zip(outputs, sizes, strict=True) for v in (path, str(size))]
         command = [sys.executable, "-c", _RUN, str(library), f"{project_name}_double", f"{folder}/x.npy", *more]
-        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            raise ExportError(f"the compiled C++ stopped with code {done.returncode}: {(done.stdout.splitlines() or ['no message'])[-1]}")
+        code, said = processes.run(command)
+        if code:
+            raise ExportError(f"the compiled C++ stopped with code {code}: {(said.splitlines() or ['no message'])[-1]}")
         return [np.load(path) for path in outputs]
 
 

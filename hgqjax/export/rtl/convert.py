@@ -19,7 +19,7 @@ import numpy as np
 from hgqjax.description.model import ModelDescription
 from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateReport, Rows
-from hgqjax.export.project import DEFAULT_PART, MODEL_FOLDER, RTL_FILE
+from hgqjax.export.project import DEFAULT_PART, MODEL_FOLDER, RTL_FILE, check_clock, check_part
 from hgqjax.export.rtl import bench, simulate, trace, words
 from hgqjax.export.rtl.keywords import RESERVED
 from hgqjax.files import new_folder
@@ -160,7 +160,8 @@ def to_rtl(
     formats), and `clk` unless it is combinational. Input quantizers are inside; `rtl_ports.input_ports` says what the port expects.
     """
     _check_arguments(flavor, clock_ns, latency_cutoff, project_name)
-    gate.check_rows(min_rows=min_rows, simulated_rows=simulated_rows)
+    check_part(part)
+    gate.check_rows(description, min_rows=min_rows, simulated_rows=simulated_rows)
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
         raise ExportError(f"{output_dir} exists already; name a folder that does not")
@@ -187,8 +188,7 @@ def to_rtl(
 def _check_arguments(flavor: str, clock_ns: float, latency_cutoff: float | None, project_name: str):
     if flavor not in FLAVORS:
         raise ExportError(f"flavor {flavor!r} is not one of {', '.join(FLAVORS)}")
-    if not 0 < clock_ns < 1e6:
-        raise ExportError(f"clock_ns is {clock_ns}; a clock period in ns above 0 is needed")
+    check_clock(clock_ns)
     if latency_cutoff is not None and latency_cutoff != 0 and not 1 <= latency_cutoff < 1e6:
         raise ExportError(f"latency_cutoff is {latency_cutoff}; at least 1 adder level a cycle is needed, or 0 for no registers")
     reserved = project_name.lower() in RESERVED or re.fullmatch(r"(logic|stage)\d+.*", project_name)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hgqjax import processes
 from hgqjax.export.gate import ExportError
 from hgqjax.export.rtl.bench import BENCH, Bench
 
@@ -130,12 +131,12 @@ def _ghdl_run(work: Path, files: list[str], bench: Bench) -> str:
 
 
 def _run(command: list[str], folder: Path | None, environment: dict[str, str] | None) -> str:
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
-        lines = done.stdout.splitlines()
+    code, said = processes.run(command, cwd=folder, environment=environment)
+    if code:
+        lines = said.splitlines()
         errors = [line for line in lines if re.search(r"error", line, re.IGNORECASE)] or lines[-1:] or ["no message"]
-        raise ExportError(f"{Path(command[0]).name} stopped with code {done.returncode}: {errors[0].strip()}")
-    return done.stdout
+        raise ExportError(f"{Path(command[0]).name} stopped with code {code}: {errors[0].strip()}")
+    return said
 
 
 # ---- which Verilator ----

@@ -1,0 +1,52 @@
+"""Programs that this package starts: each ends, with all that it has started, when it is no longer wanted or this process is killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_WATCHED = """
+import os, signal, subprocess, sys, threading
+def watch():
+    os.read(0, 1)  # returns when the last process that could write there is gone
+    os.killpg(0, signal.SIGKILL)
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=watch, daemon=True).start()
+code = child.wait()
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+def run(command: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Runs `command`; its code, minus the number of the signal that ended it, and what it wrote to both outputs.
+
+    It has a process group of its own with a watchdog in it, which reads from a pipe that this process holds: where this process dies,
+    whatever way, the group is killed, compilers that a script has started included.
+
+    >>> run(["sh", "-c", "echo hello; exit 3"])
+    (3, 'hello\\n')
+    """
+    ours, theirs = os.pipe()[::-1]
+    try:
+        argv = [sys.executable, "-S", "-c", _WATCHED, *command]
+        about = {"cwd": cwd, "env": environment, "stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(argv, start_new_session=True, **about)
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    try:
+        said = process.communicate()[0]
+        return process.returncode, said.decode(errors="replace")
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has left behind, or all of it after an interrupt
+        process.wait()
+        os.close(ours)
