@@ -39,8 +39,8 @@ def unverified(tmp_path_factory):
     return to_rtl(MODEL, tmp_path_factory.mktemp("rtl") / "project", verify=False, clock_ns=1.0)
 
 
-def record(project):
-    return json.loads((project.path / project.RTL_FILE).read_text())
+def record(made):
+    return json.loads((made.path / project.RTL_FILE).read_text())
 
 
 # ---- the compiler's own numbers ----
