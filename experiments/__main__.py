@@ -11,7 +11,10 @@ from pathlib import Path
 import tyro
 
 from experiments import float_jets, jets, lut_models, methods, muon, svhn
-from hgqjax import cli, runs
+from hgqjax import runs
+from hgqjax.cli import guarded
+from hgqjax.cli.pages import print_report
+from hgqjax.cli.parse import costs_by_name
 from hgqjax.training import devices
 
 RESULTS = Path("results")
@@ -23,18 +26,18 @@ def main() -> int:
     apart = {"float_jets": float_jets, "lut_models": lut_models, "methods": methods}
     if module := apart.get(sys.argv[1] if len(sys.argv) > 1 else ""):
         config = tyro.cli(module.Config, args=sys.argv[2:], description=module.__doc__)
-        return cli.guarded(lambda: module.run(config))
+        return guarded(lambda: module.run(config))
     how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()
     configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
     about = {"prog": "python -m experiments", "description": __doc__}
-    with cli.costs_by_name(tyro):
+    with costs_by_name(tyro):
         config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()
     devices.use_cache()
-    return cli.guarded(lambda: cli.print_report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
+    return guarded(lambda: print_report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""The command `hgqjax`: a subcommand is a function of a module that is imported when it is asked for."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import hgqjax
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+COMMANDS = {
+    "sweep": ("hgqjax.cli.train", "train a front of quantized networks, one for each penalty and seed, in one compiled program"),
+    "resume": ("hgqjax.cli.train", "go on with a sweep that was interrupted"),
+    "export": ("hgqjax.cli.models", "turn a model into an hls4ml project, Verilog or VHDL that gives exactly the same words"),
+    "summary": ("hgqjax.cli.models", "print a model: layers, bit-widths, EBOPs, and its score on rows of data"),
+    "report": ("hgqjax.cli.pages", "make the figures and report.html of a run folder again"),
+    "table": ("hgqjax.cli.pages", "print a table of the HGQ paper, and measured rows beside it"),
+    "compare": ("hgqjax.cli.pages", "lay the fronts of runs over each other"),
+    "synth": ("hgqjax.synth.command", "count LUTs and flip-flops of models with open synthesis tools"),
+    "zoo": ("hgqjax.reports.zoo", "list, verify and measure a folder of networks"),
+    "doctor": ("hgqjax.cli.doctor", "say what is installed, what each missing extra gives, and which devices there are"),
+}
+"""Each subcommand: the module with the function of its name, and what it does."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; bad input gives one sentence on standard error and exit code 2, an interrupt another one and 130."""
+    code = guarded(lambda: _parsed(argv)())
+    if code == EXIT_INTERRUPTED and argv is None:  # the program itself: its interpreter would wait for JAX's threads, or crash with them
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                stream.flush()
+        os._exit(code)
+    return code
+
+
+def overview() -> str:
+    """What `hgqjax --help` prints."""
+    lines = [f"  {name:9}{about}" for name, (_, about) in COMMANDS.items()]
+    about = "Fixed-point networks with learned bit-widths: train a front, export it, verify it."
+    return "\n".join(["usage: hgqjax COMMAND ...", "", about, "", *lines, "", "hgqjax COMMAND --help has its options; hgqjax --version."])
+
+
+def _parsed(argv: list[str] | None) -> Callable[[], None]:
+    """The command that is asked for, with its arguments; ValueError where there is no such command, or it refuses a value."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        return lambda: print(overview())
+    if name == "--version":
+        return lambda: print(f"hgqjax {hgqjax.__version__}")
+    if name not in COMMANDS:
+        raise ValueError(f"{name} is no command; legal are {', '.join(COMMANDS)}")
+    from hgqjax.cli.parse import command
+
+    return command(COMMANDS[name][0], name, rest)
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Exit code of `command`; bad input gives one sentence on standard error and code 2, an interrupt another one and code 130."""
+    try:
+        with _heard():
+            command()
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:  # a RecursionError is a RuntimeError
+        from hgqjax.errors import sentence
+
+        print(f"hgqjax: {sentence(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print("; ".join(["hgqjax: interrupted", *getattr(stop, "__notes__", [])]), file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """An interrupt that falls into a callback, such as JAX's of the garbage collector, is ignored by Python: here it comes again."""
+    before = sys.unraisablehook
+
+    def again(ignored) -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # when this callback is over
+        else:
+            before(ignored)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

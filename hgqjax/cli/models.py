@@ -1,0 +1,102 @@
+"""The commands `hgqjax export` and `hgqjax summary`."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def export(
+    model: Positional[Path | None] = None,
+    *,
+    config: Path | None = None,
+    output: Path | None = None,
+    backend: str | None = None,
+    strategy: str | None = None,
+    part: str | None = None,
+    clock_ns: float | None = None,
+    io_type: str | None = None,
+    latency_cutoff: float | None = None,
+    max_cost: float | None = None,
+    data: str | None = None,
+    rows: int | None = None,
+    verify: bool = True,
+) -> None:
+    """Turn a model description or a network of HGQ2 into an hls4ml project, or into Verilog or VHDL, that gives exactly the same words.
+
+    C++ is compiled with g++, Verilog simulated in Verilator, on at least 10 000 rows, VHDL in ghdl on 1000: data, and random words at
+    and beyond the limits of every input. Any differing word aborts the export and removes the project.
+
+    Args:
+        model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2; or give --config.
+        config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
+        output: folder of the new project; by default the model's path, without .keras, with _hls4ml, _verilog or _vhdl.
+        backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]).
+        strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
+        part: FPGA part, by default the one of the HGQ papers.
+        clock_ns: target clock period, ns, by default 5.
+        io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
+        latency_cutoff: of RTL: adder levels in a clock cycle, 0 for no registers at all; by default as many as fit into clock_ns.
+        max_cost: of RTL: largest design that is taken on, in EBOPs with every position of a convolution unrolled; by default 50 000.
+        data: further rows for the check: a data set or file of the same features, as sweep takes it.
+        rows: how many rows the check runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
+        verify: --no-verify leaves the check out, which the project then records.
+    """
+    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
+    settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost}
+    _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
+
+
+def summary(model: Positional[Path], *, data: str | None = None, window: float | None = None) -> None:
+    """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
+
+    Args:
+        model: folder of a model description, or a .keras file of HGQ2.
+        data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the accuracy on all its
+            rows, or of a regression the resolution (root mean square of the residuals) and the share of outliers. A .keras file
+            holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
+        window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
+    """
+    from hgqjax.evaluation.rows import RowReader
+    from hgqjax.interop.models import open_model
+
+    description = open_model(model)
+    print(description.summary())
+    if data is not None:
+        found = measure(model, description, data, RowReader(), window)
+        print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
+
+
+def _export(model, config, settings, data, verify) -> None:
+    from hgqjax.evaluation.rows import RowReader
+    from hgqjax.export import backends
+    from hgqjax.export.hls4ml.config import read_config
+    from hgqjax.interop.models import open_model
+    from hgqjax.runs import folders
+
+    if settings["min_rows"] is not None and settings["min_rows"] < 1:
+        raise ValueError(f"--rows is {settings['min_rows']}; at least 1 is needed")
+    if (model is None) == (config is None):
+        raise ValueError("give either the folder of a model description or --config FILE")
+    given = {name: value for name, value in settings.items() if value is not None}
+    if config is not None and set(given) - {"min_rows"}:
+        raise ValueError(f"--config {config} says all about the project; leave out {', '.join(set(given) - {'min_rows'})}")
+    if config is not None:
+        model, found = read_config(config)
+        given |= found
+    output = given.pop("output_dir", given.pop("output", None))
+    backends.check_backend(given)
+    output = output or backends.default_output(model, given)
+    description = open_model(model)
+    rows = None if data is None else RowReader()(description, data)[0]
+    with folders.hold(output):
+        print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
+
+
+def measure(path, description, data, reader, window):
+    """The model on all rows of `data`; a window is refused for a classification, which has none."""
+    from hgqjax.evaluation.measurement import measured
+
+    found = measured(description, data, reader, window=window)
+    if window is not None and found.objective.task == "classification":
+        raise ValueError(f"--window is of a regression, but {path} is a model of classes; leave it out")
+    return found

@@ -1,0 +1,93 @@
+"""From words of a command line to a function with its arguments, by tyro."""
+
+import functools
+import importlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from typing import Any
+
+CHOICE = re.compile(r"(model\.method|train\.penalty):(.*)")
+
+
+def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
+    """The function `name` of `module`, bound to the arguments in `argv`.
+
+    Raises: SystemExit after a help text or tyro's own words about options; ValueError where a nested configuration refuses a value.
+    """
+    if name == "doctor" and not argv:  # says what is missing, so needs nothing
+        return importlib.import_module(module).doctor
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError("the command needs tyro and others; pip install 'hgqjax[run]'; hgqjax doctor says what is missing") from error
+    function = getattr(importlib.import_module(module), name)
+    if name == "sweep":
+        from hgqjax.cli import sweep_help
+
+        check_choices(argv, {name: tuple(map(sweep_help.choice_name, kinds)) for name, kinds in sweep_help.CHOICES.items()})
+        if {"-h", "--help"} & set(argv) and not any(map(CHOICE.fullmatch, argv)):  # a choice has a page of its own, by tyro
+            return lambda: print(sweep_help.text())
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(_later(function), prog=f"hgqjax {name}", args=argv, registry=costs_by_name(tyro) if name == "sweep" else None)
+    except SystemExit as stop:
+        refused = stop.__context__
+        if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
+            said.truncate(0)
+            fields = ".".join(where.split(".")[1:])  # after the function's parameter
+            raise ValueError(f"{fields}: {refused.message}".removeprefix(": ")) from None
+        raise
+    finally:
+        print(said.getvalue(), end="", file=sys.stderr)
+
+
+def check_choices(argv: Sequence[str], legal: dict[str, tuple[str, ...]]) -> None:
+    """Raises ValueError where a word such as ``model.method:NAME`` has a name that there is not; it lists those there are."""
+    for word in argv:
+        found = CHOICE.fullmatch(word)
+        if found and found[2] not in legal[found[1]]:
+            raise ValueError(f"{word} is no choice; legal are {', '.join(f'{found[1]}:{name}' for name in legal[found[1]])}")
+
+
+def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Gives `function` with its arguments, and does nothing."""
+
+    @functools.wraps(function)
+    def bound(*args, **kwargs):
+        return functools.partial(function, *args, **kwargs)
+
+    return bound
+
+
+def cost_names() -> dict[str, Any]:
+    """The cost models that an option names."""
+    from hgqjax import resources
+
+    ebops = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1")}
+    return ebops | {"luts": resources.Luts(), "weight_bits": resources.WeightBits()}
+
+
+def costs_by_name(tyro):
+    """A tyro registry in which a cost model is given by its name: ``--train.objective.cost luts``."""
+    from hgqjax.resources import AbstractCost
+
+    registry, names = tyro.constructors.ConstructorRegistry(), cost_names()
+
+    @registry.primitive_rule
+    def cost(info):
+        if info.type is not AbstractCost:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(names),
+            choices=tuple(names),
+            instance_from_str=lambda given: names[given[0]],
+            is_instance=lambda value: isinstance(value, AbstractCost),
+            str_from_instance=lambda value: [next((name for name, known in names.items() if known == value), repr(value))],
+        )
+
+    return registry

@@ -1,0 +1,161 @@
+"""What `hgqjax sweep --help` prints: the options that matter first, the others in groups, the choices of methods and schedules."""
+
+import ast
+import dataclasses
+import inspect
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hgqjax import resources
+from hgqjax.cli import train
+from hgqjax.cli.parse import cost_names
+from hgqjax.methods import Method
+from hgqjax.training.schedules import Penalty
+
+
+class Option(NamedTuple):
+    """An option, the words that follow it, and what it is for."""
+
+    flag: str
+    words: str
+    about: str
+
+
+FIRST = ("--data", "--target", "--rows", "--model.hidden", "--betas", "--seeds", "--train.epochs", "--projects")
+GROUPS = {
+    "columns of the data": ("--features", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
+    "the front": ("--budgets", "--each-seed", "--learning-rate", "--points", "--within"),
+    "the network": ("--model.",),
+    "training": ("--train.",),
+    "loss and cost": ("--train.objective.",),
+    "projects": ("--backend", "--strategy", "--io-type", "--gate-rows"),
+    "where it runs": ("--",),
+}
+"""Titles, and how the options of each begin; an option is in the group with the longest beginning of its name."""
+CHOICES = {"model.method": typing.get_args(Method), "train.penalty": typing.get_args(Penalty)}
+"""What is chosen by a word NAME:CHOICE after all other options."""
+
+
+def choice_name(kind: type) -> str:
+    """The word for a choice: ``LogRamp`` is ``log-ramp``."""
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("-")
+
+
+def options() -> list[Option]:
+    """All options of `hgqjax sweep` but those of the choices, which each choice's own --help has."""
+    found = []
+    arguments = _arguments(inspect.getdoc(train.sweep) or "")
+    for name, parameter in inspect.signature(train.sweep).parameters.items():
+        if dataclasses.is_dataclass(parameter.default):
+            found += _fields(parameter.default, "")
+        else:
+            found.append(_option(name, parameter.annotation, parameter.default, arguments[name]))
+    return found
+
+
+def text() -> str:
+    """The whole page, as wide as the terminal, 100 columns at most."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    known = {option.flag.replace("no-", "", 1): option for option in options()}
+    groups: dict[str, list[Option]] = {"options that matter first": [known.pop(flag) for flag in FIRST]}
+    groups |= {title: [] for title in GROUPS}
+    for flag, option in known.items():
+        fits = {max((len(start) for start in starts if flag.startswith(start)), default=0): title for title, starts in GROUPS.items()}
+        groups[fits[max(fits)]].append(option)
+    lines = ["usage: hgqjax sweep [OPTIONS] [model.method:NAME [ITS OPTIONS]] [train.penalty:NAME [ITS OPTIONS]]", ""]
+    lines += ["\n\n".join(textwrap.fill(part, width) for part in _summary(train.sweep).split("\n\n"))]
+    for title, members in groups.items():
+        lines += ["", f"{title}:", *(line for option in members for line in _shown(f"{option.flag} {option.words}", option.about, width))]
+    for name, kinds in CHOICES.items():
+        lines += ["", f"{name}:NAME, after all options:"]
+        lines += [line for kind in kinds for line in _shown(f"{name}:{choice_name(kind)}", _summary(kind).partition("\n\n")[0], width)]
+    example = f"model.method:{choice_name(CHOICES['model.method'][-1])}"
+    return "\n".join([*lines, "", f"hgqjax sweep {example} --help has the options of that method, and so on."])
+
+
+def _shown(left: str, about: str, width: int) -> list[str]:
+    lines = textwrap.wrap(about, width - 26, break_long_words=False, break_on_hyphens=False)
+    left = f"  {left.rstrip()}"
+    if len(left) < 25:
+        return [f"{left:26}{lines[0]}", *(f"{'':26}{line}" for line in lines[1:])]
+    return [left, *(f"{'':26}{line}" for line in lines)]
+
+
+def _summary(documented: Any) -> str:
+    """Its docstring before "Args:", a paragraph a line."""
+    before = (inspect.getdoc(documented) or "").partition("\nArgs:")[0].strip()
+    return "\n\n".join(" ".join(part.split()) for part in before.split("\n\n"))
+
+
+def _arguments(doc: str) -> dict[str, str]:
+    """What the section "Args:" of a docstring says of each."""
+    found: dict[str, str] = {}
+    for line in doc.partition("\nArgs:\n")[2].splitlines():
+        name, colon, about = line.strip().partition(": ")
+        if colon and name.isidentifier() and len(line) - len(line.lstrip()) == 4:
+            found[name] = about
+        elif found:
+            found[list(found)[-1]] += " " + line.strip()
+    return found
+
+
+def _docs(kind: type) -> dict[str, str]:
+    """The strings below the fields of a dataclass and of its bases."""
+    found = {}
+    for base in reversed(kind.__mro__[:-1]):
+        if dataclasses.is_dataclass(base):
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+            for field, below in zip(body, body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                    found[field.target.id] = " ".join(below.value.value.split())
+    return found
+
+
+def _fields(value: Any, prefix: str) -> Iterator[Option]:
+    docs, hints = _docs(type(value)), typing.get_type_hints(type(value), include_extras=True)
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{prefix}{field.name}"
+        if name in CHOICES:
+            continue
+        if dataclasses.is_dataclass(inner) and not isinstance(inner, resources.AbstractCost):
+            yield from _fields(inner, "" if typing.get_origin(hints[field.name]) is typing.Annotated else f"{name}.")
+        else:
+            yield _option(name, hints[field.name], inner, docs[field.name])
+
+
+def _option(name: str, annotation: Any, default: Any, about: str) -> Option:
+    *rooms, last = name.replace("_", "-").split(".")
+    if isinstance(default, bool):
+        last, about, shown = (f"no-{last}", f"Switches this off: {about}", "") if default else (last, about, "")
+    else:
+        shown = (
+            next((n for n, cost in cost_names().items() if cost == default), None) if isinstance(default, resources.AbstractCost) else None
+        )
+        shown = shown or (
+            ""
+            if default in (None, (), "")
+            else " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in (default if isinstance(default, tuple) else (default,)))
+        )
+    by_default = f" By default {shown}." if shown else ""
+    return Option(
+        "--" + ".".join([*rooms, last]), "" if isinstance(default, bool) else _words(annotation), f"{about.rstrip('.')}.{by_default}"
+    )
+
+
+def _words(annotation: Any) -> str:
+    """What follows an option: FLOAT ..., INT, PATH, or the words to choose from."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        return f"{_words(arguments[0])} ..."
+    if origin is typing.Literal:
+        return "|".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return _words(next(kind for kind in arguments if kind is not type(None)))
+    if isinstance(annotation, type) and issubclass(annotation, resources.AbstractCost):
+        return "|".join(cost_names())
+    return "PATH" if annotation is Path else annotation.__name__.upper()

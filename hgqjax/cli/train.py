@@ -1,0 +1,53 @@
+"""The commands `hgqjax sweep` and `hgqjax resume`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from hgqjax import runs
+from hgqjax.cli.pages import print_report
+from hgqjax.data import Columns
+from hgqjax.training.devices import Machines, is_first
+
+runs.Sweep.__annotations__["columns"] = Annotated[Columns, arg(name="")]  # --target, not --columns.target
+
+
+def sweep(
+    config: Annotated[runs.Sweep, arg(name="")] = runs.Sweep(),
+    *,
+    results: Path = Path("results"),
+    cluster: str = "",
+    machines: Annotated[Machines, arg(name="")] = Machines(),
+) -> None:
+    """Train a front of quantized networks, one for each penalty and seed, in one compiled program.
+
+    Every network is a member of the sweep. A larger beta (penalty, loss per bit operation) gives a smaller network. The points of the
+    front are frozen, calibrated on training and validation rows, measured on the test rows with exact integers, and saved as model
+    descriptions; --projects N turns N of them into hls4ml projects whose compiled C++ is checked word for word.
+
+    Args:
+        config: the sweep.
+        results: folder for results; the run makes <results>/sweep/<UTC time>-<hash>/ in it.
+        cluster: train groups of members, measure points and check projects over the workers of a Dask cluster: "local" or "local:N"
+            starts N processes here; or a scheduler's address (tcp://host:8786), or its scheduler file. A killed worker loses nothing.
+        machines: where it is trained.
+    """
+    machines.join()
+    folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
+    if is_first():
+        print_report(folder)
+
+
+def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Machines, arg(name="")] = Machines()) -> None:
+    """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
+
+    Args:
+        run: the run folder, results/<experiment>/<time>-<hash>.
+        cluster: as for sweep; any, whatever the run began with.
+        machines: where it is trained.
+    """
+    machines.join()
+    folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
+    if is_first():
+        print_report(folder)
