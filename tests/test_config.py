@@ -29,6 +29,8 @@ def test_a_sweep_survives_json():
         ({"model": {"type": "Mlp", "method": {"type": "Hgq", "weight_overflow": "CLIP"}}}, "config.model.method.weight_overflow is 'CLIP'"),
         ({"model": {"hidden": [3]}}, "config.model has type .Network.; legal are Mlp, Cnn, Tracker"),
         ({"betas": []}, r"config: betas is \(\)"),
+        ({"models": ["64-"]}, "models has '64-'; hidden layers such as 64-32-32 are needed"),
+        ({"models": ["8", "8"]}, r"models is \('8', '8'\); each can be given once"),
         ({"budgets": [100.0]}, "budgets and a penalty schedule that steers to them, Budget or Target, go together"),
         ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
         ({"train": {"batch_statistics": -5.0}}, "batch_statistics is -5.0; a number within 0..1"),

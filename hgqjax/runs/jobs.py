@@ -31,12 +31,13 @@ class StoppedError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunContext:
-    """What the jobs of one run share within a process: the rows, and the compiled programs that hang on `train`."""
+    """What the jobs of one run share within a process: the rows, and the compiled programs that hang on `trains`."""
 
     folder: Path
     config: Any
     dataset: data_.Dataset
-    train: training.Train
+    trains: tuple[training.Train, ...]
+    """Of each network."""
     rows: training.Data
     rows_devices: int = 0
     """Devices that share each batch; the members are divided among all that this process, or its fellow processes, have. 0 is for workers
@@ -46,14 +47,25 @@ class RunContext:
     @classmethod
     def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "RunContext":
         """With what follows from the configuration and the rows."""
-        train = training.make_train(config.train, config.model.build(dataset.input_shape, dataset.n_outputs))
-        return cls(folder, config, dataset, train, training.Data.of(dataset), rows_devices)
+        builds = [network.build(dataset.input_shape, dataset.n_outputs) for network in config.networks()]
+        trains = tuple(training.make_train(config.train, build) for build in builds)
+        return cls(folder, config, dataset, trains, training.Data.of(dataset), rows_devices)
+
+    def train(self, number: int) -> training.Train:
+        """The run's functions for the network of a group."""
+        return self.trains[self.config.network(self.config.division()[number].start)]
 
     def group(self, number: int) -> training.SweepResult:
         """A trained group, from its last checkpoint; its members are numbered from 0."""
         if number not in self._groups:
-            self._groups[number] = training.restore(self.train, self.rows, *self.members(number), self.checkpoints(number))
+            self._groups[number] = training.restore(self.train(number), self.rows, *self.members(number), self.checkpoints(number))
         return self._groups[number]
+
+    def points(self) -> list[training.Point]:
+        """Those of the fronts of all groups, with members numbered within the whole sweep, by member and check."""
+        parts = [(self.config.division()[n].start, self.group(n)) for n in range(len(self.config.division()))]
+        found = [dataclasses.replace(p, member=start + p.member) for start, sweep in parts for p in sweep.archive.points]
+        return sorted(found, key=lambda p: (p.member, p.check))
 
     def members(self, number: int) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies within a group, and the seed of each of its members."""
@@ -122,7 +134,7 @@ def train_group(context: RunContext, number: int, report: Callable[..., None] = 
 
         try:
             where = {"checkpoints": context.checkpoints(number), "mesh": context.mesh(number)}
-            training.sweep(context.train, context.rows, *context.members(number), report=told, **where)
+            training.sweep(context.train(number), context.rows, *context.members(number), report=told, **where)
         except training.DivergedError as error:  # as the others may not have; `training.merge` says so where all have
             return {"diverged": str(error)}
         return {}
@@ -150,6 +162,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
         dataset, epoch = context.dataset, (point.check + 1) * config.train.epochs_per_check
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
+        row |= {"network": config.models[config.network(row["member"])]} if config.models else {}
         row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.budgets else {}
         about = {
             "classes": list(dataset.classes),
@@ -164,7 +177,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         objective = config.train.objective
         if objective.task == "regression":
             about |= {"task": objective.task, "unit": dataset.unit, "window": objective.window}
-        model = context.train.model(sweep.state(point))
+        model = context.train(number).model(sweep.state(point))
         description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
         path = frozen_path(context.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so

@@ -1,6 +1,5 @@
 """The phases of a run: train the groups of members, freeze points of the front, write projects behind the gate."""
 
-import dataclasses
 import functools
 import shutil
 from pathlib import Path
@@ -11,44 +10,44 @@ import numpy as np
 from hgqjax import training
 from hgqjax.export.hls4ml.config import write_config
 from hgqjax.files import new_folder
+from hgqjax.runs import chosen, folders, jobs
 from hgqjax.runs import cluster as cluster_
-from hgqjax.runs import folders, jobs
 from hgqjax.runs.progress import Progress, cells
 from hgqjax.training import devices
 
 
-def _map(bench: jobs.RunContext, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
-    """The results of `job` by name, with this bench here, or on the cluster's workers with theirs."""
+def _map(context: jobs.RunContext, workers: cluster_.Cluster, job, work: dict[str, tuple], **how: Any) -> dict[str, Any]:
+    """The results of `job` by name, with this context here, or on the cluster's workers with theirs."""
     if workers.client is None:
-        return workers.map(functools.partial(job, bench), work, **how)
-    theirs = {name: (str(bench.folder), bench.config, *arguments) for name, arguments in work.items()}
+        return workers.map(functools.partial(job, context), work, **how)
+    theirs = {name: (str(context.folder), context.config, *arguments) for name, arguments in work.items()}
     return workers.map(functools.partial(jobs.on_worker, job), theirs, **how)
 
 
-def proceed(folder: folders.Run, bench: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> None:
+def proceed(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> None:
     """The phases of a run, from wherever it is; what they leave is in the folder."""
-    config = bench.config
+    config = context.config
     checks, groups = config.train.checks, len(config.division())
     bar.phase("train", checks * groups, "check")
-    sweep = _train(folder, bench, workers, bar)
-    steps = len(bench.dataset.x_train) // config.train.batch_size
+    sweep = _train(folder, context, workers, bar)
+    steps = len(context.dataset.x_train) // config.train.batch_size
     folder.write_metrics(folders.tidy(sweep.history, config.train.epochs_per_check, steps))
-    summary = _freeze(bench, sweep, workers, bar)
+    summary, notes = _freeze(context, sweep, workers, bar)
     folder.write_summary(summary)  # before the gate, which may stop the run
-    _export(bench, summary, workers, bar)
+    _export(context, summary, workers, bar)
     folder.write_summary(summary)
     warnings = {str(member): reason for member, reason in sweep.failed.items()}
     for row in sweep.history:
         if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
             warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
-    folder.save(status="done", seconds=folder.seconds, warnings=warnings, error="")
+    folder.save(status="done", seconds=folder.seconds, warnings=warnings, notes=notes, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
 
 
-def _train(folder: folders.Run, bench: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> training.SweepResult:
+def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> training.SweepResult:
     """All groups trained, as one sweep."""
-    numbers = range(len(bench.config.division()))
+    numbers = range(len(context.config.division()))
     work = {jobs.group_name(n): (n,) for n in numbers}
 
     begun = set()
@@ -57,78 +56,69 @@ def _train(folder: folders.Run, bench: jobs.RunContext, workers: cluster_.Cluste
         if number not in begun:
             begun.add(number)
             bar.going()
-        bar(number * bench.config.train.checks + check, cells(sweep, len(bench.members(number)[1]), bench.config.train.objective))
+        bar(number * context.config.train.checks + check, cells(sweep, len(context.members(number)[1]), context.config.train.objective))
         folder.save(seconds=folder.seconds)
-        if check == bench.config.train.checks and number + 1 < len(numbers):
+        if check == context.config.train.checks and number + 1 < len(numbers):
             bar.compiling()  # of another group, which may be of another size
 
     def tick() -> None:
-        done = [jobs.checks_done(bench.folder, n) for n in numbers]
+        done = [jobs.checks_done(context.folder, n) for n in numbers]
         if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
             folder.save(seconds=folder.seconds)
 
     def done(name: str, result: dict[str, Any]) -> None:
         if workers.client is None:  # which a group that an interrupted run had trained does not report
-            bar((list(work).index(name) + 1) * bench.config.train.checks, "trained before")
+            bar((list(work).index(name) + 1) * context.config.train.checks, "trained before")
 
     train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
     if workers.client is None:
         bar.compiling()
-    _map(bench, workers, train, work, done=done, tick=tick)
+    _map(context, workers, train, work, done=done, tick=tick)
     devices.leave()
-    return training.merge([bench.group(n) for n in numbers])
+    return training.merge([context.group(n) for n in numbers])
 
 
-def _freeze(bench: jobs.RunContext, sweep: training.SweepResult, workers: cluster_.Cluster, bar: Progress) -> list[dict[str, Any]]:
-    """Describes the selected points, and keeps those that no other dominates by exact cost and validation score, of each seed or of all."""
-    config, work = bench.config, {}
-    division = config.division()
-    archives = [sweep.archive] if not config.each_seed else [bench.group(n).archive for n in range(len(division))]
-    for number, archive in enumerate(archives):
-        for point in archive.select(config.points, config.within) if archive.points else []:  # none of a seed that diverged
-            if config.each_seed:
-                point = dataclasses.replace(point, member=division[number].start + point.member)
-            group = next(n for n, part in enumerate(division) if part.start <= point.member < part.stop)
-            name = jobs.point_name(point)
-            work[name] = (group, name)
+def _freeze(
+    context: jobs.RunContext, sweep: training.SweepResult, workers: cluster_.Cluster, bar: Progress
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Describes the selected points: rows of those that no other dominates, and a line for each penalty that has none."""
+    config, work = context.config, {}
+    for point in chosen.to_freeze(context, sweep):
+        group = next(n for n, part in enumerate(config.division()) if part.start <= point.member < part.stop)
+        name = jobs.point_name(point)
+        work[name] = (group, name)
     bar.phase("freeze", len(work), "point")
-    rows = _map(bench, workers, jobs.freeze_point, work, done=lambda *_: bar(bar.done + 1))
+    rows = _map(context, workers, jobs.freeze_point, work, done=lambda *_: bar(bar.done + 1))
     names, table = list(rows), list(rows.values())
     summary = []
-    for number, n in enumerate(_kept(table, config.each_seed)):
+    for number, n in enumerate(chosen.kept(table, config.each_seed)):
         name, row = f"p{number:02d}", table[n]
-        path = bench.folder / "models" / name
+        path = context.folder / "models" / name
         if not path.exists():
             with new_folder(path) as temporary:
-                shutil.copytree(jobs.frozen_path(bench.folder, names[n]), temporary, dirs_exist_ok=True)
-        result = bench.config.train.objective.in_words(row["test_score"], bench.dataset.unit, row.get("test_outliers"))
-        bar.say(f"{name}: {row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({bench.dataset.name})")
+                shutil.copytree(jobs.frozen_path(context.folder, names[n]), temporary, dirs_exist_ok=True)
+        result = config.train.objective.in_words(row["test_score"], context.dataset.unit, row.get("test_outliers"))
+        said = f"{row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({context.dataset.name})"
+        bar.say(f"{name}: {row['network']}, {said}" if config.models else f"{name}: {said}")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
-    return summary
+    notes = list(chosen.missing(config, sweep, table, summary, len(context.dataset.y_val)))
+    for note in notes:
+        bar.say(note)
+    return summary, notes
 
 
-def _kept(table: list[dict[str, Any]], each_seed: bool) -> list[int]:
-    """Rows that no other dominates, of those of the same seed or of all; by seed, then by cost."""
-    seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
-    kept = []
-    for seed in seeds:
-        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
-        kept += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
-    return kept
-
-
-def _export(bench: jobs.RunContext, summary: list[dict[str, Any]], workers: cluster_.Cluster, bar: Progress) -> None:
+def _export(context: jobs.RunContext, summary: list[dict[str, Any]], workers: cluster_.Cluster, bar: Progress) -> None:
     """A YAML file for each point, and hls4ml projects of points spread over the front; each passes the gate or stops the run."""
-    config, work = bench.config, {}
-    chosen = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
+    config, work = context.config, {}
+    spread = {round(v) for v in np.linspace(0, len(summary) - 1, min(config.projects, len(summary)))}
     for n, point in enumerate(row["point"] for row in summary):
-        settings = bench.folder / "models" / f"{point}.yml"
+        settings = context.folder / "models" / f"{point}.yml"
         if not settings.exists():
             relative = Path("..") / "projects" / point
             write_config(
                 settings, model=point, output_dir=relative, backend=config.backend, strategy=config.strategy, io_type=config.io_type
             )
-        if n in chosen:
+        if n in spread:
             work[point] = (point,)
 
     def done(point: str, project: dict[str, Any]) -> None:
@@ -136,7 +126,7 @@ def _export(bench: jobs.RunContext, summary: list[dict[str, Any]], workers: clus
         bar(bar.done + 1)
 
     bar.phase("gate", len(work), "project")
-    projects = _map(bench, workers, jobs.write_project, work, done=done, at_once=devices.cores())
+    projects = _map(context, workers, jobs.write_project, work, done=done, at_once=devices.cores())
     for row in summary:
         if row["point"] in projects:
             project = projects[row["point"]]

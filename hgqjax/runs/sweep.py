@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,9 @@ class Sweep:
     rows: int | None = None
     """Use the first so many rows only."""
     model: Network = Mlp()
+    models: tuple[str, ...] = ()
+    """Several networks in one front: hidden layers of each, as 64-32-32, instead of the model's own. Each is trained with every penalty and
+    seed, by a compiled program of its own."""
     train: training.Config = training.Config()
     betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
     """Penalty weights, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
@@ -77,7 +81,10 @@ class Sweep:
             raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
         if bool(self.budgets) != self.train.penalty.steers:
             raise ValueError("budgets and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
-        for name in ("betas", "seeds", "budgets"):
+        for hidden in self.models:
+            if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", hidden) or not hasattr(self.model, "hidden"):
+                raise ValueError(f"models has {hidden!r}; hidden layers such as 64-32-32 are needed, and a model that has hidden layers")
+        for name in ("models", "betas", "seeds", "budgets"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
         if not 0 < self.learning_rate < math.inf:
@@ -89,14 +96,25 @@ class Sweep:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
         if not 0 <= self.projects <= self.points:
             raise ValueError(f"projects is {self.projects}; within 0..{self.points} is needed, the number of points")
-        if self.each_seed and self.groups not in (None, len(self.seeds)):
-            raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {len(self.seeds)}, one for each seed")
+        if self.each_seed and self.groups not in (None, len(self.seeds) * len(self.networks())):
+            fitting = len(self.seeds) * len(self.networks())
+            raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {fitting}, one for each seed and network")
+
+    def networks(self) -> list[Network]:
+        """The networks of the front; members are numbered from one to the next."""
+        sizes = [tuple(map(int, hidden.split("-"))) for hidden in self.models]
+        return [dataclasses.replace(self.model, hidden=hidden) for hidden in sizes] or [self.model]
+
+    def network(self, member: int) -> int:
+        """Which of the networks a member is of."""
+        return member // (len(self.budgets or self.betas) * len(self.seeds))
 
     def members(self) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies, and the seed of each member."""
         grid = list(itertools.product(self.budgets or self.betas, self.seeds))
         if self.each_seed:
             grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
+        grid *= len(self.networks())
         vary = np.array([value for value, _ in grid], np.float32)
         beta = np.full(len(grid), self.betas[0], np.float32) if self.budgets else vary
         budget = vary if self.budgets else np.zeros(len(grid), np.float32)
@@ -104,11 +122,12 @@ class Sweep:
         return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
 
     def division(self) -> list[slice]:
-        """The members of each group; sizes differ by one at most."""
-        members = len(self.budgets or self.betas) * len(self.seeds)
-        groups = min(len(self.seeds) if self.each_seed else self.groups or 1, members)
+        """The members of each group, which are of one network; sizes differ by one at most."""
+        networks, members = len(self.networks()), len(self.budgets or self.betas) * len(self.seeds)
+        groups = min(len(self.seeds) if self.each_seed else math.ceil((self.groups or 1) / networks), members)
         ends = [members * n // groups for n in range(groups + 1)]
-        return [slice(*pair) for pair in itertools.pairwise(ends)]
+        parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+        return [slice(n * members + part.start, n * members + part.stop) for n in range(networks) for part in parts]
 
 
 def run(
@@ -201,9 +220,10 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     if task != fitting:
         what = {"classes": "labels", "regression": "numbers"}.get(dataset.kind, "several labels at once")
         raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {fitting!r}")
-    build = config.model.build(dataset.input_shape, dataset.n_outputs)
+    builds = [network.build(dataset.input_shape, dataset.n_outputs) for network in config.networks()]
     if config.budgets:
-        _check_budgets(config, build, dataset)
+        for build in builds:
+            _check_budgets(config, build, dataset)
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
 

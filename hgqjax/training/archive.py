@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -43,8 +44,11 @@ class Archive:
         points = [*self.points, *candidates]
         self.points = [points[n] for n in pareto([p.score for p in points], [p.cost for p in points])]
 
-    def select(self, count: int, within: float = math.inf) -> list[Point]:
-        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log cost."""
+    def select(self, count: int, within: float = math.inf, kind: Callable[[Point], Hashable] = lambda point: None) -> list[Point]:
+        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log cost.
+
+        Where `count` has room, each `kind` that has a point has one of those chosen: a point of the kind that has most of them gives way.
+        """
         points = [p for p in self.points if p.score >= self.points[-1].score - within]
         if len(points) <= count or count == 1:
             return points[-count:]
@@ -53,6 +57,15 @@ class Archive:
         for target in np.linspace(logs[0], logs[-1], count):
             free = [n for n in range(len(logs)) if n not in chosen]
             chosen.append(min(free, key=lambda n: abs(logs[n] - target)))
+        kinds = [kind(p) for p in points]
+        for missed in dict.fromkeys(kinds):
+            if missed not in (of_chosen := Counter(kinds[n] for n in chosen)):
+                new = max((n for n, found in enumerate(kinds) if found == missed), key=lambda n: points[n].check)  # the most settled
+                spare = [n for n in chosen if of_chosen[kinds[n]] > 1 and n not in (0, len(points) - 1)]
+                if spare:
+                    most = max(of_chosen[kinds[n]] for n in spare)
+                    gone = min((n for n in spare if of_chosen[kinds[n]] == most), key=lambda n: abs(logs[n] - logs[new]))
+                    chosen[chosen.index(gone)] = new
         return [points[n] for n in sorted(chosen)]
 
 

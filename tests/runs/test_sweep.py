@@ -287,3 +287,32 @@ def test_wrong_flags_exit_with_code_2(argv, capsys):
     except SystemExit as stop:
         code = stop.code
     assert code == 2
+
+
+def test_several_networks_are_one_front(rows, tmp_path):
+    train = dataclasses.replace(TRAIN, epochs=2, epochs_per_check=1)
+    config = small(rows, models=("6", "3-2"), train=train, betas=(1e-6, 1e-3), seeds=(0, 1), points=40, within=1.0, projects=0)
+    found = runs.run(config, name="m", root=tmp_path, progress=False)
+    assert [config.network(member) for member in range(8)] == [0] * 4 + [1] * 4 and len(config.division()) == 2
+    points = summary(found)
+    for row in points:
+        assert row["network"] == config.models[config.network(int(row["member"]))]
+        sizes = [op.kernel.integers.shape[-1] for op in ModelDescription.load(found / row["model"]).operations if op.kind == "dense"]
+        assert "-".join(map(str, sizes[:-1])) == row["network"]
+    costs, scores = ([float(row[name]) for row in points] for name in ("cost", "val_score"))
+    assert training.pareto(scores, costs) == list(range(len(points)))
+    alone = runs.run(dataclasses.replace(config, models=("3-2",)), name="alone", root=tmp_path, progress=False)
+    history = [
+        reader.read(run).metrics.filter(member=member, metric="score", split="val")["value"] for run, member in ((found, 5), (alone, 1))
+    ]
+    assert history[0].to_list() == history[1].to_list()  # a member is the same beside another network
+
+
+def test_each_seed_and_groups_count_for_each_network(rows):
+    config = small(rows, models=("6", "3-2"), seeds=(0, 1, 2), each_seed=True)
+    assert [(part.start, part.stop) for part in config.division()] == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10), (10, 12)]
+    assert config.members()[1] == (0, 0, 1, 1, 2, 2) * 2
+    assert len(dataclasses.replace(config, groups=6).division()) == 6
+    assert len(dataclasses.replace(config, each_seed=False, groups=3).division()) == 4
+    with pytest.raises(ValueError, match="groups is 3 with each_seed; leave it out, or give 6, one for each seed and network"):
+        dataclasses.replace(config, groups=3)

@@ -1,0 +1,95 @@
+"""Which points of a sweep are frozen and kept, and what is said of a penalty that has none."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hgqjax import training
+from hgqjax.runs import jobs
+
+
+def to_freeze(context: jobs.RunContext, sweep: training.SweepResult) -> list[training.Point]:
+    """Points to freeze, with members numbered within the whole sweep: of one front of all, or of one for each seed.
+
+    Each penalty (beta, or cost to reach) that has a point of the front has one here, if `points` has room.
+    """
+    config = context.config
+    members, seeds = config.members()
+    asked = members.budget if config.budgets else members.beta
+    archives = [sweep.archive]
+    if config.each_seed:
+        archives = [_front([p for p in context.points() if seeds[p.member] == seed]) for seed in config.seeds]
+    return [
+        point
+        for archive in archives
+        if archive.points  # none of a seed that diverged
+        for point in archive.select(config.points, config.within, kind=lambda p: float(asked[p.member]))
+    ]
+
+
+def _front(points: list[training.Point]) -> training.Archive:
+    archive = training.Archive()
+    archive.add(points)
+    return archive
+
+
+def kept(table: Sequence[dict[str, Any]], each_seed: bool) -> list[int]:
+    """Rows that no other dominates by exact cost and validation score, of those of the same seed or of all; by seed, then by cost."""
+    of_seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
+    numbers = []
+    for seed in of_seeds:
+        own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
+        numbers += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
+    return numbers
+
+
+def missing(
+    config: Any, sweep: training.SweepResult, frozen: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]], rows: int
+) -> Iterator[str]:
+    """A line for each penalty that has no row in `summary`: which point is better than its network, and by how much.
+
+    Its network is its best frozen one, with its exact cost, else the one that it ended with, with the cost that training estimates.
+
+    Args:
+      config: the `Sweep`. frozen: rows of all points that were frozen. summary: those that were kept, with `point`. rows: validation rows.
+    """
+    members, _ = config.members()
+    name, asked, unit = "beta", members.beta, ""
+    if config.budgets:
+        name, asked, unit = "cost to reach", members.budget, config.train.objective.cost.unit
+    values = [training.decimal(value) for value in asked]
+    ends = [row for row in sweep.history if row["check"] == config.train.checks - 1 and row["member"] not in sweep.failed]
+    for value in dict.fromkeys(values):
+        if any(values[row["member"]] == value for row in summary):
+            continue
+        for cost, found in (("cost", frozen), ("cost_estimate", ends)):
+            own = [row for row in found if values[row["member"]] == value]
+            if own:
+                last = max(own, key=lambda row: row["val_score"])
+                yield f"{name} {value:g} {unit}".rstrip() + f" has no point: {_why(config, last, summary, cost, rows)}"
+                break  # of a value whose members all diverged, that is said of each
+
+
+def _why(config: Any, last: dict[str, Any], summary: Sequence[dict[str, Any]], cost: str, rows: int) -> str:
+    """Why the network `last` is not in `summary`, whose rows have the cost to compare under `cost`."""
+    objective = config.train.objective
+    said = f"its network, {_words(objective, last['val_score'], last['cost'])},"
+    better = [row for row in summary if row["val_score"] >= last["val_score"] and row[cost] <= last["cost"]]
+    if better:
+        other = max(better, key=lambda row: row["val_score"])
+        gain = _difference(objective, other["val_score"] - last["val_score"], other["val_score"], rows)
+        share = f"{other[cost] / last['cost']:.0%} of the cost" if last["cost"] else "the same cost"
+        return f"{said} is dominated by {other['point']}, {_words(objective, other['val_score'], other[cost])}: {gain}, {share}"
+    if last["val_score"] < max((row["val_score"] for row in summary), default=0.0) - config.within:
+        return f"{said} is more than {config.within:g} below the best (--within)"
+    return f"{said} is not among the {config.points} points that were asked for (--points)"
+
+
+def _words(objective: Any, score: float, cost: float) -> str:
+    return f"validation {objective.in_words(score)} at {cost:.4g} {objective.cost.unit}"
+
+
+def _difference(objective: Any, gain: float, score: float, rows: int) -> str:
+    """By how much a score is better, with the statistical error of one such score where it is a share."""
+    if objective.task == "regression":
+        return f"{gain:.3g} better"
+    return f"{100 * gain:.2f} points better (+-{100 * (score * (1 - score) / rows) ** 0.5:.2f})"

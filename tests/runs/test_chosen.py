@@ -1,0 +1,65 @@
+"""Which points are kept, and the line for a penalty that has none."""
+
+import jax
+
+from hgqjax import runs, training
+from hgqjax.runs import chosen
+from hgqjax.training.archive import Archive, Point
+
+CONFIG = runs.Sweep(betas=(1e-5, 3e-5, 1e-4), train=training.Config(epochs=2), points=2, within=0.05)
+
+
+def ended(*scores_and_costs, failed=()):
+    """A sweep whose members, one a beta, end with these validation scores and costs."""
+    last = [{"member": n, "check": 1, "val_score": score, "cost": float(cost)} for n, (score, cost) in enumerate(scores_and_costs)]
+    return training.SweepResult(
+        Archive(), [{**row, "check": 0} for row in last] + last, dict.fromkeys(failed, "NaN"), jax.tree.structure(0)
+    )
+
+
+def row(point, member, score, cost):
+    return {"point": point, "member": member, "seed": 0, "val_score": score, "cost": cost, "cost_estimate": cost - 1.0}
+
+
+def missing(sweep, frozen, kept=None, config=CONFIG):
+    return list(chosen.missing(config, sweep, frozen, frozen if kept is None else kept, 10_000))
+
+
+def test_a_penalty_with_a_point_needs_no_line():
+    rows = [row("p00", 2, 0.70, 500.0), row("p01", 1, 0.72, 900.0), row("p02", 0, 0.74, 2000.0)]
+    assert not missing(ended((0.74, 1999), (0.72, 899), (0.70, 499)), rows)
+
+
+def test_the_line_names_what_dominates_and_by_how_much():
+    rows = [row("p00", 2, 0.72, 801.0), row("p01", 0, 0.74, 2001.0)]
+    (line,) = missing(ended((0.74, 2000), (0.715, 1000), (0.72, 800)), rows)
+    assert line == (
+        "beta 3e-05 has no point: its network, validation accuracy 0.7150 at 1000 EBOPs, is dominated by p00, "
+        "validation accuracy 0.7200 at 800 EBOPs: 0.50 points better (+-0.45), 80% of the cost"
+    )
+
+
+def test_what_was_frozen_and_let_go_is_compared_by_exact_cost():
+    rows = [row("p00", 2, 0.72, 800.0), row("p01", 0, 0.74, 2000.0)]
+    let_go = {**row("", 1, 0.72, 1000.0), "cost_estimate": 700.0}  # which no other dominates by its estimate
+    (line,) = missing(ended((0.74, 2000), (0.71, 1000), (0.72, 800)), [*rows, let_go], rows)
+    assert "accuracy 0.7200 at 1000 EBOPs, is dominated by p00" in line and "0.00 points better" in line and "80% of the cost" in line
+
+
+def test_the_other_reasons_are_named():
+    rows = [row("p00", 0, 0.74, 2000.0)]
+    collapsed, unasked = missing(ended((0.74, 2000), (0.50, 100), (0.73, 700)), rows)
+    assert collapsed.endswith("0.5000 at 100 EBOPs, is more than 0.05 below the best (--within)")
+    assert unasked.endswith("0.7300 at 700 EBOPs, is not among the 2 points that were asked for (--points)")
+    assert len(missing(ended((0.74, 2000), (0.50, 100), (0.73, 700), failed=[1, 2]), rows)) == 0  # that they diverged is said elsewhere
+
+
+def test_each_kind_has_a_point_where_there_is_room():
+    points = [
+        Point(member, check, 0.01 * n, 2.0**n, []) for n, (member, check) in enumerate([(0, 1), (0, 2), (1, 1), (1, 2), (0, 3), (0, 4)])
+    ]
+    archive = Archive(points)
+    assert {p.member for p in archive.select(2)} == {0}
+    spread = archive.select(3, kind=lambda p: p.member)
+    assert [p.cost for p in spread] == [1.0, 8.0, 32.0]  # both ends, and the later point of the other kind
+    assert [p.cost for p in archive.select(2, kind=lambda p: p.member)] == [1.0, 32.0]
