@@ -100,11 +100,10 @@ def play(scenario: dict, place: Path):
 
 def communication(run, n: int, mesh) -> list[str]:
     """The kinds of communication in the compiled program of a mesh."""
-    from hgqjax import training
-    from hgqjax.training import devices
+    from hgqjax.training import devices, population
 
     layout = devices.Layout.of(mesh, n, None, run.config.batch_size)
-    init, segment = training._compiled(run, layout.mesh, layout.group)
+    init, segment = population._compiled(run, layout.mesh, layout.group)
     varied, rows = layout.spread(members(n)[0]), layout.share(data())
     states = init(jax.vmap(jax.random.key)(layout.spread(jnp.arange(n, dtype=jnp.uint32))), varied, rows)
     text = segment.lower(states, varied, rows, np.int32(0)).compile().as_text()

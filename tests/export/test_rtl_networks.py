@@ -10,6 +10,7 @@ from hls4ml_networks import Network, random_network
 from hgqjax import interop
 from hgqjax.description import operations as o
 from hgqjax.export.gate import GateError
+from hgqjax.export.project import RTL_FILE
 from hgqjax.export.rtl import convert
 from hgqjax.export.rtl.bench import BENCH
 from hgqjax.export.rtl.convert import adder_graph, to_rtl
@@ -96,7 +97,7 @@ def test_one_wrong_operation_in_verilog_stops_the_export(tmp_path, monkeypatch):
 def test_the_test_bench_in_icarus(tmp_path):
     """The project's own files, run as a user would, in another simulator."""
     project = to_rtl(convolutions(), tmp_path / "p", verify=False, min_rows=300)
-    about = json.loads((project.path / convert.RECORD_FILE).read_text())
+    about = json.loads((project.path / RTL_FILE).read_text())
     files = [str(project.path / source) for source in about["sources"]]
     bench = project.path / BENCH
     for name in ("stimulus.hex", "expected.hex"):

@@ -14,6 +14,7 @@ from hgqjax import export, layers, methods, quantizers, ranges, resources, runs,
 from hgqjax.config import ConfigError
 from hgqjax.layers.quantize import QuantizeWeight, _Quantizer
 from hgqjax.runs import networks
+from hgqjax.runs import sweep as sweep_
 from hgqjax.training import schedules
 from hgqjax.training.objective import Objective
 
@@ -306,4 +307,4 @@ def test_targets_out_of_reach_name_the_nearest():
         budgets=(10.0,),
     )
     with pytest.raises(ConfigError, match=r"budgets has 10 EBOPs, which this network cannot reach; the least possible is \d+"):
-        runs._check(sweep, data_.load("jets", rows=600), "", 1)
+        sweep_._check(sweep, data_.load("jets", rows=600), "", 1)

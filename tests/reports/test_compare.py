@@ -207,17 +207,6 @@ def test_any_name_is_in_the_legend_as_it_is(tmp_path):
     assert all(f">{name}<" in svg for name in ("_first $x$", "$y_1$", "_$set$"))
 
 
-@pytest.mark.parametrize(("definition", "column"), [("hgq2", "ebops"), ("paper_v1", "ebops_paper_v1")])
-def test_a_run_of_an_earlier_version_has_its_ebops_as_cost(definition, column, tmp_path):
-    import polars as pl
-
-    runs = [make(tmp_path / name, A, config={"cost": {"type": "Ebops", "definition": definition}}) for name in "ab"]
-    old = pl.read_csv(runs[1] / "summary.csv").drop("cost", "luts_predicted")
-    old.write_csv(runs[1] / "summary.csv")
-    front = compare._front("b", reader.read(runs[1]))
-    assert set(front.costs) <= set(old[column].to_list()) and "| b |" in compare.compare(runs, tmp_path / "f.svg")
-
-
 def test_differing_fields_and_commits_are_named(tmp_path):
     runs = [make(tmp_path / "a", A), make(tmp_path / "b", B, config={"betas": [1e-7, 2.0], "model": {"hidden": [8]}})]
     change(runs[1], lambda manifest: manifest.update(commit="decade" * 6))

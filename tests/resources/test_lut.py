@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from hgqjax import export, layers, resources
+from hgqjax.description import operations
 from hgqjax.quantizers import Binary, Format, Kif, Minifloat, PowerOfTwo, Ternary
 from hgqjax.resources import Luts, Signal, signed_digits
 
@@ -87,7 +88,7 @@ def described(name):
 @pytest.mark.parametrize("name", ["einsum", "conv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "depthwise"))])
 def test_counts_are_those_of_single_results(name):
     model, description = described(name)
-    (op,) = (op for op in description.operations if isinstance(op, export.operations.Linear))
+    (op,) = (op for op in description.operations if isinstance(op, operations.Linear))
     source = description[op.inputs[0]]
     bits = op.arrange(source.bits[None], 0)[0]  # groups, positions, terms
     kernel = op.arrange_kernel(op.kernel.integers)

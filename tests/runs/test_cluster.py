@@ -17,6 +17,7 @@ import pytest
 
 from hgqjax import cli, runs, training
 from hgqjax.runs import cluster, folders, jobs
+from hgqjax.runs import sweep as sweep_
 from hgqjax.training.population import Archive, Point, SweepResult
 
 HERE = Path(__file__).parents[1]  # of cluster_jobs, which workers import too
@@ -368,7 +369,7 @@ def test_a_run_that_fails_on_its_workers_is_one_sentence(workers, rows, tmp_path
     address = workers.client.scheduler.address
     path = tmp_path / "rows.npz"
     path.write_bytes(Path(rows).read_bytes())
-    right = runs._divided
+    right = sweep_._divided
 
     def broken(*arguments):  # after this process has read it
         path.write_bytes(b"PK no zip")

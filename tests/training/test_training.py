@@ -10,7 +10,7 @@ import pytest
 
 from hgqjax import layers, resources, training
 from hgqjax.quantizers import Fixed, Kif
-from hgqjax.training import schedules
+from hgqjax.training import population, schedules
 from hgqjax.training import train as train_
 from hgqjax.training.front import pareto
 from hgqjax.training.objective import Objective
@@ -140,7 +140,7 @@ def test_a_diverging_member_is_left_out_and_named(train):
 
 @pytest.mark.parametrize("name", ["layer_0", "layer_1"])
 def test_the_layer_that_broke_first_is_named(train, name):
-    init, segment = training._compiled(train, None, 0)  # as a sweep on one device asks for it
+    init, segment = population._compiled(train, None, 0)  # as a sweep on one device asks for it
     keys, three = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)), members(0.0, 1e-5, 1e-3)
     states = init(keys, three, data())
     kernel = states.params["weights"][name]["kernel"]
