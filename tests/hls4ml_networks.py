@@ -93,6 +93,26 @@ class Network:
         values = self.rng.integers(-20, 21, size)
         return self.add(o.Table, source, self.shapes[source], name, table=values, f=3, bits=6, f_in=f_in, low=min(lows))
 
+    def lookup(self, source, name=None):
+        """Random tables, one for each element of `source`, a quantizer: each a little longer than it must be, of one word where that is."""
+        quantizer, rng = next(op for op in self.operations if op.name == source), self.rng
+        low, high = (v.astype(np.int64) for v in quantizer.limits())
+        spare = np.where(quantizer.bits > 0, rng.integers(0, 3, low.shape), 0)
+        sizes = (high - low + 1 + 2 * spare).ravel()
+        words = rng.integers(-20, 21, sizes.sum()) * np.repeat(rng.random(sizes.size) < 0.9, sizes)
+        f = np.zeros(low.shape, np.int64) + 2 if self.shared else rng.integers(-1, 5, low.shape)
+        fields = {"low": low - spare, "f_in": quantizer.f, "f": f, "bits": np.full(low.shape, 6)}
+        return self.add(o.Lookup, source, low.shape, name, words=words, start=np.r_[0, np.cumsum(sizes)], **fields)
+
+    def gather(self, source, index, name=None):
+        index = np.asarray(index, np.int64)
+        return self.add(o.Gather, source, index.shape, name, index=index)
+
+    def contract(self, a, b, equation, name=None):
+        x, y, result = equation.replace("->", ",").split(",")
+        sizes = dict(zip(x + y, self.shapes[a] + self.shapes[b], strict=True))
+        return self.add(o.Contract, (a, b), [sizes[label] for label in result] or (1,), name, equation=equation)
+
     def reshape(self, source, shape=None, name=None):
         return self.add(o.Reshape, source, shape or (math.prod(self.shapes[source]),), name)
 
@@ -160,6 +180,73 @@ def _random_step(net, rng, rank):
         net.slice(source, *[(None, None, None)] * rank, (int(rng.integers(shape[-1])), None, None))
     else:
         net.transpose(source, tuple(int(axis) for axis in rng.permutation(len(shape))))
+
+
+def arrays(seed=3):
+    """Tables for each element, products of two results, any choice of elements, also between the input and its quantizers."""
+    net = Network((2, 3), seed=seed)
+    q = net.last
+    raw = net.gather("x", [[0, 0, 5], [3, -1, 5]])
+    many = net.lookup(net.quantize(raw, ("RND", "WRAP")), name="many")
+    net.transpose("x", (1, 0), name="turned")
+    net.quantize(net.reshape("turned"), ("TRN", "WRAP"), name="flat")
+    part = net.quantize(net.slice("turned", (1, None, -1), (None, None, None)), ("RND_CONV", "WRAP"))
+    net.contract(q, net.quantize(q), "te,se->ts", name="scores")
+    net.contract(q, q, "te,te->", name="square")
+    net.contract(many, part, "ab,ca->cb", name="turns")
+    net.contract(q, many, "ab,ab->b", name="groups")
+    net.sum(net.lookup(net.quantize(q)), (0,), name="summed")
+    net.gather(net.quantize(q), [[3, 3, -1], [0, 5, 4]], name="moved")
+    net.slice(q, 1, (None, None, -1), name="cut")
+    return net.model("many", "flat", "scores", "square", "turns", "groups", "summed", "moved", "cut")
+
+
+EQUATIONS = {
+    "ab,ab->": None,
+    "ab,ab->ba": None,
+    "ab,ab->a": None,
+    "ab,ac->bc": (0,),
+    "ab,cb->ac": (1,),
+    "ab,cd->dacb": (),
+    "ab,cb->abc": (1,),
+}
+"""Equation of two results of two axes, and the axis of the second that has the size of the first's; None: both have."""
+
+
+def _some(rng, size, shape):
+    """Random elements of `size`, a few of them none."""
+    index = rng.integers(-1, size, shape)
+    index[(0,) * len(shape)] = rng.integers(size)
+    return index
+
+
+def random_arrays(seed):
+    """As `random_network`, of gathers, tables for each element, and products of two results."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(2, 4, 2))
+    net = Network(shape, seed=seed, mode=MODES[rng.integers(len(MODES))])
+    outputs, size = [], math.prod(shape)
+    if rng.random() < 0.7:
+        overflow = net.operations[1].overflow
+        net.quantize(net.gather("x", _some(rng, size, rng.integers(1, 4, 2))), (("RND", "TRN", "RND_CONV")[rng.integers(3)], overflow))
+        outputs.append(net.lookup(net.last) if rng.random() < 0.6 else net.last)
+    net.last = "quantize1"
+    for _ in range(int(rng.integers(2, 5))):
+        source, kind = net.quantize(net.last), rng.choice(["gather", "lookup", "contract", "sum"])
+        shape = net.shapes[source]
+        if kind == "gather" or len(shape) != 2:
+            net.gather(source, _some(rng, math.prod(shape), rng.integers(1, 4, 2)))
+        elif kind == "lookup":
+            net.lookup(source)
+        elif kind == "sum":
+            net.sum(source, (int(rng.integers(2)),), keep=True)
+        else:
+            equation = list(EQUATIONS)[rng.integers(len(EQUATIONS))]
+            same = (0, 1) if EQUATIONS[equation] is None else EQUATIONS[equation]
+            index = _some(rng, size, tuple(shape[n] if n in same else int(rng.integers(1, 4)) for n in range(2)))
+            net.contract(source, net.quantize(net.gather("quantize1", index)), equation)
+        outputs += [net.last] if rng.random() < 0.4 else []
+    return net.model(*dict.fromkeys([*outputs, net.last]))
 
 
 def svhn(seed=0):

@@ -13,7 +13,14 @@ from hgqjax.resources import Signal
 def operations_cost(operations: tuple[o.Operation, ...], grids: dict[str, o.Grid]) -> dict[str, Any]:
     """Cost operations of `hgqjax.resources` by name, for the operations that have a cost."""
     by_name = {op.name: op for op in operations}
-    return {op.name: _cost(op, [_signal(by_name[name], grids[name]) for name in op.inputs]) for op in operations if _counted(op)}
+    summed = {op.inputs[0] for op in operations if isinstance(op, o.Sum)}
+    costs = {}
+    for op in operations:
+        inside = isinstance(op, o.Sum) and isinstance(by_name[op.inputs[0]], o.Lookup)  # counted with the tables
+        if _counted(op) and not inside:
+            cost = _cost(op, [_signal(by_name[name], grids[name]) for name in op.inputs])
+            costs[op.name] = cost._replace(summed=op.name in summed) if isinstance(op, o.Lookup) else cost
+    return costs
 
 
 MERGES = {
@@ -26,7 +33,9 @@ MERGES = {
 
 
 def _counted(op: o.Operation) -> bool:
-    return isinstance(op, o.Linear | o.Sum | o.Table) or op.kind in MERGES or (isinstance(op, o.Pool) and op.counted)
+    return (
+        isinstance(op, o.Linear | o.Sum | o.Table | o.Contract | o.Lookup) or op.kind in MERGES or (isinstance(op, o.Pool) and op.counted)
+    )
 
 
 def _cost(op: o.Operation, inputs: list[Signal]):
@@ -44,6 +53,11 @@ def _cost(op: o.Operation, inputs: list[Signal]):
     if isinstance(op, o.Table):
         fmt = Format(*(np.array(v, np.float64) for v in (0, op.bits - op.f, op.f)))
         return resources.Table(inputs[0], Signal(fmt, "WRAP", op.shape))
+    if isinstance(op, o.Lookup):
+        bits = op.bits.astype(np.float64)
+        return resources.Lookup(inputs[0], Signal(Format(np.zeros_like(bits), bits - op.f, op.f.astype(np.float64)), "WRAP", op.shape))
+    if isinstance(op, o.Contract):
+        return resources.Contract((inputs[0], inputs[1]), op.equation)
     return MERGES[op.kind](tuple(inputs))
 
 

@@ -173,11 +173,11 @@ def _check_sums(description: ModelDescription) -> int:
     """Bits of the widest value or partial sum; raises DescriptionError where float64 could not hold one."""
     bits = {}
     for op in description.operations:
-        if not isinstance(op, m.Input):
+        if op.name not in description.unquantized:
             grid = description.grids[op.name]
             bits[op.name] = max((int(v).bit_length() for v in [*abs(grid.low).ravel(), *abs(grid.high).ravel()]), default=0)
-        if isinstance(op, m.Linear):
-            bits[op.name] = int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0))
+        if isinstance(op, m.Linear | m.Contract):
+            bits[op.name] = int(op.accumulator_bits(*(description.grids[name] for name in op.inputs)).max(initial=0))
     widest = max(bits, key=bits.get, default=None)
     if widest is not None and bits[widest] > 53:
         raise m.DescriptionError(

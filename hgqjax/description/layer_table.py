@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.description.operations import Input, Linear, Operation, Quantize
+from hgqjax.description.operations import Input, Linear, Lookup, Operation, Quantize
 from hgqjax.resources import Luts, ebops
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -72,7 +72,8 @@ class Widths:
 @dataclasses.dataclass(frozen=True)
 class LayerRow:
     """One layer of a description. `shape` is that of its result; `weights` has no values where it has no weights, `inputs` none where
-    what it reads is quantized elsewhere. Costs are None where the layer costs nothing by that count."""
+    what it reads is quantized elsewhere. Of a layer of tables `weights` are the bits of their results, gone where all words are 0, and
+    `kernel_shape` is the number of words. Costs are None where the layer costs nothing by that count."""
 
     name: str
     kind: str
@@ -118,6 +119,9 @@ def layer_rows(description: Any) -> list[LayerRow]:
         weights, kernel = Widths(), ()
         if isinstance(op, Linear):
             weights, kernel = Widths.of(op.kernel.bits, op.kernel.integers == 0), op.kernel.integers.shape
+        elif isinstance(op, Lookup):
+            live = np.logical_or.reduceat(op.words != 0, op.start[:-1]).reshape(op.shape)
+            weights, kernel = Widths.of(op.bits, ~live), op.words.shape
         inputs = sum((Widths.of(source.bits) for source in sources), Widths())
         costs = (float(cost[op.name]) if op.name in cost else None for cost in counted)
         rows.append(LayerRow(op.name, op.kind, op.shape, kernel, inputs, weights, *costs))

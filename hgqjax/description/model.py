@@ -12,7 +12,7 @@ import numpy as np
 from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, read_json
 from hgqjax.description.costs import operations_cost
 from hgqjax.description.layer_table import text_table
-from hgqjax.description.operations import DescriptionError, Grid, Input, Operation
+from hgqjax.description.operations import DescriptionError, Grid, Input, Operation, Quantize, Rearrange
 from hgqjax.description.stored import check_sizes, from_json, to_json
 from hgqjax.files import new_folder
 
@@ -24,6 +24,7 @@ class ModelDescription:
     """Everything hardware needs, in topological order; `evaluate` is the reference that back ends are compared with.
 
     `sample` holds rows of real input (float32), kept for the gates of the back ends; `metadata` is JSON (data set, scaler, training).
+    `grids` has the grid of every operation; `unquantized` names those whose values are still floats: inputs, and what only moves these.
     """
 
     name: str
@@ -34,23 +35,30 @@ class ModelDescription:
 
     def __post_init__(self):
         grids: dict[str, Grid] = {}
-        kinds: dict[str, str] = {}
+        raw: set[str] = set()
         for op in self.operations:
             missing = [name for name in op.inputs if name not in grids]
             if missing or op.name in grids or not (op.name.isidentifier() and op.name.isascii()):
                 why = f"reads {missing[0]!r}, which does not come before it" if missing else "needs a unique C identifier as name"
                 raise DescriptionError(f"operation {op.name!r} {why}")
-            if any(kinds[name] == "input" for name in op.inputs) and op.kind != "quantize":
+            unquantized = any(name in raw for name in op.inputs)
+            if unquantized and not isinstance(op, Quantize | Rearrange):
                 raise DescriptionError(f"layer {op.name!r} reads the unquantized input; put an input quantizer before it")
             if not op.shape:
                 raise DescriptionError(f"layer {op.name!r} has no axis but the batch's; keep one, of size 1")
-            grids[op.name], kinds[op.name] = op.grid(*(grids[name] for name in op.inputs)), op.kind
+            grids[op.name] = op.grid(*(grids[name] for name in op.inputs))
+            if isinstance(op, Input) or (unquantized and isinstance(op, Rearrange)):
+                raw.add(op.name)
             if grids[op.name].f.shape != op.shape:
                 raise DescriptionError(f"layer {op.name!r} has shape {op.shape}, but what it reads gives {grids[op.name].f.shape}")
         lost = [name for name in self.outputs if name not in grids]
         if lost or not self.outputs:
             raise DescriptionError(f"output {lost[0]!r} is not an operation" if lost else "a model needs an output")
+        if raw.intersection(self.outputs):
+            name = next(name for name in self.outputs if name in raw)
+            raise DescriptionError(f"output {name!r} is the unquantized input; put an input quantizer before it")
         object.__setattr__(self, "grids", grids)
+        object.__setattr__(self, "unquantized", frozenset(raw))
 
     def __getitem__(self, name: str) -> Operation:
         return next(op for op in self.operations if op.name == name)

@@ -61,7 +61,7 @@ def check_sizes(entries: list[dict[str, Any]], arrays: dict[str, np.ndarray]) ->
         if entry["kind"] == "table" and not all(abs(entry[field]) <= MOST_BITS for field in ("f", "bits", "f_in")):
             raise DescriptionError(f"operation {str(name)[:80]!r} has a width beyond {MOST_BITS} bits")
     for name, array in arrays.items():
-        if name.split("/")[-1] not in ("k", "i", "f", "bits"):
+        if name.split("/")[-1] not in ("k", "i", "f", "f_in", "bits"):
             continue
         if array.dtype.kind not in "biuf" or not np.all(np.abs(array.astype(np.float64)) <= MOST_BITS):
             raise DescriptionError(f"array {name[:80]!r} has a width that is no number, or beyond {MOST_BITS} bits")

@@ -11,6 +11,7 @@ import numpy as np
 from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Grid, Quantize
+from hgqjax.description.readers import input_readers
 
 EXTRA_BITS = 3
 """Test rows lie on a grid this many bits finer than the input quantizers, so that input rounding is tested too."""
@@ -91,7 +92,7 @@ def _input_rows(description: ModelDescription, which: int, given: list, min_rows
     for r in data:
         if r.shape[1:] != source.shape:
             raise ExportError(f"rows of shape {r.shape} were given for the gate; (rows, {', '.join(map(str, source.shape))}) is needed")
-    readers = [op for op in description.operations if isinstance(op, Quantize) and source.name in op.inputs]
+    readers = input_readers(description, source)
     if not readers:
         return np.concatenate([*data, rng.normal(size=(min_rows, *source.shape))])
     directed = [_directed_rows(reader, rng, min_rows // (2 * len(readers)) + 1) for reader in readers]

@@ -64,7 +64,8 @@ class Luts(AbstractCost):
 
         Sums and differences: the bits of all but the narrowest operand. Extremes and pooling: twice that, a comparison and a selection.
         Products of two signals: the product of their bits. A table of b bits in and n out: 2**(b - 6) n, for b < 5 b n / 10 (LUTs of six
-        inputs that can be two of five; as HGQ-LUT counts, arXiv:2604.22293).
+        inputs that can be two of five; as HGQ-LUT counts, arXiv:2604.22293), and n more where a sum of such tables follows. Sums of
+        products of two signals: the products, and adders of the mean width of the products plus `growth`.
         """
         if isinstance(op, o.Dense | o.Einsum | o.Conv):
             return self._linear(op)
@@ -73,10 +74,12 @@ class Luts(AbstractCost):
             return bits.sum() - bits.min(axis=op.axes).sum()
         if isinstance(op, o.Pool):
             return 2.0 * _bits(op.input).sum() * op.share()
-        if isinstance(op, o.Table):
+        if isinstance(op, o.Table | o.Lookup):
             words, width = _bits(op.input), _bits(op.output)
-            xp = words.__array_namespace__()
-            return (xp.where(words >= 5, xp.exp2(xp.maximum(words, 5.0) - 6), words / 10) * width).sum()
+            adders = width.sum() if isinstance(op, o.Lookup) and op.summed else 0.0
+            return (o.small_tables(words) * width / 2).sum() + adders
+        if isinstance(op, o.Contract):
+            return self._contract(op)
         bits = [_bits(signal) for signal in op.inputs]
         if isinstance(op, o.Multiply):
             return functools.reduce(lambda a, b: a * b, bits).sum()
@@ -94,6 +97,15 @@ class Luts(AbstractCost):
             adders = adders + xp.broadcast_to(_present(op.bias), copies.shape)
         adders = xp.where(some & (adders > 0), adders, 0.0)
         return (adders * (total / xp.where(some, copies, 1.0) + self.growth)).sum() * op.share()
+
+    def _contract(self, op) -> Float[ArrayLike, ""]:
+        a, b = (_bits(signal) for signal in op.inputs)
+        xp = a.__array_namespace__()
+        live_a, live_b = (xp.where(bits > 0, 1.0, 0.0) for bits in (a, b))
+        terms, products = xp.einsum(op.equation, live_a, live_b), xp.einsum(op.equation, a, b)
+        widths = xp.einsum(op.equation, a, live_b) + xp.einsum(op.equation, live_a, b)
+        adders = xp.maximum(terms - 1.0, 0.0)
+        return products.sum() + (adders * (widths / xp.maximum(terms, 1.0) + self.growth)).sum()
 
     def _digits(self, kernel: o.Signal) -> Float[ArrayLike, "..."]:
         """Digits of each weight, with the gradients of the class."""

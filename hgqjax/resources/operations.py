@@ -214,6 +214,42 @@ class Multiply(NamedTuple):
         return math.prod(s.bits(definition, normalize_gradient) for s in self.inputs).sum()
 
 
+class Contract(NamedTuple):
+    """``einsum(equation, *inputs)`` of two computed `inputs`: the product of the bits of every product's factors; sums are not counted.
+
+    The equation has no label for the batch axis; every label is in two of its three parts.
+    """
+
+    inputs: tuple[Signal, Signal]
+    equation: str
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        a, b, _ = self.equation.replace("->", ",").split(",")
+        bits_a, bits_b = (s.bits(definition, normalize_gradient) for s in self.inputs)
+        xp = bits_a.__array_namespace__()
+        both = "".join(label for label in a if label in b)
+        return (xp.einsum(f"{a}->{both}", bits_a) * xp.einsum(f"{b}->{both}", bits_b)).sum()
+
+
+class Lookup(NamedTuple):
+    """A table of its own for each element, from `input` to `output`, of one shape; `summed`: a sum of the results follows, counted here.
+
+    A table of b bits in and n out is n/2 of those that two five-bit inputs share in a LUT6: ``2**(b - 5) n / 2``, below five bits
+    ``b / 5 * n / 2``; the adder tree of a sum costs n more for each table. All widths have their sign. As HGQ-LUT counts
+    (arXiv:2604.22293).
+    """
+
+    input: Signal
+    output: Signal
+    summed: bool = False
+
+    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+        if definition == "paper_v1":
+            return 0.0
+        words, width = (s.bits("paper_v1", normalize_gradient) for s in (self.input, self.output))
+        return (small_tables(words) * width / 2).sum() + (width.sum() if self.summed else 0.0)
+
+
 class Table(NamedTuple):
     """A function of single values, looked up: 1e-4 for each bit of the table, 2**bits of the `input` times those of the `output`."""
 
@@ -243,6 +279,17 @@ class Pool(NamedTuple):
     def share(self) -> float:
         """As `Dense.share`."""
         return _share(self.parallelization, self.positions)
+
+
+def small_tables(words: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+    """Tables of five bits that one of `words` bits is, differentiable: ``2**(words - 5)``, below five ``words / 5``.
+
+    >>> import numpy as np
+    >>> small_tables(np.array([0.0, 2.5, 5.0, 7.0])).tolist()
+    [0.0, 0.5, 1.0, 4.0]
+    """
+    xp = words.__array_namespace__()
+    return xp.where(words >= 5, xp.exp2(xp.maximum(words, 5.0) - 5), words / 5)
 
 
 def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: str, normalize_gradient: bool):

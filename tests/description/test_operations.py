@@ -1,5 +1,6 @@
 """Every kind of operation against plain loops over fractions, narrow and very wide; their grids, their errors, several inputs."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -13,6 +14,7 @@ from hgqjax import resources
 from hgqjax.description import operations as o
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Constant, DescriptionError
+from hgqjax.description.readers import input_readers
 
 WIDTHS = {"narrow": (3, 4), "int64": (14, 18), "python": (45, 40)}
 """Name of the integers that must hold the sums: greatest f of the data, of the constants."""
@@ -196,6 +198,11 @@ KINDS = {
     ),
     "sum": ([(3, 4, 2)], functools.partial(o.Sum, shape=(1, 4), axes=(0, 2), shift=-1), lambda x: x.sum((1, 3))[:, None] * 2),
     "relu": ([(4,)], functools.partial(o.Relu, shape=(4,)), lambda x: np.maximum(x, Fraction(0))),
+    "gather": (
+        [(2, 3)],
+        functools.partial(o.Gather, shape=(2, 4), index=np.array([[5, 0, -1, 0], [-1, 3, 3, 1]])),
+        lambda x: np.concatenate([x.reshape(-1, 6), np.full((len(x), 1), Fraction(0))], 1)[:, [[5, 0, 6, 0], [6, 3, 3, 1]]],
+    ),
 }
 
 
@@ -208,7 +215,104 @@ def test_other_kinds(kind, f):
 
 
 def test_every_kind_is_tested_here():
-    assert set(o.KINDS) == {*KINDS, "input", "quantize", "dense", "einsum", "conv", "table"}
+    assert set(o.KINDS) == {*KINDS, "input", "quantize", "dense", "einsum", "conv", "table", "contract", "lookup"}
+
+
+CONTRACTIONS = [
+    ("the,she->hts", (3, 2, 4), (5, 2, 4), (2, 3, 5)),
+    ("hts,she->the", (2, 3, 5), (5, 2, 4), (3, 2, 4)),
+    ("t,t->", (4,), (4,), (1,)),
+    ("ab,ab->ab", (2, 3), (2, 3), (2, 3)),
+    ("a,b->ba", (2,), (3,), (3, 2)),
+    ("abc,cb->a", (2, 3, 4), (4, 3), (2,)),
+]
+
+
+@pytest.mark.parametrize("f", [3, 25, 56])
+@pytest.mark.parametrize(("equation", "a", "b", "shape"), CONTRACTIONS, ids=[c[0] for c in CONTRACTIONS])
+def test_contract(equation, a, b, shape, f):
+    x, y, result = equation.replace("->", ",").split(",")
+    for seed in range(3):
+        model = network([a, b], functools.partial(o.Contract, shape=shape, equation=equation), f, seed)
+        check(model, lambda u, v: np.einsum(f"Z{x},Z{y}->Z{result}", u, v).reshape(-1, *shape))
+        grid, bits = model.grids["y"], model["y"].accumulator_bits(model.grids["q0"], model.grids["q1"])
+        largest = np.maximum(abs(grid.low), abs(grid.high))
+        assert bits.shape == shape and all(int(b) >= int(v).bit_length() for b, v in zip(bits.ravel(), largest.ravel(), strict=True))
+
+
+def test_the_grid_of_a_contraction_is_exact():
+    """Two results of different grids; a term of a dead factor makes no grid finer."""
+    formats = [np.array(v, np.int64) for v in ([1, 1, 0], [1, 1, 0], [0, 2, 0])]
+    quantizers = [
+        o.Quantize(name=n, inputs=("x",), shape=(3,), rounding="TRN", overflow="WRAP", **dict(zip("kif", formats, strict=True)))
+        for n in "ab"
+    ]
+    ops = (o.Input(name="x", inputs=(), shape=(3,)), *quantizers, o.Contract(name="y", inputs=("a", "b"), shape=(3, 3), equation="s,t->st"))
+    grid = ModelDescription(name="m", operations=ops, outputs=("y",)).grids["y"]
+    assert grid.f.tolist() == [[0, 2, 0], [2, 4, 0], [0, 0, 0]]
+    assert grid.low.tolist() == [[-2, -14, 0], [-14, -56, 0], [0, 0, 0]] and grid.high.tolist() == [[4, 16, 0], [16, 64, 0], [0, 0, 0]]
+
+
+def lookup(source, rng, f=45, spare=2):
+    """Tables for a quantizer `source`: a little longer than needed, one of constants, one word where the input is constant."""
+    low, high = source.limits()
+    low, sizes = low.astype(np.int64) - spare, (high - low).astype(np.int64) + 1 + 2 * spare
+    constant = source.bits == 0
+    low, sizes = np.where(constant, 0, low), np.where(constant, 1, sizes)
+    words = rng.integers(-(2 ** (f - 5)), 2 ** (f - 5), sizes.sum())
+    start = np.r_[0, np.cumsum(sizes.ravel())]
+    words[start[1] : start[2]] = 7
+    f_out = rng.integers(-2, f + 1, source.shape)
+    return {"words": words, "start": start, "low": low, "f_in": source.f, "f": f_out, "bits": np.full(source.shape, f - 4)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lookup(seed):
+    relu = network([(3, 4)], functools.partial(o.Relu, shape=(3, 4)), seed=seed)
+    alive = np.random.default_rng(seed).permutation(12).reshape(3, 4) > 2
+    source = dataclasses.replace(relu["q0"], **{name: getattr(relu["q0"], name) * alive for name in "kif"})
+
+    def tables(**fields):
+        return dataclasses.replace(relu, operations=(relu["x0"], source, o.Lookup(name="y", inputs=("q0",), shape=(3, 4), **fields)))
+
+    fields = lookup(source, np.random.default_rng(seed))
+    model = tables(**fields)
+
+    def reference(x):
+        out = np.empty(x.shape, object)
+        for row, *n in np.ndindex(x.shape):
+            n = tuple(n)
+            entry = x[(row, *n)] * 2 ** int(source.f[n]) - int(fields["low"][n])
+            word = fields["words"][fields["start"][np.ravel_multi_index(n, x.shape[1:])] + int(entry)]
+            out[(row, *n)] = Fraction(int(word)) * Fraction(2) ** -int(fields["f"][n])
+        return out
+
+    check(model, reference)
+    constant, grid = source.bits == 0, model.grids["y"]
+    assert constant.sum() >= 3 and np.array_equal(grid.low[constant], grid.high[constant])
+    assert grid.low[0, 1] == grid.high[0, 1] == 7  # the interval is that of the words
+    coarser = {**fields, "f_in": source.f + 3, "low": fields["low"] * 8, "start": np.arange(13) * 2200, "words": np.arange(12 * 2200)}
+    model = tables(**coarser)
+    index = model.integers(rows(model))["q0"] * 8 - coarser["low"] + coarser["start"][:-1].reshape(3, 4)
+    assert np.array_equal(model.integers(rows(model))["y"], index)
+
+
+def test_a_lookup_without_a_word_is_named():
+    source = network([(2, 2)], functools.partial(o.Relu, shape=(2, 2)))["q0"]
+    fields = lookup(source, np.random.default_rng(0), spare=0)
+    wide = {**fields, "words": np.zeros(2**17, np.int64), "start": np.array([0, 1, 2, 3, 2**17])}
+    for change, message in [
+        ({"low": fields["low"] + 1}, r"layer 'y' has a table of .* words from .* \* 2\*\*-.* at .*; its input has others"),
+        ({"f_in": fields["f_in"] - 1}, "its input has others"),
+        ({"words": fields["words"][:-1]}, "layer 'y' has .* words in tables that start .*; each of 4 needs one"),
+        ({"bits": fields["bits"][0]}, r"layer 'y' has bits int64\(2,\); int64 is needed, \(2, 2\) but for words and start"),
+        ({"words": fields["words"] * 1.0}, "layer 'y' has words float64"),
+        (wide, r"layer 'y' has a table of 131069 words at \(1, 1\); 2\*\*16, a key of 16 bits, is the most"),
+    ]:
+        with pytest.raises(DescriptionError, match=message):
+            network([(2, 2)], functools.partial(o.Lookup, shape=(2, 2), **fields | change))
+    with pytest.raises(DescriptionError, match=r"layer 'y' has tables for shape \(2, 2\), but is given \(3, 2\)"):
+        network([(3, 2)], functools.partial(o.Lookup, shape=(2, 2), **fields))
 
 
 def table(size=256, f=45):
@@ -260,7 +364,15 @@ def everything():
     add(o.Reshape, "flat", "part", (4,))
     ops.append(table(f=8)(name="table", inputs=("qb",), shape=(4,)))
     add(o.Subtract, "less", "flat table", (4,))
-    add(o.Multiply, "times", "less qb", (4,))
+    index = np.array([[0, 1], [3, -1]])
+    add(o.Gather, "moved", "qb", (2, 2), index=index)
+    k, i, f = (np.where(index < 0, 0, getattr(ops[3], name)[index]) for name in "kif")
+    moved = o.Quantize(name="moved", inputs=("x",), shape=(2, 2), k=k, i=i, f=f, rounding="TRN", overflow="WRAP")
+    add(o.Lookup, "looked", "moved", (2, 2), **lookup(moved, rng, 8))
+    add(o.Contract, "pairs", "looked part", (2, 2), equation="ab,bc->ac")
+    add(o.Reshape, "row", "pairs", (4,))
+    add(o.Add, "more", "less row", (4,))
+    add(o.Multiply, "times", "more qb", (4,))
     add(o.Maximum, "top", "times qb", (4,))
     add(o.Minimum, "low", "top flat", (4,))
     add(o.Concatenate, "both", "low qb", (8,), axis=0)
@@ -281,7 +393,7 @@ def test_all_kinds_in_a_folder_and_in_the_summary(tmp_path):
     for ours, theirs in zip(model.evaluate(x), again.evaluate(x), strict=True):
         assert np.array_equal(ours, theirs)
     assert again.summary() == model.summary() and all(op.kind in model.summary() for op in model.operations if op.kind != "quantize")
-    counted = {"conv", "most", "table", "add", "less", "times", "top", "low", "einsum", "sum", "dense"}
+    counted = {"pairs", "looked", "more", "conv", "most", "table", "add", "less", "times", "top", "low", "einsum", "sum", "dense"}
     assert set(resources.ebops(model)) == counted and resources.ebops(model).total > resources.ebops(model, "paper_v1").total > 0
 
 
@@ -312,7 +424,21 @@ def test_several_inputs_are_checked():
 
 
 KERNEL = Constant.from_values(np.ones((3, 2)), 0)
+INDEX = np.array([0, 1, 5])
 ODD = [
+    ([(3,)], functools.partial(o.Gather, shape=(3,), index=INDEX), "layer 'y' takes element 5 of an input that has 3"),
+    ([(3,)], functools.partial(o.Gather, shape=(3,), index=0 * INDEX - 1), "layer 'y' takes no element of its input"),
+    ([(3,)], functools.partial(o.Gather, shape=(2,), index=INDEX), r"layer 'y' has an index int64\(3,\); int64, \(2,\)"),
+    (
+        [(3,)],
+        functools.partial(o.Contract, shape=(3,), equation="a,a->a"),
+        "layer 'y' is of kind contract and reads 1 inputs; 2 are needed",
+    ),
+    ([(3, 3), (3,)], functools.partial(o.Contract, shape=(3,), equation="aa,a->a"), "no label twice in a part, is needed"),
+    ([(3, 2), (3,)], functools.partial(o.Contract, shape=(3,), equation="ab,a->a"), "every label must be in two of its three parts"),
+    ([(3,), (3,)], functools.partial(o.Contract, shape=(3, 3), equation="a,a->a"), r"has shape \(3, 3\), which 'a,a->a' does not give"),
+    ([(2**9, 2**9)] * 2, functools.partial(o.Contract, shape=(2**9, 2**9), equation="ab,cb->ac"), "has 134217728 products; 67108864 are"),
+    ([(3,), (4,)], functools.partial(o.Contract, shape=(3,), equation="a,a->a"), r"does not bring \(3,\) and \(4,\) to \(3,\)"),
     ([(3,), (4,)], functools.partial(o.Add, shape=(3,)), r"layer 'y' of shape \(3,\) needs inputs of its own shape, but 'q1' is \(4,\)"),
     ([(3,)], functools.partial(o.Add, shape=(3,)), "layer 'y' is of kind add and reads 1 inputs; at least 2 are needed"),
     ([(3,)] * 3, functools.partial(o.Subtract, shape=(3,)), "layer 'y' subtracts, and reads 3 inputs; 2 are needed"),
@@ -363,3 +489,54 @@ def test_a_convolution_that_does_not_fit_is_named():
         with pytest.raises(DescriptionError, match=message):
             network([(6, 2)], functools.partial(o.Conv, shape=shape, kernel=kernel, bias=None, **settings, **more))
     assert math.prod(o.Windows((6, 2), (2,), (1,), ((0, 0),), (1,)).positions) == 5
+
+
+# ---- between an input and its quantizer ----
+
+
+def rearranged(f=2, rounding="RND", overflow="WRAP"):
+    """A layer of tables on the input: a format for each of three readers of each element, a transpose and a slice in between."""
+    rng = np.random.default_rng(5)
+    index = np.array([[0, 0, 0], [3, 3, -1], [1, 5, 1]])
+    ops = [o.Input(name="x", inputs=(), shape=(2, 3)), o.Transpose(name="turned", inputs=("x",), shape=(3, 2), axes=(1, 0))]
+    ops += [o.Slice(name="part", inputs=("turned",), shape=(2, 2), index=((0, 2, 1), (None, None, None)))]
+    ops += [o.Gather(name="copies", inputs=("x",), shape=(3, 3), index=index), quantize("a", "copies", (3, 3), f, rng)]
+    ops += [quantize("b", "part", (2, 2), f, rng)]
+    ops[-2:] = [dataclasses.replace(op, rounding=rounding, overflow=overflow) for op in ops[-2:]]
+    ops += [
+        o.Lookup(name="looked", inputs=("a",), shape=(3, 3), **lookup(ops[-2], rng, 8)),
+        o.Sum(name="y", inputs=("looked",), shape=(3,), axes=(0,)),
+    ]
+    return ModelDescription(name="m", operations=tuple(ops), outputs=("y", "b"))
+
+
+def test_rearranging_may_stand_before_the_quantizer():
+    model = rearranged()
+    assert model.unquantized == {"x", "turned", "part", "copies"}
+    x = rows(model)[0]
+    a = model["a"]
+    moved = np.concatenate([x.reshape(-1, 6), np.zeros((len(x), 1))], 1)[:, model["copies"].index]
+    direct = ModelDescription(
+        name="d", operations=(o.Input(name="x", inputs=(), shape=(3, 3)), dataclasses.replace(a, inputs=("x",))), outputs=("a",)
+    )
+    assert np.array_equal(model.integers(x)["a"], direct.integers(moved)["a"])
+    assert np.array_equal(model.integers(x)["part"], x.transpose(0, 2, 1)[:, :2])
+    for outputs, change in [(("copies",), ()), (("r",), (o.Relu(name="r", inputs=("copies",), shape=(3, 3)),))]:
+        with pytest.raises(
+            DescriptionError, match="(output 'copies' is|layer 'r' reads) the unquantized input; put an input quantizer before it"
+        ):
+            ModelDescription(name="m", operations=model.operations + change, outputs=outputs)
+
+
+def test_the_readers_of_an_input_are_seen_from_its_elements():
+    model = rearranged()
+    readers = input_readers(model, model.inputs[0])
+    assert [r.name for r in readers] == ["a", "a", "a", "b"] and all(r.shape == (2, 3) and r.inputs == ("x",) for r in readers)
+    seen = [tuple(int(getattr(r, name).ravel()[n]) for name in "kif") for r in readers for n in (0, 1, 4)]
+    a, b = ([tuple(int(getattr(model[op], name)[n]) for name in "kif") for n in where] for op, where in READ)
+    none = (0, 0, 0)
+    assert seen == [a[0], a[3], none, a[1], a[4], none, a[2], none, none, b[0], b[1], b[2]]
+    assert input_readers(everything(), everything().inputs[1])[0].name == "qb"
+
+
+READ = ("a", [(0, 0), (0, 1), (0, 2), (2, 0), (2, 2)]), ("b", [(0, 0), (1, 0), (1, 1)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hls4ml_networks import Network, random_network, svhn
+from hls4ml_networks import Network, arrays, random_arrays, random_network, svhn
 
 from hgqjax.description import operations as o
 from hgqjax.description.operations import Constant
@@ -122,7 +122,8 @@ def wiring_stream(strategy):
     return net.model("turned", "same", "kept", "joined", "dense", "flat", "gathered")
 
 
-NETWORKS = [windows, wiring, windows_stream, wiring_stream]
+NETWORKS = [windows, wiring, windows_stream, wiring_stream, lambda strategy: arrays()]
+NETWORKS[-1].__name__ = "arrays"
 
 
 def io_type(make):
@@ -135,7 +136,7 @@ def export(model, folder, **arguments):
     return project.gate
 
 
-BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado"]
+BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado", "Vivado"]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,12 @@ def test_every_kind_is_tested_here():
 def test_many_random_networks(seed, io, tmp_path):
     model = random_network(seed, shared=io == "io_stream")
     export(model, tmp_path / "project", io_type=io, backend=("Vitis", "Vivado")[seed % 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_many_random_arrays(seed, tmp_path):
+    export(random_arrays(seed), tmp_path / "project", backend=("Vitis", "Vivado")[seed % 2])
 
 
 @pytest.mark.slow
@@ -209,6 +216,7 @@ REFUSED = [
     (((4, 2), o.Einsum, (4, 3), {"equation": "tc,cd->td"} | LINEAR), "io_stream", "", "is an einsum, which hls4ml has not in io_stream"),
     (((4, 2), o.Slice, (2, 2), {"index": ((0, 2, 1),)}), "io_stream", "", "takes a part of an axis that is not the last"),
     (((4, 3, 2), o.Sum, (4, 2), {"axes": (1,)}), "io_stream", "", r"sums over axes \(1,\) of shape \(4, 3, 2\); in io_stream"),
+    (((2,), o.Gather, (2,), {"index": np.array([1, 0])}), "io_stream", "", "is of kind gather, which has no form in io_stream"),
     (((2, 1, 1, 1), o.Concatenate, (4, 1, 1, 1), {"axis": 0}), "", "", "concatenates values of 4 axes; hls4ml does so up to 3"),
 ]
 

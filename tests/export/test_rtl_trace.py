@@ -8,7 +8,7 @@ import pytest
 from alkaid.trace import FVArray, HWConfig
 from alkaid.trace import trace as alkaid_trace
 from alkaid.trace.fixed_variable import FVariable
-from hls4ml_networks import MODES, Network, random_network
+from hls4ml_networks import MODES, Network, arrays, random_arrays, random_network
 
 from hgqjax.description import integers as exact
 from hgqjax.description import operations as o
@@ -74,7 +74,7 @@ def modes():
     return net.model(*[net.quantize(dense, mode, bits=(1, 6)) for mode in MODES])
 
 
-NETWORKS = {make.__name__: make() for make in (linear, merges, pools, modes)}
+NETWORKS = {make.__name__: make() for make in (linear, merges, pools, modes, arrays)}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -95,6 +95,20 @@ def test_input_quantizers(mode):
 @pytest.mark.parametrize("seed", [7, 10, 100, 164, 177, 206, 302])
 def test_random_networks(seed):
     assert compare(random_network(seed, shared=False)) > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_arrays(seed):
+    assert compare(random_arrays(seed)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+def test_many_random_arrays(seed):
+    try:
+        compare(random_arrays(seed))
+    except ExportError as error:
+        assert "no hardware is left" in str(error)
 
 
 @pytest.mark.slow
@@ -310,9 +324,24 @@ def wide_table():
     return net.model(name)
 
 
+def wide_lookup():
+    net = Network((2,), seed=1)
+    name = net.lookup(net.last)
+    net.operations[-1] = dataclasses.replace(net.operations[-1], words=net.operations[-1].words * 2**26 + 1, f=np.full(2, 30))
+    return net.model(name)
+
+
+def wide_contraction():
+    net = Network((2,), seed=1)
+    q = net.quantize("x", ("RND", "WRAP"), bits=(29, 30))
+    return net.model(net.contract(q, q, "a,a->"))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (wide_lookup, "layer 'lookup2' has a table of words with more than 24 bits"),
+        (wide_contraction, "layer 'contract3' has values of [0-9]+ bits, more than the 53"),
         (padding_alone, "layer 'max_pool2' has a window with nothing but padding"),
         (wraps_and_saturates, "input 'x' feeds a quantizer that wraps and one that saturates"),
         (dead, "model 'network' gives the same words for all rows"),

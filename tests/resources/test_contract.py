@@ -31,6 +31,8 @@ OPERATIONS = {
     "Extreme": lambda x, w: resources.Extreme((operand(x), operand(x[::-1]))),
     "Sum": lambda x, w: resources.Sum(operand(x), (0,)),
     "Table": lambda x, w: resources.Table(operand(x), operand(x[::-1])),
+    "Contract": lambda x, w: resources.Contract((operand(x), operand(w[0])), "tc,dc->td"),
+    "Lookup": lambda x, w: resources.Lookup(operand(x), operand(x[::-1]), summed=True),
     "Pool": lambda x, w: resources.Pool(operand(x), 2, 1),
 }
 

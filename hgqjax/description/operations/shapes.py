@@ -1,4 +1,4 @@
-"""Operations that only move elements: reshape, transpose, slice."""
+"""Operations that only move elements: reshape, transpose, slice, gather."""
 
 import abc
 import dataclasses
@@ -67,3 +67,32 @@ class Slice(Rearrange):
 
     def move(self, x):
         return x[(slice(None), *(slice(*part) if isinstance(part, tuple) else part for part in self.index))]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Gather(Rearrange):
+    """``x.ravel()[index]``, last axis fastest, and 0 where `index` (int64, of `shape`) is -1: any choice of elements, also several times.
+
+    For what `Reshape`, `Transpose` and `Slice` cannot say: repeats, windows, edges of a graph, zeros between elements.
+    """
+
+    kind: ClassVar[str] = "gather"
+    index: np.ndarray
+
+    def __post_init__(self):
+        if self.index.dtype != np.int64 or self.index.shape != self.shape or np.any(self.index < -1):
+            raise DescriptionError(
+                f"layer {self.name!r} has an index {self.index.dtype}{self.index.shape}; int64, {self.shape} and at least -1 are needed"
+            )
+        if not np.any(self.index >= 0):
+            raise DescriptionError(f"layer {self.name!r} takes no element of its input")
+
+    def grid(self, *inputs):
+        size = inputs[0].f.size
+        if self.index.max() >= size:
+            raise DescriptionError(f"layer {self.name!r} takes element {self.index.max()} of an input that has {size}")
+        return super().grid(*inputs)
+
+    def move(self, x):
+        flat = x.reshape(len(x), -1)
+        return np.concatenate([flat, np.zeros_like(flat[:, :1])], 1)[:, self.index]

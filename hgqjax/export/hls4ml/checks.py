@@ -5,17 +5,22 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import (
     Add,
     AveragePool,
     Concatenate,
+    Contract,
     Conv,
     Dense,
     Einsum,
+    Gather,
     Grid,
     Input,
     Linear,
+    Lookup,
     Maximum,
     MaxPool,
     Minimum,
@@ -31,6 +36,7 @@ from hgqjax.description.operations import (
     Table,
     Transpose,
 )
+from hgqjax.description.readers import input_readers
 from hgqjax.export.gate import ExportError
 from hgqjax.export.hls4ml.rewrite import is_wiring, slices_last_axis, stream_sum
 from hgqjax.export.hls4ml.types import enclosing, tensor_types, uniform
@@ -120,6 +126,11 @@ def _slice(op: Slice, grids: tuple[Grid, ...], io_type: str, strategy: str) -> I
         yield "takes a part of an axis that is not the last; in io_stream hls4ml can do so for the last axis alone"
 
 
+def _arrays(op: Operation, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
+    if io_type == "io_stream":
+        yield f"is of kind {op.kind}, which has no form in io_stream; use io_parallel"
+
+
 def _sum(op: Sum, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
     shape = grids[0].f.shape
     if io_type == "io_stream" and stream_sum(op, shape) is None:
@@ -137,7 +148,17 @@ _RULES: dict[type[Operation], Callable[[Any, tuple[Grid, ...], str, str], Iterat
     Slice: _slice,
     **dict.fromkeys((MaxPool, AveragePool), _pool),
     Sum: _sum,
+    **dict.fromkeys((Contract, Gather, Lookup), _arrays),
 }
+
+
+def _check_keys(op: Lookup, source: Grid) -> None:
+    for where in np.ndindex(op.shape):
+        width = enclosing(Grid(*(np.asarray(v[where]).reshape(1) for v in source))).width
+        if width > TABLE_BITS:
+            raise ExportError(
+                f"layer {op.name!r}: the key of table {where} has {width} bits in C++, more than the {TABLE_BITS} that are possible"
+            )
 
 
 def check_types(rewritten: ModelDescription, strategy: str) -> None:
@@ -151,11 +172,13 @@ def check_types(rewritten: ModelDescription, strategy: str) -> None:
                     raise ExportError(
                         f"layer {op.name!r}: a constant has more than {limit} significant bits, too many for strategy {strategy}"
                     )
+        if isinstance(op, Lookup):
+            _check_keys(op, rewritten.grids[op.inputs[0]])
         if isinstance(op, Table) and types[op.inputs[0]].width > TABLE_BITS:
             width = types[op.inputs[0]].width
             raise ExportError(f"layer {op.name!r}: the table's input has {width} bits in C++, more than the {TABLE_BITS} that are possible")
     (source,) = rewritten.inputs
-    wraps = {op.overflow == "WRAP" for op in rewritten.operations if source.name in op.inputs}
+    wraps = {reader.overflow == "WRAP" for reader in input_readers(rewritten, source)}
     if len(wraps) > 1:
         raise ExportError(f"input {source.name!r} feeds a quantizer that wraps and one that saturates; one port cannot do both")
     for name in rewritten.outputs:

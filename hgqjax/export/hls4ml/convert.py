@@ -24,6 +24,7 @@ import numpy as np
 
 from hgqjax import processes
 from hgqjax.description.model import ModelDescription
+from hgqjax.description.readers import input_readers
 from hgqjax.export import gate
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml.checks import check_operations, check_types
@@ -183,7 +184,7 @@ def _run_gate(description, rewritten, graph, project: Path, rows, min_rows: int,
     start = time.perf_counter()
     x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
     (source,) = rewritten.inputs
-    if any(op.rounding == "RND_CONV" for op in rewritten.operations if source.name in op.inputs):
+    if any(reader.rounding == "RND_CONV" for reader in input_readers(rewritten, source)):
         f = graph.get_input_variables()[0].type.precision.fractional
         x = np.ldexp(np.floor(np.ldexp(x, f)), -f)
     library = build_library(project)

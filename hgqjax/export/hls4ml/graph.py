@@ -15,6 +15,7 @@ import threading
 from typing import Any
 
 from hgqjax.description.model import ModelDescription
+from hgqjax.export.hls4ml import generated
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.types import tensor_types
 
@@ -41,6 +42,7 @@ def model_graph(description: ModelDescription, strategy: str, reuse_factor: int,
         from hls4ml.model.graph import ModelGraph
         from hls4ml.utils.config import create_config
 
+        generated.register()
         names, io_type = layer_names(description), config["io_type"]
         target = Target(description, names, tensor_types(description, io_type), io_type, strategy)
         nodes = [node for op in description.operations for node in layers(op, target)]

@@ -12,12 +12,15 @@ from hgqjax.description.operations import (
     Add,
     AveragePool,
     Concatenate,
+    Contract,
     Conv,
     Dense,
     Einsum,
+    Gather,
     Grid,
     Input,
     Linear,
+    Lookup,
     Maximum,
     MaxPool,
     Minimum,
@@ -31,6 +34,7 @@ from hgqjax.description.operations import (
     Table,
     Transpose,
 )
+from hgqjax.export.hls4ml import generated
 from hgqjax.export.hls4ml.rewrite import is_wiring
 from hgqjax.export.hls4ml.types import Fixed, constant_type, enclosing, joint, quantizer_type
 
@@ -152,6 +156,13 @@ def _einsum(op: Einsum, target: Target) -> list[Node]:
     return [_linear(op, target, layer)]
 
 
+def _contract(op: Contract, target: Target) -> list[Node]:
+    result = target.types[op.name]
+    a, b = (target.description.grids[name].f.shape for name in op.inputs)
+    layer = {"class_name": "Einsum", "equation": op.equation, "inp0_shape": a, "inp1_shape": b, "out_shape": op.shape}
+    return [(layer, _result(result, accum=result) | {"Strategy": "latency"})]
+
+
 def _window_fields(sides: str, size, strides, padding, shape, result) -> dict[str, Any]:
     """Sizes along each spatial axis by hls4ml's names; `sides` is the prefix of the window's own size."""
     fields: dict[str, Any] = {"data_format": "channels_last"}
@@ -243,6 +254,17 @@ def _transpose(op: Transpose, target: Target) -> list[Node]:
     return [({"class_name": "Transpose", "perm": list(op.axes)}, _result(target.types[op.name]))]
 
 
+def _gather(op: Gather, target: Target) -> list[Node]:
+    layer = generated.layer(op, target.names[op.name], generated.gather_lines(op), math.prod(target.shape(op)))
+    return [(layer, _result(target.types[op.name]))]
+
+
+def _lookup(op: Lookup, target: Target) -> list[Node]:
+    result, size = target.types[op.name], math.prod(op.shape)
+    lines = list(generated.lookup_lines(op, target.description.grids[op.inputs[0]], result))
+    return [(generated.layer(op, target.names[op.name], lines, size), _result(result))]
+
+
 _MAKERS: dict[type[Operation], Callable[[Any, Target], list[Node]]] = {
     Input: _input,
     Quantize: _quantize,
@@ -257,4 +279,7 @@ _MAKERS: dict[type[Operation], Callable[[Any, Target], list[Node]]] = {
     Concatenate: _concatenate,
     Reshape: _reshape,
     Transpose: _transpose,
+    Contract: _contract,
+    Gather: _gather,
+    Lookup: _lookup,
 }

@@ -1,8 +1,8 @@
 """A model description as another one that computes the same words with what hls4ml has, in a form that leaves nothing to get wrong.
 
-Merges have two inputs, slices and sums are layers with the weights 0 and 1, kernel rows of constant-0 inputs are 0, constants have no
-trailing zero bits, quantizers are no wider than what can reach them, and an output that is also read inside gets a copy (an output port is
-never read).
+Merges have two inputs, sums (and slices in io_stream) are layers with the weights 0 and 1, other slices gathers, kernel rows of constant-0
+inputs are 0, constants have no trailing zero bits, quantizers are no wider than what can reach them, and an output that is also read inside
+gets a copy (an output port is never read).
 """
 
 import dataclasses
@@ -16,8 +16,10 @@ from hgqjax.description.operations import (
     Add,
     Concatenate,
     Constant,
+    Contract,
     Conv,
     Dense,
+    Gather,
     Grid,
     Linear,
     Maximum,
@@ -86,8 +88,14 @@ def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> I
     """What stands for `op`; the last part has its name."""
     if isinstance(op, Add | Multiply | Maximum | Minimum | Concatenate) and len(op.inputs) > 2:
         yield from _chain(op, shapes)
-    elif isinstance(op, Slice):
+    elif isinstance(op, Slice) and io_type == "io_stream":
         yield from _selection(op, shapes[op.inputs[0]])
+    elif isinstance(op, Slice):
+        shape = shapes[op.inputs[0]]
+        index = op.move(np.arange(math.prod(shape)).reshape(1, *shape)).reshape(op.shape)
+        yield Gather(name=op.name, inputs=op.inputs, shape=op.shape, index=index)
+    elif isinstance(op, Contract) and not op.labels[2]:
+        yield from _one_result(op, shapes[op.inputs[0]])
     elif isinstance(op, Sum):
         yield from (_sum_stream if io_type == "io_stream" else _sum_parallel)(op, shapes[op.inputs[0]])
     elif isinstance(op, Conv) and io_type == "io_stream":
@@ -99,6 +107,13 @@ def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> I
         yield Reshape(name=op.name, inputs=op.inputs, shape=op.shape)
     else:
         yield op
+
+
+def _one_result(op: Contract, shape: tuple[int, ...]) -> Iterator[Operation]:
+    """hls4ml's results have an axis: the first source gets one of size 1, which stays."""
+    label = next(label for label in "abcdefghijklmnopqrstuvwxyz" if label not in op.equation)
+    yield Reshape(name=f"{op.name}__row", inputs=op.inputs[:1], shape=(1, *shape))
+    yield dataclasses.replace(op, inputs=(f"{op.name}__row", op.inputs[1]), equation=f"{label}{op.equation}{label}")
 
 
 def _chain(op: Operation, shapes: dict[str, tuple[int, ...]]) -> Iterator[Operation]:
@@ -153,20 +168,13 @@ def slices_last_axis(op: Slice, shape: tuple[int, ...]) -> bool:
 
 
 def _selection(op: Slice, shape: tuple[int, ...]) -> Iterator[Operation]:
-    """A dense layer with the weights 0 and 1: over the last axis where that is enough, else over all elements."""
-    source = op.inputs[0]
-    if not slices_last_axis(op, shape):
-        yield Reshape(name=f"{op.name}__all", inputs=op.inputs, shape=(math.prod(shape),))
-        source, lead, size = f"{op.name}__all", (), math.prod(shape)
-        chosen = op.move(np.arange(size).reshape(1, *shape)).ravel()
-    else:
-        lead, size = shape[:-1], shape[-1]
-        positions = np.broadcast_to(np.arange(size), (1, *shape))
-        chosen = op.move(positions).reshape(math.prod(lead), -1)[0]
-    kernel = _wires(np.arange(size)[:, None] == chosen)
-    result = (*lead, len(chosen))
+    """In io_stream, of the last axis: a dense layer with the weights 0 and 1."""
+    lead, size = shape[:-1], shape[-1]
+    positions = np.broadcast_to(np.arange(size), (1, *shape))
+    chosen = op.move(positions).reshape(math.prod(lead), -1)[0]
+    kernel, result = _wires(np.arange(size)[:, None] == chosen), (*lead, len(chosen))
     name = op.name if result == op.shape and len(result) <= 3 else f"{op.name}__chosen"
-    dense = Dense(name=name, inputs=(source,), shape=result, kernel=kernel, bias=None)
+    dense = Dense(name=name, inputs=op.inputs, shape=result, kernel=kernel, bias=None)
     yield from _flat_rows(dense, shape) if len(result) > 3 else (dense,)
     if name != op.name:
         yield Reshape(name=op.name, inputs=(name,), shape=op.shape)

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from hgqjax.description.model import ModelDescription
-from hgqjax.description.operations import Constant, Grid, Input, Quantize, Reshape, Transpose
+from hgqjax.description.operations import Constant, Gather, Grid, Input, Quantize, Reshape, Transpose
+from hgqjax.description.readers import input_readers
 from hgqjax.export.gate import EXTRA_BITS
 
 
@@ -83,7 +84,7 @@ def tensor_types(description: ModelDescription, io_type: str) -> dict[str, Fixed
     types: dict[str, Fixed] = {}
     for op in description.operations:
         if isinstance(op, Input):
-            types[op.name] = port_type([reader for reader in description.operations if op.name in reader.inputs])
+            types[op.name] = port_type(input_readers(description, op))
         elif isinstance(op, Quantize):
             kind, source = quantizer_type(op), types[op.inputs[0]]
             if io_type == "io_stream" and kind.k + kind.i + kind.f > 0:
@@ -91,7 +92,7 @@ def tensor_types(description: ModelDescription, io_type: str) -> dict[str, Fixed
                 # hls4ml takes out a cast to the same type and makes its input the output, which may already be one, or the model's input
                 kind = dataclasses.replace(kind, i=kind.i + 1) if kind == source and op.name in description.outputs else kind
             types[op.name] = kind
-        elif isinstance(op, Reshape | Transpose):  # hls4ml gives them the type of their input, whatever it is told
+        elif isinstance(op, Reshape | Transpose | Gather):  # hls4ml gives the first two the type of their input, whatever it is told
             types[op.name] = types[op.inputs[0]]
         else:
             types[op.name] = enclosing(description.grids[op.name])

@@ -7,6 +7,7 @@ import numpy as np
 
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Input, Quantize
+from hgqjax.description.readers import input_readers
 from hgqjax.export.gate import ExportError
 
 
@@ -28,7 +29,7 @@ def input_ports(description: ModelDescription) -> tuple[Port, ...]:
     and two where ties go to even (RND_CONV); the last of these is set where anything finer was cut off. Rows beyond the range wrap where
     the quantizers wrap, and are clipped where they saturate.
     """
-    return tuple(_port(op, [r for r in description.operations if op.name in r.inputs]) for op in description.inputs)
+    return tuple(_port(op, input_readers(description, op)) for op in description.inputs)
 
 
 def _port(op: Input, readers: list[Quantize]) -> Port:

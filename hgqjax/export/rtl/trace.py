@@ -15,12 +15,15 @@ from hgqjax.description.operations import (
     Add,
     AveragePool,
     Concatenate,
+    Contract,
     Conv,
     Dense,
     Einsum,
+    Gather,
     Grid,
     Input,
     Linear,
+    Lookup,
     Maximum,
     MaxPool,
     Minimum,
@@ -109,12 +112,13 @@ def apply(description: ModelDescription, inputs: dict[str, np.ndarray], solver: 
 def check_words(description: ModelDescription) -> None:
     """Raises ExportError naming the first layer whose values are too wide for alkaid."""
     for op in description.operations:
-        if isinstance(op, Input):
+        if op.name in description.unquantized:
             continue
         grid = description.grids[op.name]
         bits = max((int(v).bit_length() for v in [*abs(grid.low).ravel(), *abs(grid.high).ravel()]), default=0)
-        if isinstance(op, Linear):
-            bits = max(bits, int(op.accumulator_bits(description.grids[op.inputs[0]]).max(initial=0)))
+        if isinstance(op, Linear | Contract):
+            grids = (description.grids[name] for name in op.inputs)
+            bits = max(bits, int(op.accumulator_bits(*grids).max(initial=0)))
         if bits > WORD_BITS:
             raise ExportError(f"layer {op.name!r} has values of {bits} bits, more than the {WORD_BITS} that the RTL export can carry")
 
@@ -139,22 +143,36 @@ def _relu(op: Relu, values, grids, solver):
 
 
 def _table(op: Table, values, grids, solver):
-    words = op.table[op.table != 0]
-    lowest = int(min(np.frexp((words & -words).astype(np.float64))[1], default=1)) - 1
-    if int(abs(op.table).max(initial=0)) >> lowest >= 2**CONSTANT_BITS:
+    table = _entries(op, op.table, op.f)
+    return _each(lambda v: _looked_up(v, table, op.low, op.f_in), values[0])
+
+
+def _lookup(op: Lookup, values, grids, solver):
+    out = np.empty(op.shape, object)
+    for n, where in enumerate(np.ndindex(op.shape)):
+        table = _entries(op, op.words[op.start[n] : op.start[n + 1]], int(op.f[where]))
+        out[where] = _looked_up(values[0][where], table, int(op.low[where]), int(op.f_in[where]))
+    return out
+
+
+def _entries(op: Table | Lookup, words: np.ndarray, f: int) -> np.ndarray:
+    """The words of one table as floats; ExportError where they need more bits than alkaid carries."""
+    live = words[words != 0]
+    lowest = int(min(np.frexp((live & -live).astype(np.float64))[1], default=1)) - 1
+    if int(abs(words).max(initial=0)) >> lowest >= 2**CONSTANT_BITS:
         raise ExportError(f"layer {op.name!r} has a table of words with more than {CONSTANT_BITS} bits, too many for the RTL export")
-    table = np.ldexp(op.table.astype(np.float64), -op.f)
+    return np.ldexp(words.astype(np.float64), -f)
 
-    def one(v):
-        first = int(np.ldexp(v.low, op.f_in)) - op.low
-        if fixed(v):
-            return constant(table[first])
-        stride, count = int(np.ldexp(v.step, op.f_in)), round((v.high - v.low) / v.step) + 1
-        index = first + stride * np.arange(count)
-        # alkaid's interval may be wider than the exact one; what never occurs may be anything
-        return v.lookup(np.where((index >= 0) & (index < len(table)), table[np.clip(index, 0, len(table) - 1)], 0.0))
 
-    return _each(one, values[0])
+def _looked_up(v, table: np.ndarray, low: int, f_in: int):
+    """The word of a table that begins at the value ``low * 2**-f_in``."""
+    first = int(np.ldexp(v.low, f_in)) - low
+    if fixed(v):
+        return constant(table[first])
+    stride, count = int(np.ldexp(v.step, f_in)), round((v.high - v.low) / v.step) + 1
+    index = first + stride * np.arange(count)
+    # alkaid's interval may be wider than the exact one; what never occurs may be anything
+    return v.lookup(np.where((index >= 0) & (index < len(table)), table[np.clip(index, 0, len(table) - 1)], 0.0))
 
 
 # ---- linear operations ----
@@ -267,6 +285,30 @@ def _rearrange(op, values, grids, solver):
     return op.move(batch).reshape(op.shape)
 
 
+def _gather(op: Gather, values, grids, solver):
+    flat = np.array([constant(0.0), *values[0].ravel()], object)
+    return flat[op.index + 1]
+
+
+def _contract(op: Contract, values, grids, solver):
+    batches = [np.empty((1, *v.shape), object) for v in values]
+    for batch, v in zip(batches, values, strict=True):
+        batch[0] = v
+    (a,), (b,) = op.arrange(*batches)  # groups, free, terms; groups, terms, free
+    out = np.empty((1, *a.shape[:2], b.shape[2]), object)
+    for group, row, column in np.ndindex(out.shape[1:]):
+        out[0, group, row, column] = _fresh(total([_product_of(x, y) for x, y in zip(a[group, row], b[group, :, column], strict=True)]))
+    return op.result(out)
+
+
+def _product_of(a, b):
+    """The product of two symbols, of which either may be constant."""
+    a, b = (a, b) if fixed(b) else (b, a)
+    if not fixed(b):
+        return a * b
+    return constant(a.low * b.low) if fixed(a) or b.low == 0 else a * narrow(b.low)
+
+
 def _sum(op: Sum, values, grids, solver):
     (x,) = values
     rest = [n for n in range(x.ndim) if n not in op.axes]
@@ -307,4 +349,7 @@ _RULES: dict[type[Operation], _Rule] = {
     **dict.fromkeys((Reshape, Transpose, Slice), _rearrange),
     **dict.fromkeys((MaxPool, AveragePool), _pool),
     Sum: _sum,
+    Contract: _contract,
+    Gather: _gather,
+    Lookup: _lookup,
 }
