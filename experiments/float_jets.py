@@ -1,6 +1,7 @@
 """The same network in floating point, batch norm after each layer: the accuracy that the quantized fronts are compared with (a minute)."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +28,13 @@ class Config:
 
 class Network(nnx.Module):
     def __init__(self, sizes, rngs):
-        self.depth = len(sizes) - 1
-        for n in range(self.depth):
-            setattr(self, f"linear_{n}", nnx.Linear(sizes[n], sizes[n + 1], rngs=rngs))
-            setattr(self, f"norm_{n}", nnx.BatchNorm(sizes[n + 1], momentum=0.97, rngs=rngs))
+        self.linear = nnx.List([nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in itertools.pairwise(sizes)])
+        self.norm = nnx.List([nnx.BatchNorm(n_out, momentum=0.97, rngs=rngs) for n_out in sizes[1:]])
 
     def __call__(self, x):
-        for n in range(self.depth):
-            x = getattr(self, f"norm_{n}")(getattr(self, f"linear_{n}")(x))
-            x = jax.nn.relu(x) if n < self.depth - 1 else x
+        for n, (linear, norm) in enumerate(zip(self.linear, self.norm, strict=True), start=1):
+            x = norm(linear(x))
+            x = jax.nn.relu(x) if n < len(self.linear) else x
         return x
 
 

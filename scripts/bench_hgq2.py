@@ -34,7 +34,7 @@ def network(n_in, hidden):
         QuantizerConfigScope(place="datalane", default_q_type="kif", overflow_mode="WRAP"),
         LayerConfigScope(enable_ebops=True, beta0=BETA),
     ):
-        # QEinsumDenseBatchnorm normalises what leaves the layer, as BatchNormDense; QBatchNormDense of HGQ2 0.2.0 what enters it
+        # QEinsumDenseBatchnorm normalises what leaves the layer, as Dense with batch_norm; QBatchNormDense of HGQ2 0.2.0 what enters it
         outputs = [*((units, "relu") for units in hidden), (N_OUT, None)]
         stack = [layers.QEinsumDenseBatchnorm("bc,cC->bC", units, bias_axes="C", activation=relu) for units, relu in outputs]
         return keras.Sequential([keras.Input((n_in,)), *stack])

@@ -1,23 +1,15 @@
-"""Quantized layers for flax nnx, and functions on their results: the only modules of the package."""
+"""Quantized layers as flax nnx modules, and functions (pooling, reshaping) on their results. Nothing else in the package defines layers."""
 
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
+from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
-from hgqjax.layers.conv import (
-    BatchNormConv1D,
-    BatchNormConv2D,
-    BatchNormDepthwiseConv1D,
-    BatchNormDepthwiseConv2D,
-    Conv1D,
-    Conv2D,
-    DepthwiseConv1D,
-    DepthwiseConv2D,
-    SeparableConv1D,
-    SeparableConv2D,
-)
-from hgqjax.layers.dense import BatchNormDense, BatchNormEinsumDense, Dense, EinsumDense
-from hgqjax.layers.linear import BatchNorm, Linear
+from hgqjax.layers.conv import Conv1D, Conv2D
+from hgqjax.layers.dense import Dense, EinsumDense
+from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
+from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.merge import Add, Multiply, Subtract
+from hgqjax.layers.mode import Mode
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
@@ -27,14 +19,9 @@ from hgqjax.layers.table import HARD_TANH, Table
 
 __all__ = [
     "HARD_TANH",
+    "AbstractLinear",
     "Add",
     "BatchNorm",
-    "BatchNormConv1D",
-    "BatchNormConv2D",
-    "BatchNormDense",
-    "BatchNormDepthwiseConv1D",
-    "BatchNormDepthwiseConv2D",
-    "BatchNormEinsumDense",
     "BitWidth",
     "Conv1D",
     "Conv2D",
@@ -45,7 +32,7 @@ __all__ = [
     "EinsumDense",
     "FrozenWeight",
     "Layer",
-    "Linear",
+    "Mode",
     "Module",
     "Multiply",
     "Observed",

@@ -2,12 +2,14 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 from flax import nnx
 
+from hgqjax.layers._arguments import checked
+from hgqjax.layers.mode import Mode
 from hgqjax.quantizers import Format
 
 
@@ -70,27 +72,44 @@ class Symbol:
     __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __iter__ = _refuse
 
 
+Value = TypeVar("Value", jax.Array, Symbol)
+"""Rows, or a layer's result while a model is described."""
+
+
 class Module(nnx.Module):
     """Base of quantized models, free-form ones too: subclass it, hold layers as attributes (lists as `nnx.List`), call them in `__call__`.
 
-    Three ways to run, set for the whole model: `train()` (batch statistics, ranges are observed, WRAP does not wrap, quantizers that
-    sample do), `observing()` (frozen statistics, ranges are observed: for calibration) and `eval()` (all frozen, bit-exact). A call changes
-    ranges and statistics only in the first two.
+    `mode` says how it runs (`Mode`, which lists them); `set_mode` sets it for the whole model. A new model is in `train`.
     """
 
-    def train(self, **attributes) -> None:
-        """Sets training: batch statistics, ranges observed."""
-        super().train(observe=True, sampling=True, **attributes)
-        for _, layer in self.named(Layer):
-            layer.thaw()
+    mode: Mode = Mode.TRAIN
 
-    def eval(self, **attributes) -> None:
-        """Sets evaluation: bit-exact, nothing changes."""
-        super().eval(observe=False, sampling=False, **attributes)
+    if TYPE_CHECKING:
+        __call__: Callable[..., Any]
 
-    def observing(self) -> None:
-        """Sets calibration: frozen statistics, ranges observed."""
-        super().eval(observe=True, sampling=False)
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # pyright: ignore[reportAttributeAccessIssue] a constructor with the same arguments
+
+    def set_mode(self, mode: Mode | str) -> None:
+        """Sets `mode` in all modules of the model; in those of flax, too, what corresponds to it (dropout, its own batch norm)."""
+        mode = Mode(mode)
+        self.set_attributes(deterministic=not mode.trains, use_running_average=not mode.batch_statistics, raise_if_not_found=False)
+        self.set_attributes(Module, mode=mode)
+        if mode.trains:
+            for _, layer in self.named(Layer):
+                layer.thaw()
+
+    def train(self, **attributes: Any) -> None:
+        """``set_mode("train")``, under the name that it has in flax."""
+        self.set_mode(Mode.TRAIN)
+        self.set_attributes(**attributes)
+
+    def eval(self, **attributes: Any) -> None:
+        """``set_mode("evaluate")``, under the name that it has in flax."""
+        self.set_mode(Mode.EVALUATE)
+        self.set_attributes(**attributes)
 
     def named(self, kind: type) -> Iterator[tuple[str, Any]]:
         """(name, module) for each submodule of class `kind`; the name is the attribute path joined by underscores."""
@@ -119,7 +138,7 @@ def _order(step: Any) -> tuple:
 class Layer(Module):
     """One operation with its quantizers. A new layer writes `forward`, `describe` and, when it multiplies, `cost`."""
 
-    def __call__(self, x):
+    def __call__(self, x: Value) -> Value:
         return self.describe(x) if isinstance(x, Symbol) else self.forward(x)
 
     @abc.abstractmethod

@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module, Observed
-from hgqjax.layers.linear import BatchNorm
-from hgqjax.layers.quantize import Quantize, _Quantizer
+from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.mode import Mode
+from hgqjax.layers.quantize import _Quantizer
 from hgqjax.layers.table import Table
 
 
@@ -19,11 +20,10 @@ def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
 
     Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges and batch statistics.
     """
-    model.train()
-    model.set_attributes(Quantize, adapting=True)
+    model.set_mode(Mode.ADAPT)
     graphdef, state = nnx.split(model)
     nnx.update(model, _called(graphdef, state, jnp.asarray(x)))
-    model.set_attributes(Quantize, adapting=False)
+    model.set_mode(Mode.TRAIN)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -41,24 +41,19 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     """
     batch = max(min(65536, 2**22 // math.prod(x.shape[1:])), 1) if batch is None else batch  # rows of images are large
     model = nnx.clone(model)
-    model.observing()
-    for _, layer in model.named(BatchNorm):
+    model.set_mode(Mode.CALIBRATE)
+    for _, layer in model.named(AbstractLinear):
         layer.fold()
     for _, quantizer in model.named(_Quantizer):
         quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
-    decays = [(q, q.decay_bits) for _, q in model.named(Quantize)]
-    for q, _ in decays:
-        q.decay_bits = 0.0
     graphdef, seen, rest = nnx.split(model, Observed, ...)
     for start in range(0, len(x), batch):
         with jax.default_matmul_precision("float32"):
             seen = _observe(graphdef, seen, rest, jnp.asarray(x[start : start + batch]))
     nnx.update(model, seen)
-    for q, decay in decays:
-        q.decay_bits = decay
     for name, table in model.named(Table):
         table.tabulate(name)
-    model.eval()
+    model.set_mode(Mode.EVALUATE)
     return model
 
 

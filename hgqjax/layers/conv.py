@@ -1,18 +1,24 @@
-"""Convolutions of one and two spatial axes: plain, depthwise, separable, and with batch norm."""
+"""Convolutions of one and two spatial axes."""
 
 import itertools
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from hgqjax import resources
-from hgqjax.layers._base import Module, Symbol
-from hgqjax.layers.linear import BatchNorm, Linear
+from hgqjax.granularity import Granularity
+from hgqjax.layers._base import FrozenWeight, Symbol
+from hgqjax.layers.batch_norm import BatchNorm
+from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.quantize import ACTIVATION, WEIGHT
 from hgqjax.layers.windows import Padding, each, pads, positions
+from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.resources import Signal
 
 
-class _Conv(Linear):
+class _Conv(AbstractLinear):
     """A convolution over `rank` spatial axes."""
 
     rank: int
@@ -29,7 +35,16 @@ class _Conv(Linear):
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         parallelization: int | None = None,
-        **linear,
+        activation: str | None = None,
+        use_bias: bool = True,
+        batch_norm: BatchNorm | None = None,
+        bias_start: float = 0.0,
+        kernel_factor: float = 1.0,
+        input_quantizer: AbstractQuantizer = ACTIVATION,
+        kernel_quantizer: AbstractQuantizer = WEIGHT,
+        bias_quantizer: AbstractQuantizer = WEIGHT,
+        input_granularity: Granularity = "element",
+        kernel_granularity: Granularity = "element",
     ):
         input_shape, name = tuple(input_shape), type(self).__name__
         if len(input_shape) != self.rank + 1 or min(input_shape) < 1:
@@ -47,9 +62,23 @@ class _Conv(Linear):
         spatial = positions(input_shape[:-1], self.size, self.strides, self.padding, self.dilation, name)
         self.output_shape = (*spatial, filters)
         kernel = nnx.initializers.he_normal()(rngs.params(), (*self.size, channels // groups, filters), jnp.float32)
-        self._setup(input_shape, kernel, (filters,), **linear)
+        super().__init__(
+            input_shape,
+            kernel,
+            (filters,),
+            activation=activation,
+            use_bias=use_bias,
+            batch_norm=batch_norm,
+            bias_start=bias_start,
+            kernel_factor=kernel_factor,
+            input_quantizer=input_quantizer,
+            kernel_quantizer=kernel_quantizer,
+            bias_quantizer=bias_quantizer,
+            input_granularity=input_granularity,
+            kernel_granularity=kernel_granularity,
+        )
 
-    def product(self, x, kernel):
+    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         # as one product of matrices: XLA's own convolutions are 7 to 17 times slower on a CPU, with their gradients and inside of a loop
         x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
         spatial = self.output_shape[:-1]
@@ -63,10 +92,10 @@ class _Conv(Linear):
         kernel = kernel.reshape(len(taps), -1, self.groups, kernel.shape[-1] // self.groups)
         return jnp.einsum("...tgc,tcgf->...gf", windows, kernel).reshape(len(x), *self.output_shape)
 
-    def operation(self, x, kernel, bias):
+    def operation(self, x: Signal, kernel: Signal, bias: Signal | None) -> resources.Conv:
         return resources.Conv(x, kernel, bias, self.strides, self.padding, self.dilation, self.groups, self.parallelization)
 
-    def symbol(self, x: Symbol, name, kernel, bias):
+    def symbol(self, x: Symbol, name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> Symbol:
         settings = {key: getattr(self, key) for key in ("strides", "padding", "dilation", "groups", "parallelization")}
         return x.graph.linear("conv", x, name, kernel, bias, self.output_shape, **settings)
 
@@ -83,7 +112,7 @@ class Conv1D(_Conv):
         or a pair (before, after).
       groups: shares of the channels that do not mix; must divide channels and filters.
       parallelization: positions that hardware computes at a time, all by default: fewer share multipliers (1 for io_stream).
-      linear: see `Linear`.
+      further arguments: see `AbstractLinear`.
 
     Cost: `hgqjax.resources.Conv`. Source: Sun et al. (HGQ), arXiv:2405.00645.
 
@@ -104,121 +133,3 @@ class Conv2D(_Conv):
     """
 
     rank = 2
-
-
-class _Depthwise(_Conv):
-    """Each channel by itself."""
-
-    def __init__(self, input_shape: Sequence[int], size: int | Sequence[int], *, rngs: nnx.Rngs, multiplier: int = 1, **conv):
-        channels = input_shape[-1]
-        super().__init__(input_shape, channels * multiplier, size, rngs=rngs, groups=channels, **conv)
-
-
-class DepthwiseConv1D(_Depthwise):
-    """`Conv1D` that does not mix channels: `multiplier` filters for each; filter n reads channel n // multiplier.
-
-    >>> layer = DepthwiseConv1D((8, 3), 3, rngs=nnx.Rngs(0), multiplier=2)
-    >>> layer(jnp.ones((5, 8, 3))).shape
-    (5, 6, 6)
-    """
-
-    rank = 1
-
-
-class DepthwiseConv2D(_Depthwise):
-    """As `DepthwiseConv1D`, over rows (height, width, channels).
-
-    >>> layer = DepthwiseConv2D((8, 8, 3), 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 8, 3))).shape
-    (5, 6, 6, 3)
-    """
-
-    rank = 2
-
-
-class BatchNormConv1D(BatchNorm, Conv1D):
-    """`Conv1D` with a batch norm folded into it; see `BatchNorm` and `Conv1D`.
-
-    >>> layer = BatchNormConv1D((8, 3), 4, 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 3))).shape
-    (5, 6, 4)
-    """
-
-
-class BatchNormConv2D(BatchNorm, Conv2D):
-    """`Conv2D` with a batch norm folded into it; see `BatchNorm` and `Conv2D`.
-
-    >>> layer = BatchNormConv2D((8, 8, 3), 4, 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 8, 3))).shape
-    (5, 6, 6, 4)
-    """
-
-
-class BatchNormDepthwiseConv1D(BatchNorm, DepthwiseConv1D):
-    """`DepthwiseConv1D` with a batch norm folded into it; see `BatchNorm`.
-
-    >>> layer = BatchNormDepthwiseConv1D((8, 3), 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 3))).shape
-    (5, 6, 3)
-    """
-
-
-class BatchNormDepthwiseConv2D(BatchNorm, DepthwiseConv2D):
-    """`DepthwiseConv2D` with a batch norm folded into it; see `BatchNorm`.
-
-    >>> layer = BatchNormDepthwiseConv2D((8, 8, 3), 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 8, 3))).shape
-    (5, 6, 6, 3)
-    """
-
-
-class _Separable(Module):
-    """A depthwise convolution, then one of single elements that mixes the channels."""
-
-    depthwise_class: type[_Depthwise]
-    pointwise_class: type[_Conv]
-
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        filters: int,
-        size: int | Sequence[int],
-        *,
-        rngs: nnx.Rngs,
-        strides: int | Sequence[int] = 1,
-        padding: Padding = "VALID",
-        dilation: int | Sequence[int] = 1,
-        multiplier: int = 1,
-        activation: str | None = None,
-        use_bias: bool = True,
-        **conv,
-    ):
-        settings = {"strides": strides, "padding": padding, "dilation": dilation, "multiplier": multiplier}
-        self.depthwise = self.depthwise_class(input_shape, size, rngs=rngs, use_bias=False, **settings, **conv)
-        between = self.depthwise.output_shape
-        self.pointwise = self.pointwise_class(between, filters, 1, rngs=rngs, activation=activation, use_bias=use_bias, **conv)
-
-    def __call__(self, x):
-        return self.pointwise(self.depthwise(x))
-
-
-class SeparableConv1D(_Separable):
-    """`DepthwiseConv1D` without bias, then `Conv1D` of size 1; arguments as there, the quantizers and granularities for both.
-
-    >>> layer = SeparableConv1D((8, 3), 4, 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 3))).shape
-    (5, 6, 4)
-    """
-
-    depthwise_class, pointwise_class = DepthwiseConv1D, Conv1D
-
-
-class SeparableConv2D(_Separable):
-    """As `SeparableConv1D`, over rows (height, width, channels).
-
-    >>> layer = SeparableConv2D((8, 8, 3), 4, 3, rngs=nnx.Rngs(0))
-    >>> layer(jnp.ones((5, 8, 8, 3))).shape
-    (5, 6, 6, 4)
-    """
-
-    depthwise_class, pointwise_class = DepthwiseConv2D, Conv2D

@@ -1,4 +1,4 @@
-"""Dense layers: over the last axis, with a fixed pattern of zeros, or along any axes of an einsum; plain and with batch norm."""
+"""Dense layers: over the last axis, with a fixed pattern of zeros, or along any axes of an einsum."""
 
 import dataclasses
 
@@ -8,8 +8,13 @@ import numpy as np
 from flax import nnx
 
 from hgqjax import resources
-from hgqjax.layers._base import Symbol
-from hgqjax.layers.linear import BatchNorm, Linear
+from hgqjax.granularity import Granularity
+from hgqjax.layers._base import FrozenWeight, Symbol
+from hgqjax.layers.batch_norm import BatchNorm
+from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.quantize import ACTIVATION, WEIGHT
+from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.resources import Signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,34 +35,67 @@ class _Mask:
         return np.unpackbits(np.frombuffer(self.bits, np.uint8), count=size).astype(bool).reshape(self.shape)
 
 
-class Dense(Linear):
+class Dense(AbstractLinear):
     r"""``activation(q(x) @ q(kernel) + q(bias))``: every input, weight and bias has its own width.
 
     Args:
       n_in, n_out: features; x is (rows, *input_shape), whose last axis is n_in; by default (rows, n_in).
       mask: (n_in, n_out) of 0 and 1: weights where it is 0 are not there, and cost nothing.
-      linear: see `Linear`.
+      further arguments: see `AbstractLinear`.
 
     Cost: `hgqjax.resources.Dense`. Source: Sun et al. (HGQ), arXiv:2405.00645.
 
     >>> layer = Dense(3, 2, rngs=nnx.Rngs(0))
     >>> layer(jnp.ones((5, 3))).shape
     (5, 2)
+    >>> layer = Dense(3, 2, rngs=nnx.Rngs(0), activation="relu", batch_norm=BatchNorm())
+    >>> layer(jax.random.normal(jax.random.key(0), (8, 3))).shape
+    (8, 2)
     """
 
     def __init__(
-        self, n_in: int, n_out: int, *, rngs: nnx.Rngs, input_shape: tuple[int, ...] | None = None, mask: np.ndarray | None = None, **linear
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        rngs: nnx.Rngs,
+        input_shape: tuple[int, ...] | None = None,
+        mask: np.ndarray | None = None,
+        activation: str | None = None,
+        use_bias: bool = True,
+        batch_norm: BatchNorm | None = None,
+        bias_start: float = 0.0,
+        kernel_factor: float = 1.0,
+        input_quantizer: AbstractQuantizer = ACTIVATION,
+        kernel_quantizer: AbstractQuantizer = WEIGHT,
+        bias_quantizer: AbstractQuantizer = WEIGHT,
+        input_granularity: Granularity = "element",
+        kernel_granularity: Granularity = "element",
     ):
         input_shape = (n_in,) if input_shape is None else tuple(input_shape)
         if n_in < 1 or n_out < 1 or input_shape[-1] != n_in:
             raise ValueError(
-                f"n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in"
+                f"Dense: n_in is {n_in}, n_out {n_out}, input_shape {input_shape}; positive sizes are needed and input_shape ends in n_in"
             )
         if mask is not None and (np.shape(mask) != (n_in, n_out) or not np.all(np.isin(mask, (0, 1)))):
-            raise ValueError(f"mask has shape {np.shape(mask)}; {n_in} x {n_out} values, each 0 or 1, are needed")
+            raise ValueError(f"Dense: mask has shape {np.shape(mask)}; {n_in} x {n_out} values, each 0 or 1, are needed")
         self.mask = None if mask is None else _Mask.of(mask)
         kernel = nnx.initializers.he_normal()(rngs.params(), (n_in, n_out), jnp.float32)
-        self._setup(input_shape, kernel, (n_out,), **linear)
+        super().__init__(
+            input_shape,
+            kernel,
+            (n_out,),
+            activation=activation,
+            use_bias=use_bias,
+            batch_norm=batch_norm,
+            bias_start=bias_start,
+            kernel_factor=kernel_factor,
+            input_quantizer=input_quantizer,
+            kernel_quantizer=kernel_quantizer,
+            bias_quantizer=bias_quantizer,
+            input_granularity=input_granularity,
+            kernel_granularity=kernel_granularity,
+        )
 
     def _kernel(self):
         return self._present(self.kernel[...])
@@ -65,13 +103,13 @@ class Dense(Linear):
     def _present(self, kernel):
         return kernel if self.mask is None else jnp.where(self.mask.array, kernel, 0.0)
 
-    def product(self, x, kernel):
+    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return x @ kernel
 
-    def operation(self, x, kernel, bias):
+    def operation(self, x: Signal, kernel: Signal, bias: Signal | None) -> resources.Dense:
         return resources.Dense(x, self._masked(kernel, kernel.shape), bias)
 
-    def symbol(self, x: Symbol, name, kernel, bias):
+    def symbol(self, x: Symbol, name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> Symbol:
         kernel = self._masked(kernel._replace(values=self._present(kernel.values)), kernel.values.shape)
         return x.graph.linear("dense", x, name, kernel, bias, (*x.shape[:-1], kernel.values.shape[1]))
 
@@ -83,16 +121,7 @@ class Dense(Linear):
         return kernel._replace(format=type(kernel.format)(jnp.where(self.mask.array, k, 0.0), jnp.where(self.mask.array, i, -f), f))
 
 
-class BatchNormDense(BatchNorm, Dense):
-    """`Dense` with a batch norm folded into it; see `BatchNorm` and `Dense` for the arguments.
-
-    >>> layer = BatchNormDense(3, 2, rngs=nnx.Rngs(0), activation="relu")
-    >>> layer(jax.random.normal(jax.random.key(0), (8, 3))).shape
-    (8, 2)
-    """
-
-
-class EinsumDense(Linear):
+class EinsumDense(AbstractLinear):
     """``activation(einsum(equation, q(x), q(kernel)) + q(bias))``.
 
     Args:
@@ -100,7 +129,7 @@ class EinsumDense(Linear):
       input_shape, output_shape: of a row.
       bias_axes: labels of the result that have biases of their own; by default the last.
       parallelization: positions (labels of x that the kernel has not) that hardware computes at a time; all by default.
-      linear: see `Linear`.
+      further arguments: see `AbstractLinear`.
 
     Cost: `hgqjax.resources.Einsum`.
 
@@ -118,7 +147,16 @@ class EinsumDense(Linear):
         rngs: nnx.Rngs,
         bias_axes: str | None = None,
         parallelization: int | None = None,
-        **linear,
+        activation: str | None = None,
+        use_bias: bool = True,
+        batch_norm: BatchNorm | None = None,
+        bias_start: float = 0.0,
+        kernel_factor: float = 1.0,
+        input_quantizer: AbstractQuantizer = ACTIVATION,
+        kernel_quantizer: AbstractQuantizer = WEIGHT,
+        bias_quantizer: AbstractQuantizer = WEIGHT,
+        input_granularity: Granularity = "element",
+        kernel_granularity: Granularity = "element",
     ):
         x, kernel, y = _labels(equation, tuple(input_shape), tuple(output_shape))
         if (bias_axes is not None and not set(bias_axes) <= set(y)) or (parallelization is not None and parallelization < 1):
@@ -132,16 +170,30 @@ class EinsumDense(Linear):
         kernel = start(rngs.params(), tuple(sizes[n] for n in kernel), jnp.float32)
         bias_axes = y[-1] if bias_axes is None else bias_axes
         bias_shape = tuple(sizes[n] if n in bias_axes else 1 for n in y)
-        self._setup(tuple(input_shape), kernel, bias_shape, **linear)
+        super().__init__(
+            tuple(input_shape),
+            kernel,
+            bias_shape,
+            activation=activation,
+            use_bias=use_bias,
+            batch_norm=batch_norm,
+            bias_start=bias_start,
+            kernel_factor=kernel_factor,
+            input_quantizer=input_quantizer,
+            kernel_quantizer=kernel_quantizer,
+            bias_quantizer=bias_quantizer,
+            input_granularity=input_granularity,
+            kernel_granularity=kernel_granularity,
+        )
 
-    def product(self, x, kernel):
+    def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         sources, y = self.equation.split("->")
         return jnp.einsum(f"...{sources}->...{y}", x, kernel)
 
-    def operation(self, x, kernel, bias):
+    def operation(self, x: Signal, kernel: Signal, bias: Signal | None) -> resources.Einsum:
         return resources.Einsum(x, kernel, bias, self.equation, self.parallelization)
 
-    def symbol(self, x: Symbol, name, kernel, bias):
+    def symbol(self, x: Symbol, name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> Symbol:
         settings = {"equation": self.equation, "parallelization": self.parallelization}
         return x.graph.linear("einsum", x, name, kernel, bias, self.output_shape, **settings)
 
@@ -161,12 +213,3 @@ def _labels(equation: str, input_shape: tuple[int, ...], output_shape: tuple[int
             "each label in two of its three parts or in all, and sizes that agree"
         )
     return x, kernel, y
-
-
-class BatchNormEinsumDense(BatchNorm, EinsumDense):
-    """`EinsumDense` with a batch norm over the last axis of its result folded into it; see `BatchNorm` and `EinsumDense`.
-
-    >>> layer = BatchNormEinsumDense("tc,cd->td", (4, 3), (4, 2), rngs=nnx.Rngs(0))
-    >>> layer(jax.random.normal(jax.random.key(0), (8, 4, 3))).shape
-    (8, 4, 2)
-    """

@@ -6,9 +6,11 @@ import operator
 from collections.abc import Sequence
 
 import jax
+from flax import nnx
 
 from hgqjax import resources
-from hgqjax.layers._base import Layer, Symbol
+from hgqjax.granularity import Granularity
+from hgqjax.layers._base import Layer, Symbol, Value
 from hgqjax.layers.quantize import ACTIVATION, Quantize
 from hgqjax.quantizers import AbstractQuantizer
 
@@ -26,20 +28,19 @@ class _Merge(Layer):
     most = 64
 
     def __init__(
-        self, shape: Sequence[int], inputs: int = 2, *, input_quantizer: AbstractQuantizer = ACTIVATION, input_granularity: str = "element"
+        self,
+        shape: Sequence[int],
+        inputs: int = 2,
+        *,
+        input_quantizer: AbstractQuantizer = ACTIVATION,
+        input_granularity: Granularity = "element",
     ):
         if not 2 <= inputs <= self.most:
             raise ValueError(f"{type(self).__name__}: inputs is {inputs}; 2 .. {self.most} are legal")
         self.inputs = inputs
-        for n in range(inputs):
-            setattr(self, f"input_quantizer_{n}", Quantize(tuple(shape), input_quantizer, input_granularity))
+        self.input_quantizer = nnx.List([Quantize(tuple(shape), input_quantizer, input_granularity) for _ in range(inputs)])
 
-    @property
-    def quantizers(self) -> tuple[Quantize, ...]:
-        """Those of the inputs, in order."""
-        return tuple(getattr(self, f"input_quantizer_{n}") for n in range(self.inputs))
-
-    def __call__(self, *xs):
+    def __call__(self, *xs: Value) -> Value:
         if len(xs) != self.inputs:
             raise ValueError(f"{type(self).__name__} was made for {self.inputs} inputs and is given {len(xs)}")
         return self.describe(*xs) if isinstance(xs[0], Symbol) else self.forward(*xs)
@@ -50,18 +51,18 @@ class _Merge(Layer):
         """The result for two inputs."""
 
     def forward(self, *xs):
-        return functools.reduce(self.combine, (quantizer(x) for quantizer, x in zip(self.quantizers, xs, strict=True)))
+        return functools.reduce(self.combine, (quantizer(x) for quantizer, x in zip(self.input_quantizer, xs, strict=True)))
 
     @abc.abstractmethod
     def operation(self, inputs: tuple[resources.Signal, ...]):
         """The operation of `hgqjax.resources` with these signals."""
 
     def cost(self):
-        return self.operation(tuple(quantizer.signal() for quantizer in self.quantizers))
+        return self.operation(tuple(quantizer.signal() for quantizer in self.input_quantizer))
 
     def describe(self, *xs: Symbol) -> Symbol:
         graph, name = xs[0].graph, xs[0].graph.name_of(self)
-        xs = tuple(q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.quantizers, xs, strict=True)))
+        xs = tuple(q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.input_quantizer, xs, strict=True)))
         return graph.apply(self.kind, xs, xs[0].shape, name=name)
 
 

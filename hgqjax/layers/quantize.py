@@ -5,13 +5,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array
 
 from hgqjax import fixed_point, ranges
 from hgqjax import granularity as granularity_
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Observed, Symbol
+from hgqjax.layers.mode import Mode
 from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
+
+
+class Probe(nnx.Variable):
+    """Zeros that are added to a weight, to differentiate by them."""
+
 
 ACTIVATION = Kif(i0=2.0, f0=4.0)
 WEIGHT = Kif(b0=4.0)
@@ -29,11 +36,11 @@ class _Quantizer(Layer):
         if quantizer.rounding == "S_RND":
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
         self.shape, self.quantizer = tuple(shape), quantizer
-        self.observe, self.sampling, self.floating = True, quantizer.samples, False
         self.sharing = math.prod(self.shape) / math.prod(widths_shape)
         params = _started(sample, quantizer=quantizer, shape=widths_shape)
         self.parameter_names = tuple(sorted(params))
-        self._set(params)
+        for name, value in params.items():
+            setattr(self, name, BitWidth(value))
         range_shape = self.shape if quantizer.format_of_each_value else widths_shape
         seen = ranges.empty(range_shape) if sample is None else ranges.observe(sample, range_shape)
         self.low, self.high = Observed(seen.low), Observed(seen.high)
@@ -41,12 +48,10 @@ class _Quantizer(Layer):
             self.seed, self.step = Draw(jnp.zeros((2,), jnp.uint32)), Draw(jnp.zeros((), jnp.int32))
             self.temperature = Draw(jnp.ones(()))
 
-    def _set(self, params):
+    def set_params(self, params: dict[str, jax.Array]) -> None:
+        """Gives the trained widths new values."""
         for name, value in params.items():
-            if hasattr(self, name):
-                getattr(self, name)[...] = value
-            else:
-                setattr(self, name, BitWidth(value))
+            getattr(self, name)[...] = value
 
     @property
     def params(self):
@@ -63,7 +68,7 @@ class _Quantizer(Layer):
 
     @property
     def _samples(self) -> bool:
-        return self.sampling and self.quantizer.samples
+        return self.mode.trains and self.quantizer.samples
 
     def format(self) -> Format:
         """Format in force; while it samples that on average."""
@@ -78,7 +83,7 @@ class _Quantizer(Layer):
 
     def clip(self):
         """Brings the widths into their limits."""
-        self._set(self.quantizer.clip(self.params))
+        self.set_params(self.quantizer.clip(self.params))
 
 
 class Quantize(_Quantizer):
@@ -105,20 +110,20 @@ class Quantize(_Quantizer):
         if not isinstance(quantizer, FixedPoint):
             raise ValueError(f"quantizer is {quantizer!r}, which is for weights; activations need a FixedPoint, such as Kif or Ternary")
         self.decay_bits = float(decay_bits)
-        self.adapting = False
         shape = tuple(shape)
         self._setup(shape, (1, *granularity_.widths_shape(shape, granularity)), quantizer, None)
 
     def forward(self, x):
         if x.shape[1:] != self.shape:
             raise ValueError(f"x has rows of shape {x.shape[1:]}; this quantizer was made for {self.shape}")
-        if self.adapting:
-            self._set(self.quantizer.init(self.low[...].shape, sample=x))
-        if self.floating:
+        if self.mode is Mode.ADAPT:
+            self.set_params(self.quantizer.init(self.low[...].shape, sample=x))
+        if self.mode is Mode.FLOAT:
             return x
-        if not self.observe:
+        if self.mode is Mode.EVALUATE:
             return self.quantizer.quantize(x, self.params, ranges=self.range)
-        self._keep(ranges.update(self.range, x.astype(self.low[...].dtype), self.decay_bits))
+        decay_bits = 0.0 if self.mode is Mode.CALIBRATE else self.decay_bits
+        self._keep(ranges.update(self.range, x.astype(self.low[...].dtype), decay_bits))
         return self._trained(x, self.range)
 
     def signal(self) -> Signal:
@@ -141,12 +146,13 @@ class QuantizeWeight(_Quantizer):
 
     def __init__(self, shape, quantizer: AbstractQuantizer = WEIGHT, granularity: str = "element", sample=None):
         self._setup(shape, granularity_.widths_shape(tuple(shape), granularity), quantizer, sample)
+        self.probe: Probe | None = nnx.data(None)
 
     def forward(self, x):
-        if self.floating:
-            return x + self.probe[...] if hasattr(self, "probe") else x
+        if self.mode is Mode.FLOAT:
+            return x if self.probe is None else x + self.probe[...]
         seen = ranges.observe(x, self.low[...].shape)
-        if self.observe:
+        if self.mode is not Mode.EVALUATE:
             self._keep(seen)
         return self._trained(x, seen)
 

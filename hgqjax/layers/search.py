@@ -12,17 +12,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module
-from hgqjax.layers.linear import Linear
-from hgqjax.layers.quantize import QuantizeWeight, _Quantizer
+from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.mode import Mode
+from hgqjax.layers.quantize import Probe, QuantizeWeight, _Quantizer
 
 ITERATIONS = 8
 """Of the power iteration."""
 STREAM = 0x5EED
 """Folded into a run's key: its samples are not those that the weights were drawn with."""
-
-
-class _Probe(nnx.Variable):
-    """Zeros that are added to a weight, to differentiate by them."""
 
 
 def seed(model: Module, key: Array) -> None:
@@ -34,7 +31,7 @@ def seed(model: Module, key: Array) -> None:
     for name, layer in model.named(QuantizeWeight):
         if layer.quantizer.samples:
             shape = layer.low[...].shape
-            layer._set(layer.quantizer.init(shape, key=jax.random.wrap_key_data(layer.seed[...]), sample=weights[name]))
+            layer.set_params(layer.quantizer.init(shape, key=jax.random.wrap_key_data(layer.seed[...]), sample=weights[name]))
 
 
 def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
@@ -60,7 +57,7 @@ def reassign(model: Module, epoch: Array, epochs: int, loss: Callable[[Module], 
         layer = dict(model.named(_Quantizer))[name]
         curvature = functools.partial(lambda name: curvatures()[name], name)
         new = layer.quantizer.reassign(layer.params, weights.get(name), progress=progress, curvature=curvature)
-        layer._set({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
+        layer.set_params({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
 
 
 def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module], Float[Array, ""]]) -> dict[str, Float[Array, "..."]]:
@@ -72,13 +69,12 @@ def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module],
     Source: RMSMP, arXiv:2111.00153, takes rows of greater eigenvalue as the more sensitive ones.
     """
     model = nnx.clone(model)
-    model.observing()
-    model.set_attributes(_Quantizer, floating=True)
+    model.set_mode(Mode.FLOAT)
     quantizers = dict(model.named(_Quantizer))
     shapes = {name: quantizers[name].shape for name in names}
     for name in names:
-        quantizers[name].probe = _Probe(jnp.zeros(shapes[name]))
-    graphdef, zeros, rest = nnx.split(model, _Probe, ...)
+        quantizers[name].probe = Probe(jnp.zeros(shapes[name]))
+    graphdef, zeros, rest = nnx.split(model, Probe, ...)
     gradient = jax.grad(lambda probes: loss(nnx.merge(graphdef, probes, rest, copy=True)))
     leaves, structure = jax.tree.flatten(zeros)
     ends = np.cumsum([leaf.shape[-1] for leaf in leaves])
@@ -111,7 +107,7 @@ def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module],
 def narrowest(model: Module) -> None:
     """Gives every quantizer the parameters of the lowest cost that training can reach."""
     for _, layer in model.named(_Quantizer):
-        layer._set(layer.quantizer.narrowest(layer.params))
+        layer.set_params(layer.quantizer.narrowest(layer.params))
 
 
 def _sampling(model: Module) -> list[_Quantizer]:
@@ -121,7 +117,7 @@ def _sampling(model: Module) -> list[_Quantizer]:
 def _weights(model: Module) -> Iterator[tuple[str, Array]]:
     """(name of the quantizer, the weight that it quantizes)."""
     named = {id(quantizer): name for name, quantizer in model.named(QuantizeWeight)}
-    for _, layer in model.named(Linear):
-        for quantizer, weight in zip((layer.kernel_quantizer, layer.bias_quantizer), layer._weights(None), strict=True):
+    for _, layer in model.named(AbstractLinear):
+        for quantizer, weight in zip((layer.kernel_quantizer, layer.bias_quantizer), layer.weights(), strict=True):
             if quantizer is not None:
                 yield named[id(quantizer)], weight

@@ -8,7 +8,9 @@ import numpy as np
 from flax import nnx
 
 from hgqjax import fixed_point, resources
+from hgqjax.granularity import Granularity
 from hgqjax.layers._base import Layer, Observed, Symbol
+from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Quantize
 from hgqjax.quantizers import AbstractQuantizer, Kif
 
@@ -49,7 +51,7 @@ class Table(Layer):
         *,
         input_quantizer: AbstractQuantizer = IN,
         output_quantizer: AbstractQuantizer = OUT,
-        input_granularity: str = "tensor",
+        input_granularity: Granularity = "tensor",
     ):
         if function not in FUNCTIONS and not callable(function):
             raise ValueError(f"function is {function!r}; a function of arrays, or one of {', '.join(map(repr, FUNCTIONS))}, is needed")
@@ -57,11 +59,10 @@ class Table(Layer):
         self.input_quantizer = Quantize(tuple(shape), input_quantizer, input_granularity)
         self.output_quantizer = Quantize(tuple(shape), output_quantizer, "tensor")
         self.entries, self.first, self.f_in = nnx.data(None), 0, 0
-        self.observe = True
 
     def forward(self, x):
         x = self.input_quantizer(x)
-        if self.entries is None or self.observe:
+        if self.entries is None or self.mode is not Mode.EVALUATE:
             return self.output_quantizer(self.function(x))
         index = jnp.rint(x * fixed_point.pow2(jnp.full((1,) * x.ndim, self.f_in, x.dtype))).astype(jnp.int32) - self.first
         return self.entries[...][index].astype(x.dtype)

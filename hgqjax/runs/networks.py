@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +24,10 @@ class Network(abc.ABC):
     """Fold a batch norm into every layer with weights and relu, and into a perceptron's last one."""
     method: Method = Hgq()
     """How weights and activations are quantized: learned (HGQ), or a rival method."""
+
+    def norm(self) -> layers.BatchNorm | None:
+        """The batch norm of its layers."""
+        return layers.BatchNorm() if self.batch_norm else None
 
     @abc.abstractmethod
     def build(self, input_shape: tuple[int, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
@@ -47,7 +52,7 @@ class Mlp(Network):
 
     def _perceptron(self, input_shape, n_out):
         sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
-        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.batch_norm, **self.method.of_layers())
+        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.norm(), **self.method.of_layers())
 
 
 class _Flat(layers.Module):
@@ -101,20 +106,19 @@ class Cnn(Network):
 
 class _Convolutional(layers.Module):
     def __init__(self, config: Cnn, shape, n_out, rngs):
-        conv = layers.BatchNormConv2D if config.batch_norm else layers.Conv2D
-        self.pool, self.depth = config.pool, len(config.filters)
-        for n, filters in enumerate(config.filters):
+        self.pool, self.conv = config.pool, nnx.List()
+        for filters in config.filters:
             settings = {"activation": "relu", "parallelization": config.parallelization} | config.method.of_layers()
-            layer = conv(shape, filters, config.size, rngs=rngs, **settings)
-            setattr(self, f"conv_{n}", layer)
+            layer = layers.Conv2D(shape, filters, config.size, rngs=rngs, batch_norm=config.norm(), **settings)
+            self.conv.append(layer)
             height, width, _ = layer.output_shape
             shape = (height // config.pool, width // config.pool, filters)
         sizes = (shape[0] * shape[1] * shape[2], *config.hidden, n_out)
-        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.batch_norm, **config.method.of_layers())
+        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.norm(), **config.method.of_layers())
 
     def __call__(self, x):
-        for n in range(self.depth):
-            x = layers.max_pool(getattr(self, f"conv_{n}")(x), self.pool)
+        for conv in self.conv:
+            x = layers.max_pool(conv(x), self.pool)
         return self.head(layers.flatten(x))
 
 
@@ -157,39 +161,37 @@ class _Tracker(layers.Module):
     def __init__(self, config: Tracker, rngs):
         shape, (mask12, mask13, mask23) = (50,), _station_masks()
         settings, inputs = config.method.of_layers(), config.method.of_inputs()
-        squashed, self.tanh = dict(settings), config.squash == "tanh"
+        squashed = dict(settings)
         if config.squash == "hard_tanh":
             squashed["input_quantizer"], squashed["input_granularity"] = config.method.clipped()
         self.hits = layers.Quantize((50, 7), Fixed(keep_negative=False, i=1, f=0), "tensor")
-        for n, gaps in enumerate((3, 2, 2), start=1):
-            conv = layers.Conv1D((50, gaps), 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings)
-            setattr(self, f"segments{n}", conv)
+        self.segments = nnx.List(
+            [layers.Conv1D((50, gaps), 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings) for gaps in (3, 2, 2)]
+        )
         self.map12 = layers.Dense(50, 50, rngs=rngs, mask=mask12, use_bias=False, **squashed)
         self.map13 = layers.Dense(50, 50, rngs=rngs, mask=mask13, use_bias=False, **squashed)
         self.map23 = layers.Dense(50, 50, rngs=rngs, mask=mask23, use_bias=False, **squashed)
         self.add2, self.add3 = layers.Add(shape, **inputs), layers.Add(shape, 3, **inputs)
-        if self.tanh:
-            self.tanh1, self.tanh2, self.tanh3 = (layers.Table("tanh", shape, input_quantizer=config.method.tables()) for _ in range(3))
-        dense = layers.BatchNormDense if config.batch_norm else layers.Dense
-        sizes = (50, *config.hidden)
-        self.depth = len(config.hidden)
-        for n in range(self.depth):
-            layer = dense(sizes[n], sizes[n + 1], rngs=rngs, activation="relu", **(settings if n else squashed))
-            setattr(self, f"dense{n}", layer)
-        self.angle = layers.Dense(sizes[-1], 1, rngs=rngs, bias_start=config.start, kernel_factor=config.spread, **settings)
+        tables = 3 if config.squash == "tanh" else 0
+        self.tanh = nnx.List([layers.Table("tanh", shape, input_quantizer=config.method.tables()) for _ in range(tables)])
+        self.dense = nnx.List()
+        for n, (n_in, n_out) in enumerate(itertools.pairwise((50, *config.hidden))):
+            inputs = settings if n else squashed
+            self.dense.append(layers.Dense(n_in, n_out, rngs=rngs, activation="relu", batch_norm=config.norm(), **inputs))
+        self.angle = layers.Dense(config.hidden[-1], 1, rngs=rngs, bias_start=config.start, kernel_factor=config.spread, **settings)
 
-    def _squash(self, name, x):
-        return getattr(self, name)(x) if self.tanh else x
+    def _squash(self, n, x):
+        return self.tanh[n](x) if self.tanh else x
 
     def __call__(self, x):
         x = self.hits(x)
         stations = (slice(0, 3), slice(3, 5), slice(5, 7))
         one, two, three = (
-            layers.flatten(getattr(self, f"segments{n}")(layers.select(x, slice(None), gaps))) for n, gaps in enumerate(stations, start=1)
+            layers.flatten(segments(layers.select(x, slice(None), gaps))) for segments, gaps in zip(self.segments, stations, strict=True)
         )
-        one = self._squash("tanh1", one)
-        two = self._squash("tanh2", self.add2(self.map12(one), two))
-        x = self._squash("tanh3", self.add3(self.map23(two), self.map13(one), three))
-        for n in range(self.depth):
-            x = getattr(self, f"dense{n}")(x)
+        one = self._squash(0, one)
+        two = self._squash(1, self.add2(self.map12(one), two))
+        x = self._squash(2, self.add3(self.map23(two), self.map13(one), three))
+        for dense in self.dense:
+            x = dense(x)
         return self.angle(x)

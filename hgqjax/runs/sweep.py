@@ -233,7 +233,7 @@ def _check_budgets(config: Sweep, build, dataset) -> None:
     model, objective = build(nnx.Rngs(0)), config.train.objective
     layers.adapt(model, jnp.asarray(dataset.x_train[: config.train.batch_size], jnp.float32))
     layers.narrowest(model)
-    model.observing()
+    model.set_mode("observe")
     least = float(objective.costs(model).total)
     if min(config.budgets) < least:
         unit = objective.cost.unit

@@ -125,14 +125,14 @@ class Train:
         operations = model.operations_cost()
         self.layer_names = tuple(operations)
         self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
-        model.train()
+        model.set_mode("train")
         self._training, *parts = _split(model)
         self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
-        model.observing()
+        model.set_mode("observe")
         self._frozen, *_ = _split(model)
-        model.train()
-        model.set_attributes(use_running_average=True, raise_if_not_found=False)  # batch norms are settled, the rest trains
+        model.set_mode("settle")
         self._settled, *_ = _split(model)
+        self._batch_norms = bool(jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
 
     def __call__(self, key: Array, member: Member, data: Data) -> tuple[State, dict[str, Array]]:
         """A whole run: the last state, and metrics with a leading axis of checks."""
@@ -144,7 +144,7 @@ class Train:
         model = self.build(nnx.Rngs(params=key))
         layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
         layers.seed(model, key)
-        model.train()
+        model.set_mode("train")
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
         cost = self.config.objective.costs(model).total
@@ -236,7 +236,7 @@ class Train:
 
             return jax.grad(loss, has_aux=True)
 
-        if self._settled == self._training:  # no batch norm
+        if not self._batch_norms:
             return of(self._training)(*inputs)
         # two programs, not one that selects: kept statistics need no second product of rows and weights
         return lax.cond(keeps, of(self._settled), of(self._training), *inputs)

@@ -30,7 +30,7 @@ QUANTIZERS = [
     {"input_quantizer": Kif(f0=1.0, overflow="SAT"), "kernel_quantizer": Kbi(b0=2.0)},
     {"input_quantizer": Kif(f0=2.0, rounding="TRN"), "kernel_granularity": "tensor"},
     {"input_quantizer": Kbi(b0=4.0, overflow="SAT_SYM", rounding="RND_CONV"), "input_granularity": "tensor"},
-    {"batch_norm": False, "kernel_quantizer": Kif(b0=1.0, overflow="SAT", rounding="TRN")},
+    {"batch_norm": None, "kernel_quantizer": Kif(b0=1.0, overflow="SAT", rounding="TRN")},
 ]
 
 
@@ -58,7 +58,7 @@ class Free(layers.Module):
         self.first = layers.Quantize((4,), Kif(f0=2.0))
         self.c = layers.Dense(4, 4, rngs=rngs)
         self.d = layers.Dense(4, 4, rngs=rngs)
-        self.a = layers.BatchNormDense(4, 2, rngs=rngs)
+        self.a = layers.Dense(4, 2, rngs=rngs, batch_norm=layers.BatchNorm())
         self.b = layers.Dense(4, 3, rngs=rngs, use_bias=False)
 
     def __call__(self, x):
@@ -76,13 +76,13 @@ def test_free_form_modules_with_several_outputs():
 
 @pytest.mark.parametrize("overflow", ["WRAP", "SAT", "SAT_SYM"])
 def test_weights_without_bits_are_zero_in_training_too(overflow):
-    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), batch_norm=False, kernel_quantizer=Kif(b0=3.0, overflow=overflow))
+    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), batch_norm=None, kernel_quantizer=Kif(b0=3.0, overflow=overflow))
     layers.adapt(model, jnp.asarray(rows(100)))
-    quantizer = model.layer_0.kernel_quantizer
+    quantizer = model.layer[0].kernel_quantizer
     quantizer.i[...] = quantizer.i[...] - 3
     quantizer.f[...] = -quantizer.i[...] - 1
-    model.train()
-    assert overflow == "WRAP" or np.all(quantizer(model.layer_0.kernel[...]) == 0)
+    model.set_mode("train")
+    assert overflow == "WRAP" or np.all(quantizer(model.layer[0].kernel[...]) == 0)
     description = describe(model, rows())
     assert np.all((description["layer_0"].kernel.integers == 0) | (description["layer_0"].kernel.bits > 0))
 
@@ -115,7 +115,7 @@ def test_negative_rows_of_an_unsigned_quantizer_are_refused():
 
 
 def test_wide_sums_are_checked_in_float64():
-    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), input_quantizer=Kif(f0=16.0), kernel_quantizer=Kif(b0=12.0), batch_norm=False)
+    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), input_quantizer=Kif(f0=16.0), kernel_quantizer=Kif(b0=12.0), batch_norm=None)
     _, description = described(model)
     op = description["layer_0"]
     assert 24 < op.accumulator_bits(description.grids[op.inputs[0]]).max() <= 53
@@ -124,15 +124,15 @@ def test_wide_sums_are_checked_in_float64():
 def test_sums_wider_than_float64_are_refused():
     wide = Kif(b0=24.0, f_limits=(-24.0, 60.0))
     model = layers.mlp(
-        (4, 3), rngs=nnx.Rngs(0), input_quantizer=Kif(f0=30.0, f_limits=(-24.0, 60.0)), kernel_quantizer=wide, batch_norm=False
+        (4, 3), rngs=nnx.Rngs(0), input_quantizer=Kif(f0=30.0, f_limits=(-24.0, 60.0)), kernel_quantizer=wide, batch_norm=None
     )
     with pytest.raises(DescriptionError, match="layer 'layer_0' sums up to [0-9]+ bits, more than float64 holds"):
         described(model)
 
 
 def test_a_diverged_layer_is_named():
-    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), batch_norm=False)
-    model.layer_0.bias[...] = jnp.full((3,), jnp.nan)
+    model = layers.mlp((4, 3), rngs=nnx.Rngs(0), batch_norm=None)
+    model.layer[0].bias[...] = jnp.full((3,), jnp.nan)
     with pytest.raises(DescriptionError, match="layer 'layer_0' has a NaN or infinity; the model has diverged"):
         describe(model, rows())
 

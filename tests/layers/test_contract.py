@@ -31,13 +31,13 @@ CASES = {
         (3,),
     ),
     "dense with a mask": (lambda rngs: layers.Dense(3, 4, rngs=rngs, mask=np.eye(3, 4), kernel_quantizer=Kbi(b0=3.0)), (3,)),
-    "batch norm dense": (lambda rngs: layers.BatchNormDense(3, 4, rngs=rngs), (3,)),
+    "batch norm dense": (lambda rngs: layers.Dense(3, 4, rngs=rngs, batch_norm=layers.BatchNorm()), (3,)),
     "einsum dense": (
         lambda rngs: layers.EinsumDense("tc,cd->dt", (2, 3), (4, 2), rngs=rngs, bias_axes="dt", parallelization=1),
         (2, 3),
     ),
     "batch norm einsum dense": (
-        lambda rngs: layers.BatchNormEinsumDense("tc,tcd->td", (2, 3), (2, 4), rngs=rngs, activation="relu"),
+        lambda rngs: layers.EinsumDense("tc,tcd->td", (2, 3), (2, 4), rngs=rngs, batch_norm=layers.BatchNorm(), activation="relu"),
         (2, 3),
     ),
     "conv 1d": (lambda rngs: layers.Conv1D((5, 2), 3, 3, rngs=rngs, padding="SAME", strides=2, parallelization=1), (5, 2)),
@@ -48,10 +48,19 @@ CASES = {
     ),
     "depthwise conv 1d": (lambda rngs: layers.DepthwiseConv1D((5, 2), 3, rngs=rngs, multiplier=2), (5, 2)),
     "depthwise conv 2d": (lambda rngs: layers.DepthwiseConv2D((3, 4, 2), 2, rngs=rngs, strides=(1, 2), padding="SAME"), (3, 4, 2)),
-    "batch norm conv 1d": (lambda rngs: layers.BatchNormConv1D((5, 2), 3, 3, rngs=rngs), (5, 2)),
-    "batch norm conv 2d": (lambda rngs: layers.BatchNormConv2D((4, 4, 2), 3, 3, rngs=rngs, input_granularity="channel"), (4, 4, 2)),
-    "batch norm depthwise conv 1d": (lambda rngs: layers.BatchNormDepthwiseConv1D((5, 2), 3, rngs=rngs, multiplier=2), (5, 2)),
-    "batch norm depthwise conv 2d": (lambda rngs: layers.BatchNormDepthwiseConv2D((3, 4, 2), 2, rngs=rngs), (3, 4, 2)),
+    "batch norm conv 1d": (lambda rngs: layers.Conv1D((5, 2), 3, 3, rngs=rngs, batch_norm=layers.BatchNorm()), (5, 2)),
+    "batch norm conv 2d": (
+        lambda rngs: layers.Conv2D((4, 4, 2), 3, 3, rngs=rngs, batch_norm=layers.BatchNorm(), input_granularity="channel"),
+        (4, 4, 2),
+    ),
+    "batch norm depthwise conv 1d": (
+        lambda rngs: layers.DepthwiseConv1D((5, 2), 3, rngs=rngs, batch_norm=layers.BatchNorm(), multiplier=2),
+        (5, 2),
+    ),
+    "batch norm depthwise conv 2d": (
+        lambda rngs: layers.DepthwiseConv2D((3, 4, 2), 2, rngs=rngs, batch_norm=layers.BatchNorm()),
+        (3, 4, 2),
+    ),
     "add": (lambda rngs: Parts(layers.Add((3,), 3), (3, 3)), (3, 3)),
     "subtract": (
         lambda rngs: Parts(layers.Subtract((2, 2), input_granularity="channel", input_quantizer=Kif(overflow="SAT")), (2, 2, 2)),
@@ -84,7 +93,7 @@ def case(request):
     nnx.update(
         layer, jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), nnx.state(layer, nnx.Param))
     )
-    layer.train()
+    layer.set_mode("train")
     call(layer, rows)
     return layer, rows
 
@@ -102,20 +111,20 @@ def same(a, b):
 
 def test_every_public_layer_is_a_case():
     public = {c for _, c in inspect.getmembers(layers, inspect.isclass) if issubclass(c, layers.Layer)}
-    assert public - {layers.Layer, layers.Linear, layers.BatchNorm, layers.QuantizeWeight} == {
+    assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {
         type(getattr(made, "layer", made)) for made in (nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))) for make, _ in CASES.values())
     }
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
     layer, rows = case
-    layer.eval()
+    layer.set_mode("evaluate")
     before = state(layer)
     y = call(layer, rows)
     assert same(state(layer), before) and np.all(np.isfinite(y))
     np.testing.assert_array_equal(call(layer, rows[5:6])[0], y[5])  # a row by itself
     before, ranges = (state(layer, kind) for kind in (OTHERS, layers.Observed))
-    layer.observing()
+    layer.set_mode("observe")
     call(layer, rows * 4)
     assert same(state(layer, OTHERS), before) and not same(state(layer, layers.Observed), ranges)
 

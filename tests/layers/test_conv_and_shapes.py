@@ -12,6 +12,7 @@ from hgqjax.quantizers import Binary, Kbi, Kif
 
 FINE = Kif(f0=20.0, b0=23.0)
 SAT = Kif(overflow="SAT")
+NORM = layers.BatchNorm()
 EXACT = {"input_quantizer": FINE, "kernel_quantizer": FINE, "bias_quantizer": FINE}
 
 
@@ -56,7 +57,7 @@ def test_depthwise_filters_read_their_channel():
 
 
 def test_batch_norm_of_a_convolution_normalizes_each_filter():
-    layer = layers.BatchNormConv1D((6, 2), 3, 2, rngs=nnx.Rngs(0), padding="SAME", **EXACT)
+    layer = layers.Conv1D((6, 2), 3, 2, rngs=nnx.Rngs(0), batch_norm=layers.BatchNorm(), padding="SAME", **EXACT)
     y = layer(integers(64, 6, 2))
     np.testing.assert_allclose(y.mean((0, 1)), 0, atol=1e-3)
     np.testing.assert_allclose(y.std((0, 1)), 1, atol=1e-3)
@@ -159,7 +160,7 @@ def test_masked_weights_are_not_there_whatever_the_quantizer():
 def test_a_table_is_forgotten_when_training_goes_on():
     layer = layers.calibrate(layers.Table("tanh", (1,)), np.array([[0.5]], np.float32))
     assert layer.entries is not None
-    layer.train()
+    layer.set_mode("train")
     assert layer.entries is None
 
 
@@ -173,8 +174,8 @@ REFUSED = {
     "mask has shape": lambda r: layers.Dense(3, 2, rngs=r, mask=np.ones((2, 3))),
     "each label in two of its three": lambda r: layers.EinsumDense("tc,cd->t", (4, 3), (4,), rngs=r),
     "sizes that agree": lambda r: layers.EinsumDense("tc,cd->td", (4, 3), (5, 2), rngs=r),
-    "one bias for each element": lambda r: layers.BatchNormEinsumDense("tc,c->tc", (4, 3), (4, 3), rngs=r, bias_axes="t"),
-    "always there": lambda r: layers.BatchNormDense(3, 2, rngs=r, use_bias=False),
+    "one bias for each element": lambda r: layers.EinsumDense("tc,c->tc", (4, 3), (4, 3), rngs=r, batch_norm=NORM, bias_axes="t"),
+    "always there": lambda r: layers.Dense(3, 2, rngs=r, batch_norm=NORM, use_bias=False),
     "function is 'softmax'": lambda r: layers.Table("softmax", (2,)),
     "at most 16": lambda r: layers.Table("tanh", (2,), input_quantizer=Kif(f0=20.0, overflow="SAT")).tabulate(),
     "gives -inf for 0.0|gives nan for": lambda r: layers.Table(jnp.log, (2,), input_quantizer=Kif(overflow="SAT")).tabulate(),

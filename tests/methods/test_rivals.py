@@ -148,8 +148,7 @@ def test_row_curvatures_are_those_of_the_whole_hessian():
 
     def shifted(shift, name):
         copy = nnx.clone(model)
-        copy.observing()
-        copy.set_attributes(_Quantizer, floating=True)
+        copy.set_mode("float")
         dict(copy.named(_Quantizer))[name].probe = nnx.Variable(shift)
         return loss(copy)
 

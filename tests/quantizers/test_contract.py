@@ -181,7 +181,7 @@ def test_weights_are_exported_word_for_word(quantizer):
     if not getattr(quantizer, "keep_negative", True):
         layer.kernel[...] = abs(layer.kernel[...])
         layer(data())
-    layer.observing()  # one that samples has its present choice
+    layer.set_mode("observe")  # one that samples has its present choice
     description = export.describe(layer, np.asarray(data()))  # raises when a word differs
     constants = description["model"].kernel
     weights, frozen = layer.kernel_quantizer, layer.kernel_quantizer.frozen(layer.kernel[...])

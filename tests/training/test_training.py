@@ -20,16 +20,16 @@ CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, penalty=schedu
 
 
 def build(rngs):
-    return layers.mlp((4, 8, 3), rngs=rngs, momentum=0.5)
+    return layers.mlp((4, 8, 3), rngs=rngs, batch_norm=layers.BatchNorm(momentum=0.5))
 
 
 def one_layer(rngs):
-    return layers.mlp((4, 3), rngs=rngs, momentum=0.5)
+    return layers.mlp((4, 3), rngs=rngs, batch_norm=layers.BatchNorm(momentum=0.5))
 
 
 def plain(*sizes, **dense):
     """A network without batch norms, which compiles in half the time."""
-    return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=False, **dense)
+    return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=None, **dense)
 
 
 def data(n=512, seed=0):
@@ -71,15 +71,15 @@ def test_batch_statistics_are_kept_and_used_after_their_share_of_the_run():
     states = [jax.jit(train.init)(jax.random.key(0), member, rows)]
     for check in range(3):
         states.append(segment(states[-1], member, rows, jnp.int32(check))[0])
-    means = [np.asarray(train.model(state).layer_0.mean[...]) for state in states]
+    means = [np.asarray(train.model(state).layer[0].norm.mean[...]) for state in states]
     assert np.any(means[0] != means[1]) and np.any(means[1] != means[2])  # the first step after the share still takes them in
     assert np.array_equal(means[2], means[3])
 
     def kernel_after(check, shift):
         model = train.model(states[check])
-        model.layer_0.mean[...] = model.layer_0.mean[...] + shift
+        model.layer[0].norm.mean[...] = model.layer[0].norm.mean[...] + shift
         state = states[check]._replace(observed=train_._split(model)[3])
-        return train.model(segment(state, member, rows, jnp.int32(check))[0]).layer_0.kernel[...]
+        return train.model(segment(state, member, rows, jnp.int32(check))[0]).layer[0].kernel[...]
 
     assert np.array_equal(kernel_after(0, 0.0), kernel_after(0, 1.0))
     assert np.any(kernel_after(2, 0.0) != kernel_after(2, 1.0))
@@ -124,7 +124,7 @@ def test_statistics_are_kept_at_the_end():
     segment = jax.jit(short.segment)
     first, _ = segment(jax.jit(short.init)(jax.random.key(0), *_single()), *_single(), jnp.int32(0))
     second, _ = segment(first, *_single(), jnp.int32(1))
-    means = [np.asarray(short.model(state).layer_0.mean[...]) for state in (first, second)]
+    means = [np.asarray(short.model(state).layer[0].norm.mean[...]) for state in (first, second)]
     assert np.array_equal(*means)
 
 
@@ -138,15 +138,15 @@ def test_a_diverging_member_is_left_out_and_named(train):
     assert {p.member for p in sweep.archive.points} <= {0, 2} and sweep.archive.points
 
 
-@pytest.mark.parametrize("name", ["layer_0", "layer_1"])
-def test_the_layer_that_broke_first_is_named(train, name):
+@pytest.mark.parametrize("n", [0, 1])
+def test_the_layer_that_broke_first_is_named(train, n):
     init, segment = population._compiled(train, None, 0)  # as a sweep on one device asks for it
     keys, three = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)), members(0.0, 1e-5, 1e-3)
     states = init(keys, three, data())
-    kernel = states.params["weights"][name]["kernel"]
+    kernel = states.params["weights"]["layer"][n]["kernel"]
     kernel.set_value(kernel.get_value().at[1, 0, 0].set(jnp.nan))
     _, metrics = segment(states, three, data(), jnp.int32(0))
-    assert metrics["broken"].tolist() == [0, 1 + train.layer_names.index(name), 0]
+    assert metrics["broken"].tolist() == [0, 1 + train.layer_names.index(f"layer_{n}"), 0]
 
 
 def test_a_sweep_compiles_each_of_its_programs_once(caplog):
@@ -269,7 +269,9 @@ def test_any_cost_model_can_be_the_penalty():
 
 def test_a_penalty_on_luts_makes_weights_of_few_digits():
     config = dataclasses.replace(CONFIG, epochs=10, objective=Objective(cost=resources.Luts()))
-    train = training.make_train(config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs, momentum=0.5, kernel_quantizer=Kif(b0=6.0)))
+    train = training.make_train(
+        config, lambda rngs: layers.mlp((4, 8, 3), rngs=rngs, batch_norm=layers.BatchNorm(momentum=0.5), kernel_quantizer=Kif(b0=6.0))
+    )
     sweep = training.sweep(train, data(), members(0.0, 3e-4), [0, 0])
     luts = [history(sweep, member, "cost") for member in (0, 1)]
     assert luts[1][-1] < 0.5 * luts[0][-1] and history(sweep, 1, "val_score")[-1] > 0.6
