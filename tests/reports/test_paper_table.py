@@ -69,7 +69,7 @@ def write_seeds(folder, seeds):
         head | {"seed": seed, "step": step, "metric": metric, "value": value}
         for seed, checks in seeds.items()
         for step, check in enumerate(checks)
-        for metric, value in zip(("score", "ebops"), check, strict=True)
+        for metric, value in zip(("score", "cost"), check, strict=True)
     ]
     pl.DataFrame(rows).write_parquet(folder / "metrics.parquet")
 
