@@ -5,7 +5,7 @@ import functools
 from typing import ClassVar
 
 import numpy as np
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -107,7 +107,7 @@ class Luts(AbstractCost):
         adders = xp.maximum(terms - 1.0, 0.0)
         return products.sum() + (adders * (widths / xp.maximum(terms, 1.0) + self.growth)).sum()
 
-    def _digits(self, kernel: o.Signal) -> Float[ArrayLike, "..."]:
+    def _digits(self, kernel: o.Signal) -> Float[Array | np.ndarray, "..."]:
         """Digits of each weight, with the gradients of the class."""
         width = kernel.format.i + kernel.format.f
         xp = width.__array_namespace__()
@@ -126,7 +126,7 @@ class Luts(AbstractCost):
         return fixed_point.straight_through(signed_digits(q), expected + self.pull * x * lax.stop_gradient(rise))
 
 
-def signed_digits(values: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+def signed_digits(values: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
     """Non-zero digits of each value in canonical signed-digit form (digits -1, 0, 1, no two neighbours non-zero); no gradient.
 
     They are the fewest powers of two, added or subtracted, that make the value; where the binary point is does not matter. Source:
@@ -144,12 +144,12 @@ def signed_digits(values: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
     return lax.population_count(m ^ (3 * m)).astype(values.dtype)
 
 
-def _bits(signal: o.Signal) -> Float[ArrayLike, "..."]:
+def _bits(signal: o.Signal) -> Float[Array | np.ndarray, "..."]:
     """Bits of an operand, its sign included."""
     return signal.bits("paper_v1", False)
 
 
-def _present(bias: o.Signal) -> Float[ArrayLike, "..."]:
+def _present(bias: o.Signal) -> Float[Array | np.ndarray, "..."]:
     """1 where a bias is not 0, else 0; of one without values where it has bits. No gradient."""
     there = bias.bits("paper_v1", False) > 0 if bias.values is None else bias.values()[1] != 0
     return there.__array_namespace__().where(there, 1.0, 0.0)

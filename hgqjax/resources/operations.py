@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jax import lax
+import numpy as np
+from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -38,7 +39,7 @@ class Signal(NamedTuple):
     values: Callable[[], tuple[Any, Any]] | None = None
     uniform: bool = True
 
-    def bits(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
+    def bits(self, definition: str, normalize_gradient: bool) -> Float[Array | np.ndarray, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
         k, i, f = self.format
         xp = f.__array_namespace__()
@@ -68,7 +69,7 @@ class Dense(NamedTuple):
         size = math.prod(self.input.shape[:-1]) * self.kernel.shape[1]
         return total + _bias_ebops(self.bias, size, definition, normalize_gradient)
 
-    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
         """The operation without its bias on other numbers: `inputs` and `kernel` of the shapes of these signals."""
         return inputs @ kernel
 
@@ -100,7 +101,7 @@ class Einsum(NamedTuple):
         total = total + _bias_ebops(self.bias, math.prod(sizes[label] for label in y), definition, normalize_gradient)
         return total * self.share()
 
-    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
         """As `Dense.sums`."""
         return inputs.__array_namespace__().einsum(self.equation, inputs, kernel)
 
@@ -134,7 +135,7 @@ class Conv(NamedTuple):
         total = (seen * weights.swapaxes(1, 2)).sum() * self.share()
         return total + _bias_ebops(self.bias, math.prod(self.input.shape[:-1]) * filters, definition, normalize_gradient)
 
-    def sums(self, inputs: Float[ArrayLike, "..."], kernel: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
         """As `Dense.sums`."""
         *size, channels, filters = kernel.shape
         xp, positions = inputs.__array_namespace__(), self.positions()
@@ -281,7 +282,7 @@ class Pool(NamedTuple):
         return _share(self.parallelization, self.positions)
 
 
-def small_tables(words: Float[ArrayLike, "..."]) -> Float[ArrayLike, "..."]:
+def small_tables(words: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
     """Tables of five bits that one of `words` bits is, differentiable: ``2**(words - 5)``, below five ``words / 5``.
 
     >>> import numpy as np
@@ -320,7 +321,7 @@ def _sums_seen(bits, axes) -> list:
     return [bits[element].sum(axis=spatial) for element in itertools.product(*slices)]
 
 
-def dense_ebops(bits_in: Float[ArrayLike, "*positions n"], bits_kernel: Float[ArrayLike, "n m"]) -> Float[ArrayLike, ""]:
+def dense_ebops(bits_in: Float[Array | np.ndarray, "*positions n"], bits_kernel: Float[Array | np.ndarray, "n m"]) -> Float[ArrayLike, ""]:
     r"""EBOPs of ``x @ kernel``: :math:`\sum_{p,n,m} b^{in}_{pn} b^{kernel}_{nm}`, bit operations per inference.
 
     Args:
