@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.archives import DAMAGED, check_memory
+from hgqjax.archives import DAMAGED, ArchiveError, check_memory
 from hgqjax.data import csv_file
 from hgqjax.data.columns import FEATURES, LABELS, WEIGHTS, Columns, known, listed
 from hgqjax.data.dataset import DataError
@@ -56,6 +56,8 @@ def read_table(path: pathlib.Path) -> Table:
         frame, about = _READERS.get(path.suffix.lower(), _csv)(path, pl)
     except DataError:
         raise
+    except ArchiveError as error:
+        raise DataError(f"{path}: {error}") from None
     except (*DAMAGED, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path}: cannot be read as {path.suffix} ({first_line(error)})") from None
     if frame.height == 0 or frame.width < 2:
@@ -218,6 +220,7 @@ def _csv(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
     if short and (reason := csv_file.ragged(path, dialect)):
         raise DataError(f"{path}: {reason}")
     frame = frame.rename(dict(zip(frame.columns, dialect.names, strict=True)))
+    frame = frame.with_columns([_as_number(frame[name], dialect, pl) for name in frame.columns])
     unnamed = [name for name in frame.columns if name.startswith(" ")]
     notes = tuple(f"column {int(name) + 1} has no name and is left out" for name in unnamed)
     if not dialect.named:
@@ -226,6 +229,15 @@ def _csv(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
         if frame.height and frame[name].null_count() == frame.height and name not in unnamed:
             raise DataError(f"{path}: column {name!r} is empty in every row; remove it")
     return frame.drop(unnamed), {"notes": notes, "place": functools.partial(csv_file.place, path, dialect)}
+
+
+def _as_number(column, dialect: csv_file.Dialect, pl):
+    """A column of text whose every value is a number, written in a way that polars does not guess (5e-1, +3, nan), as numbers."""
+    if column.dtype != pl.String:
+        return column
+    text = column.str.strip_chars()
+    numbers = (text.str.replace(",", ".", literal=True) if dialect.decimal_comma else text).cast(pl.Float64, strict=False)
+    return numbers if numbers.null_count() == column.null_count() < len(column) else column
 
 
 def _parquet(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
