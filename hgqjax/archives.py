@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax.errors import first_line
+
 _MAGIC, _HEADER_LIMIT = b"\x93NUMPY", 1 << 16
 _JSON_LIMIT = 1 << 28
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -130,10 +132,10 @@ class Npz:
                 shape, dtype, size = npy_header(file)
                 held = info.file_size - file.tell()
         except (*DAMAGED, RecursionError) as error:
-            raise ArchiveError(f"an array in it cannot be read ({name}: {str(error) or type(error).__name__})") from None
+            raise ArchiveError(f"an array in it cannot be read ({name[:80]}: {first_line(error)})") from None
         if size != held:
             claim = f"claims the shape {shape} of {dtype}, {in_words(size)}"
-            raise ArchiveError(f"an array in it cannot be read ({name}: its header {claim}, but {in_words(held)} follow)")
+            raise ArchiveError(f"an array in it cannot be read ({name[:80]}: its header {claim}, but {in_words(held)} follow)")
         return shape, dtype, size
 
     def _array(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -141,7 +143,7 @@ class Npz:
             with archive.open(self._members[name]) as file:
                 return np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_LIMIT)
         except (*DAMAGED, RecursionError) as error:
-            raise ArchiveError(f"an array in it cannot be read ({name}: {str(error) or type(error).__name__})") from None
+            raise ArchiveError(f"an array in it cannot be read ({name[:80]}: {first_line(error)})") from None
 
 
 def read_json(text: str | bytes) -> Any:

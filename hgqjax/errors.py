@@ -22,9 +22,9 @@ def sentence(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    r"""The first line, of libraries whose errors go on with advice.
+    r"""The first line, or 200 signs of it, of libraries whose errors go on with advice or quote a file.
 
     >>> first_line(ValueError("no such column: a\n\nhint: rename it")), first_line(ValueError())
     ('no such column: a', 'ValueError')
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

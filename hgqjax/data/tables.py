@@ -1,10 +1,12 @@
 """Tables with one row an example: CSV, Parquet and ARFF, read by polars; and the choice of columns of any table."""
 
+import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -104,7 +106,7 @@ def _in_parts(found: dict[str, Any], table: Table, name: str, where: str) -> dic
     unknown = next((n for n, value in enumerate(values) if value not in _PART_NAMES), None)
     if unknown is not None:
         value = table.columns[name][unknown]
-        raise DataError(f"{where}: the split {value!r} at {table.place(unknown)} must be train, val or test (or 0, 1, 2)")
+        raise DataError(f"{where}: the split {str(value)[:80]!r} at {table.place(unknown)} must be train, val or test (or 0, 1, 2)")
     parts = np.array([_PART_NAMES[value] for value in values])
     sizes = np.bincount(parts, minlength=3)
     if not (sizes[0] and sizes[2]):
@@ -132,7 +134,7 @@ def _check_numbers(table: Table, name: str, where: str) -> None:
         return
     strange = next((n for n, value in enumerate(column.tolist()) if not _is_number(value)), 0)
     value = column[strange]
-    what = f"{value!r}" if isinstance(value, str | bytes | None) else f"a {type(value).__name__}"
+    what = repr(value)[:80] if isinstance(value, str | bytes | None) else f"a {type(value).__name__}"
     raise DataError(f"{where}: column {name!r} holds {what} at {table.place(strange)}, but must hold numbers; --features may leave it out")
 
 
@@ -156,8 +158,10 @@ def _target(table: Table, names: tuple[str, ...], where: str) -> np.ndarray:
         kind = type(values[strange]).__name__
         raise DataError(f"{where}: label column {name!r} holds a {kind} at {table.place(strange)}, not whole numbers or text")
     texts = [n for n, value in enumerate(values) if not _is_number(value)]
-    if len(texts) < len(values) and all(values[n].lower() in _MISSING for n in texts):
-        raise DataError(f"{where}: the label {values[texts[0]]!r} at {table.place(texts[0])} is no number, but others are; is it missing?")
+    if 0 < len(texts) < len(values) and all(values[n].lower() in _MISSING for n in texts):
+        raise DataError(
+            f"{where}: the label {values[texts[0]][:80]!r} at {table.place(texts[0])} is no number, but others are; is it missing?"
+        )
     return np.array(values, np.str_)
 
 
@@ -241,12 +245,30 @@ def _as_number(column, dialect: csv_file.Dialect, pl):
 
 
 def _parquet(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
-    lazy = pl.scan_parquet(path, glob=False)
-    rows, names = lazy.select(pl.len()).collect().item(), lazy.collect_schema().names()
-    check_memory(8 * rows * len(names), f"a table of {rows} rows and {len(names)} columns")
+    with _panics_unseen():
+        lazy = pl.scan_parquet(path, glob=False)
+        rows, names = lazy.select(pl.len()).collect().item(), lazy.collect_schema().names()
+        check_memory(8 * rows * len(names), f"a table of {rows} rows and {len(names)} columns")
+        frame = pl.read_parquet(path, glob=False)
     index = [name for name in names if name.startswith("__index_level_")]
     notes = tuple(f"column {name!r}, an index of pandas, is left out" for name in index)
-    return pl.read_parquet(path, glob=False).drop(index).rename(str.strip), {"notes": notes}
+    return frame.drop(index).rename(str.strip), {"notes": notes}
+
+
+@contextlib.contextmanager
+def _panics_unseen() -> Iterator[None]:
+    """polars prints a stack of its own for a damaged file, before it raises what becomes one sentence."""
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = os.dup(2)
+        except OSError:  # no standard error
+            yield
+            return
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 2)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
 
 
 def _arff(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:

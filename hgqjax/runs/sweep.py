@@ -17,6 +17,7 @@ from flax import nnx
 from hgqjax import data as data_
 from hgqjax import layers, training
 from hgqjax.config import ConfigError, from_json
+from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
 from hgqjax.export.hls4ml.convert import check_settings
 from hgqjax.runs import cluster as cluster_
@@ -151,6 +152,8 @@ def run(
     dataset = data_.load(config.data, config.columns, rows=config.rows)
     _check(config, dataset, cluster, rows_devices)
     config = dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute())  # as a resume finds them
+    if progress and devices.is_first():
+        print(overview(dataset), flush=True)
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}

@@ -66,7 +66,7 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     try:
         config = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path} is not YAML: {error}") from error
+        raise ExportError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     _check_keys(path, config, "", ("HGQModel", *_TOP, "HLSConfig"))
     hls = config.get("HLSConfig", {})
     _check_keys(path, hls, "HLSConfig.", ("Model",))
