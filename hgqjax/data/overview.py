@@ -39,7 +39,7 @@ def overview(dataset: Dataset) -> str:
 
 
 def warnings_of(dataset: Dataset) -> list[str]:
-    """Sentences on the training rows: constant or flattened features, small and unbalanced classes, targets and weights out of proportion."""
+    """Sentences on the training rows: constant or flattened features, small and unbalanced classes, odd targets and weights."""
     checks = {"classes": _classes, "labels": _labels, "regression": _numbers}
     return checks[dataset.kind](dataset) + _weights(dataset) + _features(dataset)
 
