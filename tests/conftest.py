@@ -25,6 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # starts JAX with one device, whatever a command that a test calls asks for
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("first failure", hypothesis.settings.get_profile("tests"), phases=[hypothesis.Phase.generate])
+hypothesis.settings.register_profile("new examples", hypothesis.settings.get_profile("tests"), derandomize=False, database=None)
 hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,7 @@
 """The shape of the package: imports go one way, the core is light, files and functions are short."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import subprocess
@@ -63,6 +64,56 @@ def test_imports_go_one_way(path):
     if room in ROOMS:
         later = ROOMS[ROOMS.index(room) + 1 :]
         assert not set(imports(path)) & set(later)
+
+
+def modules():
+    """Path of each module by its name."""
+    names = {path: path.relative_to(ROOT).with_suffix("").parts for path in SOURCES}
+    return {".".join(parts[: -(parts[-1] == "__init__") or None]): path for path, parts in names.items()}
+
+
+def imported_modules(path, known):
+    """Modules of `known` that one imports, at once or later; what is there for type checkers alone is not imported."""
+    tree = ast.parse(path.read_text())
+    checking = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    left_out = {node for block in checking for node in ast.walk(block)}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node not in left_out:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node not in left_out:
+            found |= {name if (name := f"{node.module}.{alias.name}") in known else node.module for alias in node.names}
+    return found & set(known)
+
+
+def cycle(graph):
+    """Modules that import each other in a ring, or None."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+
+
+def test_no_import_comes_round_in_small():
+    """Deferred imports count: of two modules that need each other, a third one is made of what both need."""
+    known = modules()
+    assert cycle({name: imported_modules(path, known) - {name} for name, path in known.items()}) is None
+
+
+def test_rings_of_imports_are_seen(tmp_path):
+    texts = {
+        "hgqjax.a": "from hgqjax import b",
+        "hgqjax.b": "def f():\n    import hgqjax.c",
+        "hgqjax.c": "from hgqjax.a import g",
+        "hgqjax": "",
+    }
+    known = {name: tmp_path / f"{name}.py" for name in texts}
+    for name, text in texts.items():
+        known[name].write_text(text)
+    graph = {name: imported_modules(path, known) for name, path in known.items()}
+    assert set(cycle(graph)) == {"hgqjax.a", "hgqjax.b", "hgqjax.c"}
+    known["hgqjax.b"].write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hgqjax.c import h")
+    assert cycle({name: imported_modules(path, known) for name, path in known.items()}) is None
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

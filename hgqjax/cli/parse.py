@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from typing import Any
 
 CHOICE = re.compile(r"(model\.method|train\.penalty):(.*)")
 
@@ -63,16 +62,9 @@ def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     return bound
 
 
-def cost_names() -> dict[str, Any]:
-    """The cost models that an option names."""
-    from hgqjax import resources
-
-    ebops = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1")}
-    return ebops | {"luts": resources.Luts(), "weight_bits": resources.WeightBits()}
-
-
 def costs_by_name(tyro):
     """A tyro registry in which a cost model is given by its name: ``--train.objective.cost luts``."""
+    from hgqjax.cli.costs import cost_names
     from hgqjax.resources import AbstractCost
 
     registry, names = tyro.constructors.ConstructorRegistry(), cost_names()

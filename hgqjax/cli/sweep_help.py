@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hgqjax import resources
 from hgqjax.cli import train
-from hgqjax.cli.parse import cost_names
+from hgqjax.cli.costs import cost_names
 from hgqjax.methods import Method
 from hgqjax.training.schedules import Penalty
 

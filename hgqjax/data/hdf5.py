@@ -10,6 +10,7 @@ from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.data import muon
 from hgqjax.data.columns import Columns, known, listed
 from hgqjax.data.dataset import DataError
+from hgqjax.data.named_arrays import columns_of, of_arrays, table_of
 from hgqjax.data.rows import Rows
 from hgqjax.data.tables import Table
 from hgqjax.errors import first_line
@@ -22,7 +23,7 @@ def read(path: pathlib.Path, columns: Columns = Columns()) -> Rows | Table | dic
     """What an .h5 file holds, in the first of these ways that fits.
 
     * ``X`` (rows, 7, 50) and ``Y``: hits of muons, :func:`hgqjax.data.muon.of_hits`;
-    * ``x`` and ``y``, or ``X`` and ``Y``, and what an .npz has besides them: :func:`hgqjax.data.arrays.of_arrays`;
+    * ``x`` and ``y``, or ``X`` and ``Y``, and what an .npz has besides them: :func:`hgqjax.data.named_arrays.of_arrays`;
     * a table: a dataset of records with named fields, or one of shape (rows, columns) beside a list of as many names, as the public sets of
       jets have (``jets`` and ``jetFeatureNames``); ``columns.table`` says which, where there are several;
     * datasets of shape (rows,), all of one length: columns of a table.
@@ -44,7 +45,7 @@ def read(path: pathlib.Path, columns: Columns = Columns()) -> Rows | Table | dic
 
 
 class _Source:
-    """The datasets of an open file by their paths, as `arrays.of_arrays` takes them."""
+    """The datasets of an open file by their paths, as `named_arrays.of_arrays` takes them."""
 
     def __init__(self, path: pathlib.Path, file, h5py):
         self.path, self.where, self._h5py, self._sets = path, str(path), h5py, {}
@@ -81,8 +82,6 @@ class _Source:
 
 
 def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:
-    from hgqjax.data.arrays import columns_of, of_arrays, table_of
-
     shapes, where = source.shapes, source.where
     if muon.is_hits(shapes.get("X", ((), None))[0]) and "Y" in shapes and not columns.given:
         found = source.read(["X", "Y"])

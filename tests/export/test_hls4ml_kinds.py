@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hls4ml_networks import Network, arrays, random_arrays, random_network, svhn
+from hls4ml_networks import Network, arrays, random_arrays, random_network, svhn, verified
 
 from hgqjax.description import operations as o
 from hgqjax.description.operations import Constant
@@ -130,12 +130,6 @@ def io_type(make):
     return "io_stream" if make.__name__.endswith("stream") else "io_parallel"
 
 
-def export(model, folder, **arguments):
-    project = to_hls4ml(model, folder, **{"min_rows": 500} | arguments)
-    assert project.gate.differing_words == 0
-    return project.gate
-
-
 BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado", "Vivado"]
 
 
@@ -148,7 +142,7 @@ BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado", "Vivado"]
 )
 def test_every_kind(make, backend, tmp_path):
     model = make("latency")
-    export(model, tmp_path / "project", io_type=io_type(make), backend=backend)
+    verified(model, tmp_path / "project", io_type=io_type(make), backend=backend, min_rows=500)
     values = model.evaluate(gate_rows(model, min_rows=100))
     constant = {name for name, v in zip(model.outputs, values, strict=True) if np.ptp(v) == 0}
     assert constant <= {"dead_dense"}  # the others show something
@@ -157,7 +151,7 @@ def test_every_kind(make, backend, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 def test_every_kind_with_distributed_arithmetic(make, tmp_path):
-    export(make("distributed_arithmetic"), tmp_path / "project", io_type=io_type(make), strategy="distributed_arithmetic", min_rows=200)
+    verified(make("distributed_arithmetic"), tmp_path / "project", io_type=io_type(make), strategy="distributed_arithmetic", min_rows=200)
 
 
 def test_every_kind_is_tested_here():
@@ -170,19 +164,19 @@ def test_every_kind_is_tested_here():
 @pytest.mark.parametrize("io", ["io_parallel", "io_stream"])
 def test_many_random_networks(seed, io, tmp_path):
     model = random_network(seed, shared=io == "io_stream")
-    export(model, tmp_path / "project", io_type=io, backend=("Vitis", "Vivado")[seed % 2])
+    verified(model, tmp_path / "project", io_type=io, backend=("Vitis", "Vivado")[seed % 2], min_rows=500)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_many_random_arrays(seed, tmp_path):
-    export(random_arrays(seed), tmp_path / "project", backend=("Vitis", "Vivado")[seed % 2])
+    verified(random_arrays(seed), tmp_path / "project", backend=("Vitis", "Vivado")[seed % 2], min_rows=500)
 
 
 @pytest.mark.slow
 def test_the_network_for_house_numbers(tmp_path):
     """32x32x3, three convolutions, three dense layers. g++ -O1 10 s, 25 ms an image (-O0 7 s and 560 ms, -O3 12 s and 29 ms)."""
-    gate = export(svhn(), tmp_path / "project", io_type="io_stream", min_rows=150)
+    gate = verified(svhn(), tmp_path / "project", io_type="io_stream", min_rows=150).gate
     assert 150 <= gate.rows < 400
 
 

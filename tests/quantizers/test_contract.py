@@ -119,16 +119,23 @@ def test_one_trace_whatever_the_widths(quantizer):
     assert len(traces) == 1
 
 
-@every_case
+def starts_from_the_sample(quantizer):
+    return not isinstance(quantizer, quantizers.Fixed) and not (isinstance(quantizer, quantizers.Kif) and quantizer.b0 is None)
+
+
+@pytest.mark.parametrize("quantizer", [c for c in CASES if starts_from_the_sample(c)], ids=repr)
 def test_a_sample_starts_the_widths_alive(quantizer):
     tiny = data() * 1e-5
     q = quantizer.quantize_unwrapped(tiny, quantizer.init(GROUP, sample=tiny), ranges=ranges.observe(tiny, GROUP))
-    if isinstance(quantizer, quantizers.Fixed) or (isinstance(quantizer, quantizers.Kif) and quantizer.b0 is None):
-        return  # these do not start from the sample
     negative = getattr(quantizer, "keep_negative", True)
     positive = np.asarray(tiny).max(1) > -np.asarray(tiny).min(1)
     alive = np.any(np.asarray(q) != 0, axis=1)
     assert alive[positive].all() and (alive.all() or not negative)
+
+
+@pytest.mark.parametrize("quantizer", [c for c in CASES if isinstance(c, quantizers.Kif) and c.b0 is None], ids=repr)
+def test_fractional_bits_that_are_given_do_not_follow_the_sample(quantizer):
+    assert np.all(quantizer.init(GROUP, sample=data() * 1e-5)["f"] == quantizer.f0)
 
 
 @pytest.mark.parametrize("quantizer", [c for c in CASES if c.overflow == "WRAP" and c.limits()], ids=repr)
