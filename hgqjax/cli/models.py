@@ -37,9 +37,9 @@ def export(
         io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
         latency_cutoff: of RTL: adder levels in a clock cycle, 0 for no registers at all; by default as many as fit into clock_ns.
         max_cost: of RTL: largest design that is taken on, in EBOPs with every position of a convolution unrolled; by default 50 000.
-        data: further rows for the check: a data set or file of the same features, as sweep takes it.
-        rows: how many rows the check runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
-        verify: --no-verify leaves the check out, which the project then records.
+        data: further rows for the gate: a data set or file of the same features, as sweep takes it.
+        rows: how many rows the gate runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
+        verify: --no-verify leaves the gate out, which the project then records.
     """
     settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
     settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost}

@@ -155,7 +155,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def text_table(description: Any) -> str:
     """The layers for a terminal, inputs of the model first, totals last."""
-    heads = ("layer", "kind", "shape", "input bits", "dead", "weights", "weight bits", "zero", "EBOPs", "paper_v1", "LUTs")
+    heads = ("layer", "kind", "shape", "input bits", "dead", "weights", "weight bits", "pruned", "EBOPs", "paper_v1", "LUTs")
     rows = layer_rows(description)
     lines: list[tuple[str, ...]] = [heads, *((op.name, op.kind, shape_text(op.shape), *[""] * 8) for op in description.inputs)]
     for r in rows:
@@ -165,7 +165,8 @@ def text_table(description: Any) -> str:
     sums = [sum(getattr(r, name) or 0.0 for r in rows) for name in ("ebops", "ebops_paper_v1", "luts")]
     lines.append(("total", "", "", str(activation_widths(description)), "", "", str(weight_widths(rows)), "", *map(_cost, sums)))
     text = "\n".join(aligned(lines, left=3))
-    note = "bits min/mean/max: of inputs in total, of weights their magnitude; dead inputs have 0 bits; LUTs are predicted (resources.Luts)"
+    note = "bits min/mean/max: of inputs in total, of weights their magnitude; dead inputs have 0 bits, pruned weights are 0; "
+    note += "LUTs are predicted (resources.Luts)"
     return (
         f"{description.name}\n{text}\n{note}\nEBOPs {sums[0]:.0f} (definition hgq2), {sums[1]:.0f} (paper_v1)\nLUTs predicted {sums[2]:.0f}"
     )

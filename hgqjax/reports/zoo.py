@@ -251,7 +251,7 @@ def _check_projects(names: Iterable[str], backend: str) -> None:
 def show(entries: Iterable[Entry]) -> str:
     """The table for a terminal; what failed, or was not measured, has its reason below."""
     entries = list(entries)
-    heads = ("network", "inputs", "outputs", "score", "EBOPs", "paper_v1", "LUTs", "adder cost", "weights", "0, 1, ... bits", "zero")
+    heads = ("network", "inputs", "outputs", "score", "EBOPs", "paper_v1", "LUTs", "adder cost", "weights", "0, 1, ... bits", "pruned")
     lines: list[tuple[str, ...]] = [(*heads, "activations", "0, 1, ... bits", "checked")]
     for e in entries:
         costs = ("" if n is None else f"{n:.0f}" for n in (e.ebops, e.ebops_paper_v1, e.luts_predicted, e.adder_cost))

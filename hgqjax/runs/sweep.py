@@ -44,9 +44,9 @@ class Sweep:
     seed, by a compiled program of its own."""
     train: training.Config = training.Config()
     betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
-    """Penalty weights, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
+    """Weights of the penalty, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
     seeds: tuple[int, ...] = (0,)
-    """Initialisations of each."""
+    """Seeds of the starting weights: one member of the sweep for each, with every penalty."""
     each_seed: bool = False
     """Keep and freeze a front for each seed, for error bands, and not one of all together; each seed is then a group of its own."""
     budgets: tuple[float, ...] = ()
@@ -60,7 +60,7 @@ class Sweep:
     """Points whose validation score is further below the best are left out: a collapsed network is no choice. In units of the score: of an
     accuracy, 0 .. 1, or of y."""
     projects: int = 0
-    """How many of these, spread over the front, become hls4ml projects, each checked word for word."""
+    """How many of these, spread over the front, become hls4ml projects, each behind the gate that compares every word."""
     groups: int | None = None
     """Compiled programs that the members are divided among, each trained by itself, on a cluster at the same time. By default one, on a
     cluster as many as it can run at once. On a CPU a member's numbers are the same, whichever group it is in."""
@@ -71,7 +71,7 @@ class Sweep:
     io_type: str = "io_parallel"
     """io_parallel (all values at once) or io_stream (convolutional networks: one position after the other)."""
     gate_rows: int = 10_000
-    """Rows that the check of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
+    """Rows that the gate of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
 
     def __post_init__(self):
         if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):

@@ -45,7 +45,7 @@ numbers in io_stream, seconds to build and to run 1000 rows: -O0 7 + 560, -O1 10
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """A written project. `gate` is None where the caller switched the check off."""
+    """A written project. `gate` is None where the caller left the gate out."""
 
     path: Path
     backend: str
@@ -157,7 +157,7 @@ def _check_tools(strategy: str, verify: bool):
     if strategy == "distributed_arithmetic" and importlib.util.find_spec("da4ml") is None:
         raise ExportError("strategy distributed_arithmetic needs da4ml; pip install 'hgqjax[da]'")
     if verify and shutil.which("g++") is None:
-        raise ExportError("the gate needs the compiler g++; install the package g++ (apt install g++), or switch the check off")
+        raise ExportError("the gate needs the compiler g++; install the package g++ (apt install g++), or leave the gate out")
     version = importlib.metadata.version("hls4ml")
     if not version.startswith(KNOWN_HLS4ML):
         warnings.warn(f"hls4ml {version} is not a version hgqjax knows ({KNOWN_HLS4ML}x); the gate still checks every export", stacklevel=3)

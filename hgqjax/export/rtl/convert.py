@@ -53,7 +53,7 @@ class AdderGraph:
 @dataclasses.dataclass(frozen=True)
 class RtlProject:
     """A written project. `latency_cycles` counts clock edges from the one that takes a row in to the one that shows its result;
-    `gate` is None where the caller switched the check off."""
+    `gate` is None where the caller left the gate out."""
 
     path: Path
     flavor: str

