@@ -23,11 +23,15 @@ os._exit(code)
 """
 
 
-def run(command: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Runs `command`; its code, minus the number of the signal that ended it, and what it wrote to both outputs.
+def run(
+    command: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None, seconds: float | None = None
+) -> tuple[int, str]:
+    """Runs `command`, for `seconds` at most; its code, minus the number of the signal that ended it, and what it wrote to both outputs.
 
     It has a process group of its own with a watchdog in it, which reads from a pipe that this process holds: where this process dies,
     whatever way, the group is killed, compilers that a script has started included.
+
+    Raises: TimeoutError where its time was over; then, too, nothing of it goes on.
 
     >>> run(["sh", "-c", "echo hello; exit 3"])
     (3, 'hello\\n')
@@ -43,8 +47,10 @@ def run(command: Sequence[str], *, cwd: Path | None = None, environment: Mapping
     finally:
         os.close(theirs)
     try:
-        said = process.communicate()[0]
+        said = process.communicate(timeout=seconds)[0]
         return process.returncode, said.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} was ended after {seconds:g} s") from None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it has left behind, or all of it after an interrupt

@@ -73,7 +73,7 @@ def _optional(table, x, y):
                     file.create_dataset("x", data=x, chunks=(20, 3), compression="gzip")
                     file["y"] = y
                 else:
-                    file["jets"], file["jetFeatureNames"] = np.stack(list(table.values()), axis=1), [n.encode() for n in table]
+                    file["jets"], file["jetFeatureNames"] = np.stack(list(table.values()), axis=1), np.array(list(table), "S")
             yield name, buffer.getvalue()
     with contextlib.suppress(ImportError):
         import uproot

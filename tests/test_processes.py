@@ -41,6 +41,13 @@ def test_a_killed_process_leaves_nothing_running(sent):
     wait_until(lambda: not running("\0".join(mark.split())))
 
 
+def test_a_limit_of_time_ends_it():
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match="sh was ended after 0.3 s"):
+        processes.run(["sh", "-c", "sleep 60; true"], seconds=0.3)
+    assert time.monotonic() - start < 30
+
+
 def test_codes_signals_and_both_outputs():
     assert processes.run(["sh", "-c", "echo out; echo err >&2; exit 7"]) == (7, "out\nerr\n")
     assert processes.run(["sh", "-c", "kill -ABRT $$"])[0] == -signal.SIGABRT

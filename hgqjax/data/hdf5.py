@@ -1,11 +1,14 @@
 """Rows in .h5 files: arrays x and y, a table with named columns, or hits of muons."""
 
+import json
 import pathlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from hgqjax import processes
 from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.data import muon
 from hgqjax.data.columns import Columns, known, listed
@@ -17,6 +20,13 @@ from hgqjax.errors import first_line
 
 _MOST = 1000
 """Datasets that a file may have."""
+_TEXT_SECONDS = 60
+_TEXTS = """
+import json, sys
+import h5py, numpy
+with h5py.File(sys.argv[1], "r") as file:
+    print(json.dumps(numpy.ravel(file[sys.argv[2]].asstr()[()]).tolist()))
+"""
 
 
 def read(path: pathlib.Path, columns: Columns = Columns()) -> Rows | Table | dict[str, Any]:
@@ -74,11 +84,25 @@ class _Source:
         if found.external or found.is_virtual:
             raise DataError(f"{self.path}: dataset {name!r} lies in other files, which are not read; copy it into one file")
         text = self._h5py.check_string_dtype(found.dtype)
+        if text is not None and text.length is None:
+            return self._text_of_any_length(name)
         if text is not None:
             return np.array(found.asstr()[()], np.str_)
         if found.dtype.hasobject and found.dtype.names is None:
             raise DataError(f"{self.path}: dataset {name!r} holds {found.dtype}, but must hold numbers or text")
         return np.asarray(found[()])
+
+    def _text_of_any_length(self, name: str) -> np.ndarray:
+        """Text that lies in the heap of the file. Where that is damaged, the HDF5 library may go round in it for ever: so it does that in
+        a process of its own, which has a limit of time."""
+        try:
+            code, said = processes.run([sys.executable, "-c", _TEXTS, str(self.path), name], seconds=_TEXT_SECONDS)
+        except TimeoutError:
+            raise DataError(f"{self.path}: the text in dataset {name!r} could not be read in {_TEXT_SECONDS} s; is it damaged?") from None
+        if code:
+            reason = (said.strip().splitlines() or [f"code {code}"])[-1][:200]
+            raise DataError(f"{self.path}: the text in dataset {name!r} cannot be read ({reason})")
+        return np.array(json.loads(said.splitlines()[-1]), np.str_).reshape(self.shapes[name][0])
 
 
 def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:

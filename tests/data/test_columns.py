@@ -251,3 +251,13 @@ def test_larger_than_memory_is_refused_with_both_sizes(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=r"in memory; 3 times that is needed and 3 kB are free") as caught:
             arrays.read(write(tmp_path, suffix), Columns(target=("label",), features=("a", "b")))
         assert str(caught.value).startswith(str(tmp_path / f"t{suffix}"))
+
+
+def test_text_in_an_h5_file_that_is_read_for_ever_is_given_up(tmp_path, monkeypatch):
+    from hgqjax.data import hdf5
+
+    path = write(tmp_path, ".h5")
+    monkeypatch.setattr(hdf5, "_TEXTS", "while True: pass")  # as the library does in a damaged heap
+    monkeypatch.setattr(hdf5, "_TEXT_SECONDS", 0.5)
+    with pytest.raises(DataError, match="t.h5: the text in dataset 'jetFeatureNames' could not be read in 0.5 s; is it damaged?"):
+        data.load(path)
