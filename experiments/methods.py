@@ -12,13 +12,15 @@ import polars as pl
 from hgqjax import export, runs
 from hgqjax import methods as methods_
 from hgqjax.config import from_json
+from hgqjax.data import muon
 from hgqjax.files import write_atomically
 from hgqjax.reports import seed_spread
 from hgqjax.runs import folders
 from hgqjax.runs.networks import Mlp, Tracker
 from hgqjax.runs.sweep import Sweep
+from hgqjax.scores import AbstractScore, Accuracy, Resolution
 from hgqjax.training import devices
-from hgqjax.training.front import chosen_within, pareto
+from hgqjax.training.front import pareto
 from hgqjax.training.objective import Objective
 from hgqjax.training.schedules import Target
 from hgqjax.training.train import Config as Train
@@ -80,10 +82,20 @@ class Config:
         if self.epochs < 2 or self.epochs % 2:
             raise ValueError(f"epochs is {self.epochs}; an even number of at least 2 is needed")
 
+    @property
+    def score(self) -> AbstractScore:
+        """What the networks are compared by."""
+        return Accuracy() if self.task == "jets" else Resolution(window=30.0)
+
+    @property
+    def label(self) -> str:
+        """Name and unit of the score."""
+        return self.score.label(muon.UNIT)
+
     def sweep(self, method: methods_.Method, vary: dict[str, Any]) -> Sweep:
         """The sweep of a variant."""
         jets = self.task == "jets"
-        objective = Objective() if jets else Objective(task="regression", window=30.0)
+        objective = Objective(score=self.score)
         train = Train(epochs=self.epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective)
         if "budgets" in vary:
             train = dataclasses.replace(train, penalty=Target())
@@ -105,7 +117,7 @@ def run(config: Config) -> None:
             rows += [row | {"method": name} for row in _measured(folder)]
     frame = pl.DataFrame(rows)
     write_atomically(output / "points.csv", frame.write_csv())
-    fronts = {name: _fronts(frame.filter(pl.col("method") == name)) for name in config.methods}
+    fronts = {name: _fronts(frame.filter(pl.col("method") == name), config.score) for name in config.methods}
     text = _table(config, fronts)
     write_atomically(output / "table.md", text)
     _draw(config, fronts, output)
@@ -142,19 +154,19 @@ def _adder_cost(model: Path) -> float | None:
         return None
 
 
-def _fronts(frame: pl.DataFrame) -> dict[str, dict[int, pl.DataFrame]]:
-    """For each cost the front of each seed, by validation score."""
+def _fronts(frame: pl.DataFrame, score: AbstractScore) -> dict[str, dict[int, pl.DataFrame]]:
+    """For each cost the front of each seed, by validation score and rising cost."""
     fronts: dict[str, dict[int, pl.DataFrame]] = {}
     for cost in ("ebops", "adder_cost"):
         of_seeds = ((seed, frame.filter(pl.col("seed") == seed)) for seed in sorted(frame["seed"].unique()))
-        fronts[cost] = {seed: own[pareto(own["val_score"].to_list(), own[cost].to_list())] for seed, own in of_seeds}
+        fronts[cost] = {seed: own[pareto(score.merit(own["val_score"]).to_list(), own[cost].to_list())] for seed, own in of_seeds}
     return fronts
 
 
 def _at(front: pl.DataFrame, cost: str, budget: float) -> float | None:
     """Test score of the point that the validation rows choose within a budget."""
-    chosen = chosen_within(front["val_score"].to_list(), front[cost].to_list(), budget)
-    return None if chosen is None else front["test_score"][chosen]
+    within = front.filter(pl.col(cost) <= budget)  # of a front by rising cost the last one is the best
+    return within["test_score"][-1] if len(within) else None
 
 
 def _budgets(fronts: dict[str, dict], cost: str) -> list[float]:
@@ -167,10 +179,8 @@ def _budgets(fronts: dict[str, dict], cost: str) -> list[float]:
 
 def _table(config: Config, fronts: dict[str, dict]) -> str:
     """Markdown: the score of each method at round costs, mean and standard deviation over the seeds."""
-    factor, unit = (100, "test accuracy, %") if config.task == "jets" else (-1, "test resolution, mrad")
-    lines = [
-        f"{len(config.seeds)} seeds, {config.epochs} epochs; {unit}: mean ± standard deviation over the seeds; - where a seed has none."
-    ]
+    what = f"{len(config.seeds)} seeds, {config.epochs} epochs; test {config.label}"
+    lines = [f"{what}: mean ± standard deviation over the seeds; - where a seed has none."]
     for cost, name in (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost")):
         budgets = _budgets(fronts, cost)
         lines += ["", f"| within {name} | " + " | ".join(f"{b:,.0f}".replace(",", " ") for b in budgets) + " |"]
@@ -180,7 +190,9 @@ def _table(config: Config, fronts: dict[str, dict]) -> str:
             for budget in budgets:
                 found = [_at(front, cost, budget) for front in of_seeds[cost].values()]
                 missing = len(found) < len(config.seeds) or None in found
-                cells.append("-" if missing else f"{factor * np.mean(found):.2f} ± {abs(factor) * seed_spread.spread(found):.2f}")
+                cells.append(
+                    "-" if missing else f"{config.score.shown(np.mean(found)):.2f} ± {config.score.shown(seed_spread.spread(found)):.2f}"
+                )
             lines.append(f"| {entries(config.task)[method].label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -192,22 +204,21 @@ def _draw(config: Config, fronts: dict[str, dict], output: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    factor, label = (100, "test accuracy, %") if config.task == "jets" else (-1, "test resolution, mrad")
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for axes, (cost, name) in zip(panels, (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost, LUTs")), strict=True):
         for (method, of_seeds), color in zip(fronts.items(), COLORS, strict=False):
             costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds[cost].values()]))
             lines = np.array([[_at(f, cost, c) if f[cost].min() <= c else np.nan for c in costs] for f in of_seeds[cost].values()], float)
             there = ~np.isnan(lines).any(axis=0)
-            shown = factor * lines[:, there]
+            shown = config.score.shown(lines[:, there])
             axes.step(costs[there], shown.mean(axis=0), where="post", color=color, label=entries(config.task)[method].label)
             axes.fill_between(costs[there], shown.min(axis=0), shown.max(axis=0), step="post", color=color, alpha=0.2, linewidth=0)
             for front in of_seeds[cost].values():
-                axes.plot(front[cost], factor * front["test_score"], ".", color=color, markersize=3)
+                axes.plot(front[cost], config.score.shown(front["test_score"]), ".", color=color, markersize=3)
         axes.set_xscale("log")
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel(label)
+    panels[0].set_ylabel(f"test {config.label}")
     panels[0].legend(fontsize=8)
     figure.savefig(output / "methods.png", dpi=150)
     plt.close(figure)

@@ -4,14 +4,15 @@ from hgqjax.methods import Hgq, Uniform
 from hgqjax.resources import Ebops
 from hgqjax.runs.networks import Tracker
 from hgqjax.runs.sweep import Sweep
+from hgqjax.scores import Resolution
 from hgqjax.training.objective import Objective
 from hgqjax.training.schedules import LogRamp
 from hgqjax.training.train import Config
 
 WINDOW = 30.0
-RESOLUTION = Objective(task="regression", window=WINDOW)
-PAPER_OBJECTIVE = Objective(task="regression", window=WINDOW, gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
-SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=RESOLUTION)
+RESOLUTION = Resolution(window=WINDOW)
+PAPER_OBJECTIVE = Objective(score=RESOLUTION, gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
+SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION))
 
 
 def uniform(bits: int) -> Sweep:

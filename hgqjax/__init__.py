@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         reports,
         resources,
         runs,
+        scores,
         synth,
         testing,
         training,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["config", "data", "description", "evaluation", "export", "fixed_point", "interop", "layers", "methods", "quantizers"]
-__all__ += ["reports", "resources", "runs", "synth", "testing", "training"]
+__all__ += ["reports", "resources", "runs", "scores", "synth", "testing", "training"]
 
 
 def __getattr__(name: str):

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from hgqjax import training
+from hgqjax.config import to_json
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Constant, Dense, Input, Quantize, Relu
-from hgqjax.resources import ebops
+from hgqjax.resources import Ebops, ebops
 from hgqjax.runs.folders import Run
+from hgqjax.scores import Accuracy
 
+ACCURACY, EBOPS = Accuracy(), Ebops()
 DATA = {
     "name": "jets (re-simulated)",
     "source": "made up for a test",
@@ -49,35 +53,38 @@ def make_run(
     checks=12,
     points=3,
     widths=(16, 5),
-    task="classification",
-    window=None,
+    score=ACCURACY,
+    cost=EBOPS,
+    config=None,
     **data,
 ) -> Path:
-    """Writes a run; `points` models from dear to cheap, the first with a project. Residuals of a regression are a third or so of a unit."""
+    """Writes a run; `points` models from dear to cheap, the first with a project. Resolutions are a third or so of a unit."""
+
+    def natural(accuracy):  # the same, as a score of which less is better
+        return accuracy if score.higher_is_better else 1 - accuracy
+
     folder.mkdir(parents=True)
-    config = {
-        "type": "Sweep",
-        "objective": {"type": "Objective", "task": task} | ({"window": window} if window else {}),
-        "betas": list(betas),
-    }
+    train = training.Config(objective=training.Objective(score=score, cost=cost))
+    config = {"type": "Sweep", "train": to_json(train), "betas": list(betas)} | (config or {})
     manifest = {"schema": 1, "status": status, "experiment": "made-up", "config": config, "argv": ["hgqjax", "sweep", "a | b"]}
     manifest |= {"commit": "c0ffee" * 6, "dirty": True, "versions": {"python": "3.11", "jax": "0.9"}, "device": "cpu", "seconds": 1234.5}
     run = Run(folder, manifest | {"data": DATA | data})
     run.save()
     if checks:
-        sign = 0 if task == "classification" else 1
-        run.write_metrics(row | {"value": row["value"] - sign * (row["metric"] == "score")} for row in _metrics(betas, checks))
+        run.write_metrics(
+            row | {"value": natural(row["value"]) if row["metric"] == "score" else row["value"]} for row in _metrics(betas, checks)
+        )
     rows = []
     for n in range(points):
         model = make_model(5.5 - 4.0 * n / max(points - 1, 1), widths, seed=n)
         model.save(folder / f"models/p{n:02d}")
         cost, v1 = float(ebops(model).total), float(ebops(model, "paper_v1").total)
-        score = _accuracy(cost) - (task == "regression")
+        value = _accuracy(cost)
         row = {"point": f"p{n:02d}", "member": n % len(betas), "beta": betas[n % len(betas)], "seed": 0, "epoch": 100 * (n + 1)}
         row |= {"ebops": cost, "ebops_paper_v1": v1, "luts_predicted": 0.8 * cost, "cost": cost, "cost_estimate": 1.02 * cost}
-        row |= {"val_score": score + 0.001, "test_score": score}
-        row |= {"val_outliers": 0.001 * n, "test_outliers": 0.002 * (n + 1)} if window else {}
-        row |= {"val_error": 0.006, "test_error": 0.009} if task == "regression" else {}
+        row |= {"val_score": natural(value + 0.001), "test_score": natural(value)}
+        row |= {f"{split}_{name}": share for name in score.shares for split, share in (("val", 0.001 * n), ("test", 0.002 * (n + 1)))}
+        row |= {} if score.higher_is_better else {"val_error": 0.006, "test_error": 0.009}
         exported = {"project": "projects/p00", "rows_checked": 12_345, "differing_words": 0} if n == 0 else {}
         rows.append(row | {"model": f"models/p{n:02d}", "project": "", "rows_checked": None, "differing_words": None} | exported)
     if points:

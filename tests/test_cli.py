@@ -78,8 +78,8 @@ def test_zoo_takes_a_folder(here, capsys):
         (["--train.epochs", "0"], "train: epochs is 0; at least 1 is needed"),
         (["--model.hidden", "0"], "model: hidden is (0,); positive numbers of neurons are needed"),
         (
-            ["--train.objective.window", "30"],
-            "train.objective: window is 30.0; a finite number above 0 is needed, and for a classification none",
+            ["--train.objective.gamma", "-1"],
+            "train.objective: gamma is -1.0; at least 0 is needed",
         ),
         (["--betas", "-1"], "betas is (-1.0,); at least one is needed, each a finite number of at least 0"),
     ],

@@ -25,6 +25,7 @@ ROOMS = [
     "methods",
     "layers",
     "data",
+    "scores",
 ]
 ROOMS += ["training", "description", "interop", "export", "evaluation", "runs", "reports", "synth", "cli"]
 APART = ["__init__", "testing"]

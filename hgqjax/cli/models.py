@@ -47,14 +47,14 @@ def export(
 
 
 def summary(model: Positional[Path], *, data: str | None = None, window: float | None = None) -> None:
-    """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its accuracy or resolution there.
+    """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its score there: accuracy, resolution, ...
 
     Args:
         model: folder of a model description, or a .keras file of HGQ2.
-        data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the accuracy on all its
-            rows, or of a regression the resolution (root mean square of the residuals) and the share of outliers. A .keras file
+        data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the score on all its
+            rows that the model was trained for, such as its accuracy, or its resolution and the share of outliers. A .keras file
             holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
-        window: of a regression: residuals of this size and more are outliers, where the model itself does not say.
+        window: of a resolution: residuals of this size and more are outliers, where the model itself does not say.
     """
     from hgqjax.evaluation.rows import RowReader
     from hgqjax.interop.models import open_model
@@ -93,10 +93,10 @@ def _export(model, config, settings, data, verify) -> None:
 
 
 def measure(path, description, data, reader, window):
-    """The model on all rows of `data`; a window is refused for a classification, which has none."""
+    """The model on all rows of `data`; a window is refused for a score that can have none."""
     from hgqjax.evaluation.measurement import measured
 
     found = measured(description, data, reader, window=window)
-    if window is not None and found.objective.task == "classification":
-        raise ValueError(f"--window is of a regression, but {path} is a model of classes; leave it out")
+    if window is not None and found.score.window is None:
+        raise ValueError(f"--window is of a resolution, but the score of {path} is its {found.score.name}; leave it out")
     return found

@@ -47,7 +47,7 @@ def table(
         models: model descriptions, .keras files of HGQ2, or folders of them, to be measured on the rows of --data.
         data: a data set ("jets", "openml", ...) or a file: all its rows.
         data_name: what the rows of a file are, e.g. "OpenML 42468": so the table calls them, and finds published rows on the same.
-        window: of a regression: residuals of this size and more are outliers, where the model itself does not say; of published
+        window: of a resolution: residuals of this size and more are outliers, where the model itself does not say; of published
             ones 30 mrad.
         format: markdown, csv (all columns, numbers as they are) or latex.
         output: a file instead of standard output.
@@ -96,10 +96,7 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
         description = open_model(path)
         here = models_.measure(path, description, data, reader, window)
         name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem
-        kind = "accuracy" if here.objective.task == "classification" else "resolution"
-        about = {"window": here.objective.window, "outliers": here.outliers, "training_rows": here.training_rows, "unit": here.unit}
-        numbers = here.rows, here.score, here.error, float(resources.ebops(description).total)
-        yield paper_table.of_model(name, data_name or reader.name(data), kind, *numbers, **about)
+        yield paper_table.of_model(name, data_name or reader.name(data), here, float(resources.ebops(description).total))
 
 
 def _model_paths(paths: tuple[Path, ...]) -> list[Path]:

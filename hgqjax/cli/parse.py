@@ -32,7 +32,7 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(_later(function), prog=f"hgqjax {name}", args=argv, registry=costs_by_name(tyro) if name == "sweep" else None)
+            return tyro.cli(_later(function), prog=f"hgqjax {name}", args=argv, registry=by_name(tyro) if name == "sweep" else None)
     except SystemExit as stop:
         refused = stop.__context__
         if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
@@ -62,8 +62,11 @@ def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     return bound
 
 
-def costs_by_name(tyro):
-    """A tyro registry in which a cost model is given by its name: ``--train.objective.cost luts``."""
+def by_name(tyro):
+    """A tyro registry in which a cost model and a score are given by name: ``--train.objective.cost luts``, and
+    ``--train.objective.score resolution:window=30``.
+    """
+    from hgqjax import scores
     from hgqjax.cli.costs import cost_names
     from hgqjax.resources import AbstractCost
 
@@ -80,6 +83,18 @@ def costs_by_name(tyro):
             instance_from_str=lambda given: names[given[0]],
             is_instance=lambda value: isinstance(value, AbstractCost),
             str_from_instance=lambda value: [next((name for name, known in names.items() if known == value), repr(value))],
+        )
+
+    @registry.primitive_rule
+    def score(info):
+        if info.type is not scores.AbstractScore:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join(scores.NAMES),
+            instance_from_str=lambda given: scores.parse(given[0]),
+            is_instance=lambda value: isinstance(value, scores.AbstractScore),
+            str_from_instance=lambda value: [scores.spelled(value)],
         )
 
     return registry

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hgqjax import resources
+from hgqjax import resources, scores
 from hgqjax.cli import train
 from hgqjax.cli.costs import cost_names
 from hgqjax.methods import Method
@@ -122,7 +122,7 @@ def _fields(value: Any, prefix: str) -> Iterator[Option]:
         inner, name = getattr(value, field.name), f"{prefix}{field.name}"
         if name in CHOICES:
             continue
-        if dataclasses.is_dataclass(inner) and not isinstance(inner, resources.AbstractCost):
+        if dataclasses.is_dataclass(inner) and not isinstance(inner, resources.AbstractCost | scores.AbstractScore):
             yield from _fields(inner, "" if typing.get_origin(hints[field.name]) is typing.Annotated else f"{name}.")
         else:
             yield _option(name, hints[field.name], inner, docs[field.name])
@@ -133,9 +133,9 @@ def _option(name: str, annotation: Any, default: Any, about: str) -> Option:
     if isinstance(default, bool):
         last, about, shown = (f"no-{last}", f"Switches this off: {about}", "") if default else (last, about, "")
     else:
-        shown = (
-            next((n for n, cost in cost_names().items() if cost == default), None) if isinstance(default, resources.AbstractCost) else None
-        )
+        shown = scores.spelled(default) if isinstance(default, scores.AbstractScore) else None
+        if isinstance(default, resources.AbstractCost):
+            shown = next((n for n, cost in cost_names().items() if cost == default), None)
         shown = shown or (
             ""
             if default in (None, (), "")
@@ -158,4 +158,6 @@ def _words(annotation: Any) -> str:
         return _words(next(kind for kind in arguments if kind is not type(None)))
     if isinstance(annotation, type) and issubclass(annotation, resources.AbstractCost):
         return "|".join(cost_names())
+    if isinstance(annotation, type) and issubclass(annotation, scores.AbstractScore):
+        return "|".join(scores.NAMES)
     return "PATH" if annotation is Path else annotation.__name__.upper()

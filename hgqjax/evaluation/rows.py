@@ -14,12 +14,12 @@ class RowReader:
     """Reads each data set once for all the models that take it in the same way."""
 
     def __init__(self):
-        self._rows: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+        self._rows: dict[Any, data_.Examples] = {}
         self._sets: dict[str, data_.Dataset] = {}
         self._origins: dict[str, tuple[str, str]] = {}
 
-    def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, str]:
-        """Rows scaled as the model was trained, labels or numbers, and the unit of the numbers ("" of labels).
+    def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, np.ndarray | None, str]:
+        """Rows scaled as the model was trained, their targets and weights, and the unit of the targets ("" of labels).
 
         A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names; for the rows of a file of jets
         or muon tracks, whichever fits.
@@ -28,7 +28,8 @@ class RowReader:
 
         Args:
           description: the model. data: as for `hgqjax.data.load`.
-        Returns: x, (rows, *shape), or a tuple of such arrays where the model has several inputs; y, (rows,); the unit.
+        Returns: x, (rows, *shape), or a tuple of such arrays where the model has several inputs; y, (rows,) or (rows, targets);
+          the weight of each row, or None; the unit.
         Raises: ValueError, one sentence, where the rows are not what the model takes.
         """
         about = description.metadata
@@ -41,14 +42,14 @@ class RowReader:
                 raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of {sets}")
             (name, parts), *_ = fitting.items()
             trained = self._set(name)
-            x, y = self._load(data, trained.scaler, trained.classes)
-            return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, trained.unit
+            x, y, weight = self._load(data, trained.scaler, trained.classes)
+            return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, weight, trained.unit
         if "scaler" not in about or "classes" not in about:
             raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
         scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
         columns = from_json(data_.Columns, about["columns"]) if "columns" in about else data_.Columns()
-        x, y = self._load(data, scaler, tuple(about["classes"]), columns, tuple(about.get("features", ())))
-        return x, y, about.get("unit", "")
+        rows = self._load(data, scaler, tuple(about["classes"]), columns, tuple(about.get("features", ())))
+        return *rows, about.get("unit", "")
 
     def name(self, data: str) -> str:
         """What rows of `data` are called, as in the manifest of a run on them."""
@@ -74,10 +75,10 @@ class RowReader:
             self._sets[name] = data_.load(name, rows=1000 if name == "muon" else None)  # simulated: as many tell the same
         return self._sets[name]
 
-    def _load(self, data: str, scaler: data_.Scaler, classes, columns=data_.Columns(), features=()) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, data: str, scaler: data_.Scaler, classes, columns=data_.Columns(), features=()) -> data_.Examples:
         key = data, scaler.mean.tobytes(), scaler.scale.tobytes(), classes, columns, features
         if key not in self._rows:
-            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes, columns=columns, features=features)[:2]
+            self._rows[key] = data_.load_rows(data, scaler=scaler, classes=classes, columns=columns, features=features)
         return self._rows[key]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hgqjax.config import to_json
 from hgqjax.files import write_atomically
 from hgqjax.reports import figures, markup, reader, seed_spread
 from hgqjax.reports.reader import ReportError, RunView, require
@@ -47,7 +48,7 @@ class Front:
 
     def at(self, budget: float) -> int | None:
         """The point that the validation rows choose within a budget; None where there is none, or its test score is no number."""
-        chosen = chosen_within(self.val_scores, self.costs, budget)
+        chosen = chosen_within([self.run.score.merit(score) for score in self.val_scores], self.costs, budget)
         return chosen if chosen in self.shown else None
 
 
@@ -141,13 +142,15 @@ def draw(fronts: Sequence[Front], output: Path) -> Path:
         for n, front in enumerate(fronts):
             color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]
             points, errors = _on_axis([front.costs[n] for n in front.shown], zero), [front.errors[n] for n in front.shown]
-            shown = [float(run.shown(front.scores[n])) for n in front.shown]
+            shown = [float(run.score.shown(front.scores[n])) for n in front.shown]
             lines += axes.plot(points, shown, color=color, marker=marker, markersize=5, linewidth=1.2, zorder=3)
             if None not in errors:
-                axes.errorbar(points, shown, errors, fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8)
+                axes.errorbar(
+                    points, shown, [run.score.shown(error) for error in errors], fmt="none", ecolor=color, elinewidth=0.9, capsize=1.8
+                )
             for scores, costs in front.by_seed.values() if len(front.by_seed) > 1 else ():
                 within = [m for m, cost in enumerate(costs) if min(front.costs) <= cost <= max(front.costs)]
-                values = [float(run.shown(scores[m])) for m in within]
+                values = [float(run.score.shown(scores[m])) for m in within]
                 axes.step(_on_axis([costs[m] for m in within], zero), values, where="post", color=color, linewidth=0.6, alpha=0.6)
         axes.set_xscale("log")
         ticker = require("matplotlib.ticker")
@@ -197,7 +200,7 @@ def _front(name: str, run: RunView) -> Front:
     if not run.points:
         raise ReportError(f"{run.folder} has no points yet")
     costs = [p.cost for p in run.points]
-    kept = [n for n in pareto([p.val_score for p in run.points], costs) if math.isfinite(costs[n])]
+    kept = [n for n in pareto([run.score.merit(p.val_score) for p in run.points], costs) if math.isfinite(costs[n])]
     points = [run.points[n] for n in kept]
     scores = [p.test_score if math.isfinite(p.test_score) else math.nan for p in points]
     errors = [error if error is not None and math.isfinite(error) else None for error in map(run.error, points)]
@@ -208,13 +211,13 @@ def _front(name: str, run: RunView) -> Front:
 
 
 def _reference(fronts: Sequence[Front], given: tuple[float, float] | None) -> Reference:
-    is_accuracy, zero = fronts[0].run.is_accuracy, _zero(fronts)
+    score, zero = fronts[0].run.score, _zero(fronts)
     if given is not None:
-        return Reference(given[0], given[1] / 100 if is_accuracy else -given[1], zero)
-    scores = [front.scores[n] for front in fronts for n in front.shown]
-    worst, best = min(scores), max(scores)
-    margin = (best - worst) / 10 or (0.01 if is_accuracy else abs(worst) / 10)
-    return Reference(2 * max(cost for front in fronts for cost in _on_axis(front.costs, zero)), worst - margin, zero)
+        return Reference(given[0], given[1] / score.factor, zero)
+    merits = [score.merit(front.scores[n]) for front in fronts for n in front.shown]
+    worst, best = min(merits), max(merits)
+    margin = (best - worst) / 10 or score.margin(worst)
+    return Reference(2 * max(cost for front in fronts for cost in _on_axis(front.costs, zero)), score.merit(worst - margin), zero)
 
 
 def _zero(fronts: Sequence[Front]) -> float:
@@ -228,17 +231,18 @@ def _on_axis(costs: Sequence[float], zero: float) -> list[float]:
 
 def _volume(run: RunView, scores: Sequence[float], costs: Sequence[float], reference: Reference) -> float:
     """Score as people read it (points of accuracy, or units of y) times decades of cost."""
-    scale = 100 if run.is_accuracy else 1
     logs = [math.log10(cost) for cost in _on_axis(costs, reference.zero)]
-    return hypervolume([scale * score for score in scores], logs, scale * reference.score, math.log10(reference.cost))
+    *merits, least = (run.score.shown(run.score.merit(score)) for score in (*scores, reference.score))
+    return hypervolume(merits, logs, least, math.log10(reference.cost))
 
 
 def _head(fronts: Sequence[Front], reference: Reference) -> str:
     run = fronts[0].run
-    unit, what = ("points", "accuracies") if run.is_accuracy else (run.manifest["data"].get("unit") or "units", "resolutions")
-    rows = run.manifest["data"].get("rows", {}).get("test")
+    unit, rows = run.score.unit_of_differences(run.unit), run.rows()
     sentences = [
-        f"Fronts on {run.dataset}" + (f", {markup.whole(rows)} test rows" if rows else "") + f": {what} of frozen models, exact costs "
+        f"Fronts on {run.dataset}"
+        + (f", {markup.whole(rows)} test rows" if rows else "")
+        + f": {run.score.plural} of frozen models, exact costs "
         f"({run.cost_unit}).",
         "Validation score and cost choose the points of a front, and the best one at a budget or less; shown is the test score of what "
         "they choose, with its statistical error; nothing is interpolated.",
@@ -314,13 +318,13 @@ def _shown(front: Front, point: int | None) -> str:
     if point is None:
         return "none"
     run, error = front.run, front.errors[point]
-    return _number(run, run.shown(front.scores[point])) + ("" if error is None else f" ± {_number(run, error)}")
+    return run.score.cell(front.scores[point], error)
 
 
 def _means(run: RunView, volumes: Sequence[float], best: Sequence[Sequence[float]]) -> list[str]:
     """Mean and standard deviation of hypervolumes and, at each budget, scores; of how many, where some have no score."""
     cells = []
-    for values in (volumes, *([run.shown(score) for score in scores] for scores in best)):
+    for values in (volumes, *([run.score.shown(score) for score in scores] for scores in best)):
         spread = f" ± {_number(run, seed_spread.spread(values))}" if len(values) > 1 else ""
         count = f" ({len(values)} of {len(volumes)})" if len(values) < len(volumes) else ""
         cells.append(_number(run, math.fsum(values) / len(values)) + spread + count if values else "none")
@@ -329,7 +333,7 @@ def _means(run: RunView, volumes: Sequence[float], best: Sequence[Sequence[float
 
 def _number(run: RunView, value: float) -> str:
     """A score as people read it, its error or a hypervolume, with the digits of their run."""
-    return f"{value:.{2 if run.is_accuracy else 3}f}"
+    return f"{value:.{run.score.digits}f}"
 
 
 def _amount(cost: float) -> str:
@@ -343,7 +347,7 @@ def _cost_label(run: RunView) -> str:
 
 
 def _task(run: RunView) -> dict[str, Any]:
-    return {"task": "classification" if run.is_accuracy else "regression", "window": run.window}
+    return {"task": run.score.name, **to_json(run.score)}
 
 
 def _data(run: RunView) -> dict[str, Any]:
@@ -352,9 +356,8 @@ def _data(run: RunView) -> dict[str, Any]:
 
 
 def _cost(run: RunView) -> dict[str, Any]:
-    """The objective's cost model, by its fields; of an old or made-up run that names none its unit."""
-    fields = {field.rpartition("cost.")[2]: value for field, value in _flat(run.manifest["config"]).items() if "cost." in field}
-    return {"model": run.cost_unit, **fields}
+    """The objective's cost model, by its fields."""
+    return {"model": run.cost_unit, **_flat(to_json(run.train.objective.cost))}
 
 
 def _flat(value: Any, field: str = "") -> dict[str, Any]:

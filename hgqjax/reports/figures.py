@@ -49,9 +49,9 @@ STYLE = {
 }
 WIDTH = 7.0
 DEPTH = 0.15
-"""The axis of the front ends this far (accuracy) below its best point at the latest; what lies lower is counted in a note."""
+"""The axis of the front ends this far (of a share) below its best point at the latest; what lies lower is counted in a note."""
 TIMES = 3.0
-"""The axis of the front of a regression ends at so many times the best resolution at the latest; what lies higher is counted in a note."""
+"""The axis of a score of which less is better ends at so many times the best one at the latest; what lies higher is counted in a note."""
 _number = functools.partial(markup.whole, gap="\u2009")  # a thin space
 LINE_POINTS, CLOUD_POINTS, PANELS = 1000, 20_000, 5
 
@@ -151,21 +151,23 @@ def _ours(run: RunView) -> Iterable[_Series]:
         style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.2, "markeredgewidth": 0, "zorder": 1}
         style |= {"color": CLOUD, "rasterized": True}
         label = f"this run, {run.dataset}, in training:\nvalidation rows, estimated EBOPs"
-        yield _Series("Measured by us", label, cloud[:, 0], run.shown(cloud[:, 1]), style)
+        yield _Series("Measured by us", label, cloud[:, 0], run.score.shown(cloud[:, 1]), style)
     style = {"color": BLUE, "marker": "o", "markersize": 5.5, "zorder": 5, "linewidth": 1.2}
     style["linestyle"] = "-" if run.cost_unit == "EBOPs" else "none"  # a front of another cost is none of EBOPs
     seeds = sorted({p.seed for p in run.points}) if run.each_seed else [None]
     for seed in seeds if run.points else ():
-        x, y = np.array([(p.ebops, run.shown(p.test_score)) for p in run.points if seed in (None, p.seed)]).T
-        label = f"this run, {run.dataset}: test rows, exact EBOPs{_outliers(run)}" if seed in (None, seeds[0]) else ""
+        x, y = np.array([(p.ebops, run.score.shown(p.test_score)) for p in run.points if seed in (None, p.seed)]).T
+        label = f"this run, {run.dataset}: test rows, exact EBOPs{_shares(run)}" if seed in (None, seeds[0]) else ""
         yield _Series("Measured by us", label, x, y, style)
 
 
-def _outliers(run: RunView) -> str:
-    """A line of the legend: the share of outliers of our points, which the resolution leaves out."""
-    shares = [100 * p.test_outliers for p in run.points if p.test_outliers is not None]
-    unit = run.manifest["data"].get("unit", "")
-    return f"\noutliers ({run.window:g} {unit} and more): {min(shares):.2f} to {max(shares):.2f} %" if shares and run.window else ""
+def _shares(run: RunView) -> str:
+    """A line of the legend for each further share that our points have: outliers, for instance."""
+    lines = ""
+    for name in run.score.shares:
+        values = [100 * value for p in run.points if (value := p.found().get(name)) is not None]
+        lines += f"\n{run.score.share_label(name, run.unit)}: {min(values):.2f} to {max(values):.2f} %" if values else ""
+    return lines
 
 
 def _cloud(run: RunView) -> np.ndarray:
@@ -198,37 +200,37 @@ def _published_series(run: RunView, others: Sequence[published_.Published]) -> I
             style |= {"marker": MARKERS[datasets.index(dataset) % 5], "color": colors[methods.index(name) % 5], "markersize": 5.0}
             style |= {"fillstyle": "none", "markeredgewidth": 1.1, "zorder": 3}
             group, label = "Published", f"{name}, {dataset}: {splits} rows {marks}"
-        yield _Series(group, label, np.array([p.ebops for p in rows]), run.shown(np.array([p.score for p in rows])), style)
+        yield _Series(group, label, np.array([p.ebops for p in rows]), run.score.shown(np.array([p.score for p in rows])), style)
 
 
 def _error_bars(axes: Any, run: RunView) -> None:
     errors = [run.error(p) for p in run.points]
     if errors and None not in errors:
-        x, y = [p.ebops for p in run.points], [run.shown(p.test_score) for p in run.points]
-        axes.errorbar(x, y, errors, fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
+        x, y = [p.ebops for p in run.points], [run.score.shown(p.test_score) for p in run.points]
+        axes.errorbar(x, y, [run.score.shown(error) for error in errors], fmt="none", ecolor=BLUE, elinewidth=0.9, capsize=1.8, zorder=5)
 
 
 def _front_limits(axes: Any, series: Sequence[_Series], run: RunView) -> None:
     """Limits that hold the points with their errors, not the whole cloud (without points: its front); says how many of ours are outside."""
     held = [np.stack([s.x, s.y]) for s in series if "rasterized" not in s.style]
-    bars = [(p, error) for p in run.points if (error := run.error(p)) is not None]
-    held += [np.array([(p.ebops, run.shown(p.test_score) + side * error) for p, error in bars]).T for side in (-1, 1) if bars]
+    score, bars = run.score, [(p, error) for p in run.points if (error := run.error(p)) is not None]
+    held += [np.array([(p.ebops, score.shown(p.test_score + side * error)) for p, error in bars]).T for side in (-1, 1) if bars]
     if not run.points:
-        better = 1 if run.is_accuracy else -1
-        held += [np.stack([s.x, s.y])[:, pareto((better * s.y).tolist(), s.x.tolist())] for s in series if "rasterized" in s.style]
+        held += [np.stack([s.x, s.y])[:, pareto(score.merit(s.y).tolist(), s.x.tolist())] for s in series if "rasterized" in s.style]
     x, y = np.concatenate(held, axis=1) if held else np.ones((2, 1))
     x, y = x[(x > 0) & np.isfinite(y)], y[(x > 0) & np.isfinite(y)]
     if not len(x):
         return
     axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
-    best = run.shown(max((p.test_score for p in run.points), default=math.nan))  # is in sight, whatever stands beside it
-    if run.is_accuracy:
-        low, high, side, place = float(np.fmin(max(y.min(), y.max() - 100 * DEPTH), best)), y.max(), "below", {"y": 0.02, "va": "baseline"}
+    best = score.shown(max((p.test_score for p in run.points), key=score.merit, default=math.nan))  # is in sight, whatever stands beside it
+    if score.higher_is_better:
+        depth = score.shown(DEPTH)
+        low, high, side, place = float(np.fmin(max(y.min(), y.max() - depth), best)), y.max(), "below", {"y": 0.02, "va": "baseline"}
     else:
         low, high, side, place = y.min(), float(np.fmax(min(y.max(), y.min() * TIMES), best)), "above", {"y": 0.98, "va": "top"}
-    margin = 0.06 * (high - low) or (0.5 if run.is_accuracy else 0.06 * abs(high) or 0.5)
+    margin = 0.06 * (high - low) or (score.shown(0.005) if score.higher_is_better else 0.06 * abs(high) or 0.5)
     axes.set_ylim(low - margin, high + margin)
-    out = sum(not (p.ebops > 0 and low <= run.shown(p.test_score) <= high) for p in run.points)
+    out = sum(not (p.ebops > 0 and low <= score.shown(p.test_score) <= high) for p in run.points)
     if out:
         text = f"{out} of our points {side} the axes"
         axes.text(0.99, s=text, transform=axes.transAxes, ha="right", color=BLUE, fontsize=7.5, **place)
@@ -344,7 +346,7 @@ def _training(run: RunView) -> Any:
             color = (mappable.to_rgba(beta) if beta > 0 else GREY) if varied else BLUE
             for split, style in (("train", ":"), ("val", "-")):
                 x, y = _curve(run, member, split, metric)
-                y = run.shown(y) if metric == "score" else y
+                y = run.score.shown(y) if metric == "score" else y
                 keep = np.isfinite(y) & ((y > 0) | (not log))
                 axes.plot(x[keep], y[keep], linestyle=style, color=color, linewidth=1.1, alpha=0.9 if style == "-" else 0.7)
         positive = any(len(line.get_ydata()) for line in axes.lines)

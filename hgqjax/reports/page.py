@@ -17,13 +17,9 @@ from hgqjax.reports.reader import Point, ReportError, RunView, gates, read, synt
 __all__ = ["ReportError", "report"]
 
 CAPTIONS = {
-    "front": "Test score of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows while training.",
+    "front": "Test {score} of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows while training.",
     "widths": "Bits of weights (magnitude) and of activations (total), layer by layer.",
-    "training": "Loss, score, EBOPs and beta by epoch, a line a member.",
-}
-REGRESSION_CAPTIONS = {
-    "front": "Test resolution (less is better) of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows.",
-    "training": "Loss, resolution, EBOPs and beta by epoch, a line a member.",
+    "training": "Loss, {name}, EBOPs and beta by epoch, a line a member.",
 }
 GLOSSARY = (
     "Each value of these networks has a bit-width of its own. EBOPs: effective bit operations per inference, the products of the widths "
@@ -92,10 +88,10 @@ def _tiles(run: RunView) -> Iterable[tuple[str, Sequence[Any]]]:
     """What people ask first."""
     yield "models of a front of each seed" if run.each_seed else "models of the front", (len(run.points),)
     if run.points:
-        best, cheapest = max(run.points, key=lambda p: p.val_score), run.points[0]
+        best, cheapest = max(run.points, key=lambda p: run.score.merit(p.val_score)), run.points[0]
         for what, p in (("best on validation rows", best), ("cheapest", cheapest)):
-            outliers = "" if p.test_outliers is None else f", outliers {100 * p.test_outliers:.2f} %"
-            yield what, (f"test {run.in_words(p.test_score)}", element("small", f"{p.point}, {_number(p.ebops)} EBOPs{outliers}"))
+            about = ", ".join([p.point, f"{_number(p.ebops)} EBOPs", *run.score.share_texts(p.found())])
+            yield what, (f"test {run.in_words(p.test_score)}", element("small", about))
     checked = [p for p in run.points if p.rows_checked is not None]
     if checked:
         differing = sum(p.differing_words or 0 for p in checked)
@@ -105,7 +101,8 @@ def _tiles(run: RunView) -> Iterable[tuple[str, Sequence[Any]]]:
 
 
 def _figure(run: RunView, stem: str) -> Markup:
-    caption = (CAPTIONS if run.is_accuracy else CAPTIONS | REGRESSION_CAPTIONS)[stem]
+    name = run.score.name
+    caption = CAPTIONS[stem].format(name=name, score=name if run.score.higher_is_better else f"{name} (less is better)")
     alt = caption
     if stem == "front" and run.points:
         ends = (f"{_number(p.ebops)} EBOPs at {run.in_words(p.test_score)}" for p in (run.points[0], run.points[-1]))
@@ -128,22 +125,11 @@ def _points(run: RunView) -> Markup:
         rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}", p.seed, p.epoch])
     note = "EBOPs are exact, counted on the frozen models by their declared widths (hgq2), and by the bits that the values of weights have "
     note += "(paper_v1); LUTs are predicted from the weights (resources.Luts). "
-    note += "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). " if run.is_accuracy else _resolution(run)
+    note += run.score.explained(run.unit)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
     return Markup(
         element("h3", "Selected models") + table("Selected models", heads, rows, left=("point",)) + element("p", note, class_="note")
     )
-
-
-def _resolution(run: RunView) -> str:
-    """What the resolution of a regression is."""
-    unit = run.manifest["data"].get("unit", "")
-    error = "The error of a resolution is the standard error of the squares of the residuals, over twice the resolution. "
-    if run.window is None:
-        return f"The resolution is the root mean square of the residuals; less is better. {error}"
-    edge = f"{run.window:g} {unit}".rstrip()
-    text = f"The resolution is the root mean square of the residuals below {edge}; less is better. Outliers are the other residuals. "
-    return text + error
 
 
 def _gates(run: RunView) -> Markup | None:
@@ -270,9 +256,9 @@ def _origin(run: RunView) -> Markup:
 
 
 def _score(run: RunView, point: Point, split: str) -> str:
-    digits, error, outliers = 2 if run.is_accuracy else 3, run.error(point, split), getattr(point, f"{split}_outliers")
-    shown = f"{run.shown(getattr(point, f'{split}_score')):.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
-    return shown + (f" (outliers {100 * outliers:.2f} %)" if outliers is not None else "")
+    found = point.found(split)
+    shown, shares = run.score.cell(found["score"], run.error(point, split)), run.score.share_texts(found)
+    return f"{shown} ({', '.join(shares)})" if shares else shown
 
 
 def _bits(widths: Widths) -> str:

@@ -3,21 +3,19 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hgqjax.evaluation.measurement import accuracy_error
+from hgqjax.evaluation import Measured
 from hgqjax.files import write_atomically
 from hgqjax.reports import markup, published, reader, seed_spread
 from hgqjax.reports.reader import RunView
+from hgqjax.scores import AbstractScore
 
 NAMES = (*published.NAMES, "artifact")
 FACTOR = 1.5
 """Networks whose EBOPs (or LUTs) differ by more than this factor are not compared."""
-Kind = Literal["accuracy", "resolution"]
-UNITS: dict[Kind, str] = {"accuracy": "%", "resolution": "mrad"}
-"""Units of the scores that these tables have."""
 RULE = (
     f"Each network measured here stands beside the network of HGQ whose EBOPs are nearest, at most a factor {FACTOR:g} away; where none "
     "is, the one whose LUTs are (LUT sites of ours by the tool that the source names, CLB LUTs by Vivado of published ones); among these "
@@ -49,15 +47,18 @@ class Row:
     dataset: str
     rows: str
     """Which rows it was measured on."""
-    kind: Kind
+    kind: str
+    """What the score is: accuracy, resolution, ..."""
     score: int | float | None
     unit: str
     error: int | float | None = None
     """Statistical error of `score`, where the number of rows is known."""
     window: int | float | None = None
     """Of a resolution: residuals of this size and more are outliers, left out of it."""
-    outliers: int | float | None = None
-    """Their share, 0 .. 1."""
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Further shares, 0 .. 1, such as that of outliers."""
+    digits: int = 3
+    """Of a score that is measured here, behind the point."""
     seed_spread: int | float | None = None
     """Standard deviation of the best validation score over `seed_count` seeds, at the same cost."""
     seed_count: int | None = None
@@ -102,10 +103,13 @@ class Table:
         """As Markdown or LaTeX, without the columns that are empty, or as csv with all; ValueError for an unknown format."""
         markup.check_format(format)
         if format == "csv":
-            names = [f.name for f in dataclasses.fields(Row) if f.name != "shown" and f.type is not bool]
-            return markup.comma_separated(names, [[_plain(getattr(row, name)) for name in names] for row in self.rows])
+            names = [f.name for f in dataclasses.fields(Row) if f.name not in ("shown", "shares", "digits") and f.type is not bool]
+            shares = list(dict.fromkeys(name for row in self.rows for name in row.shares))
+            lines = [[getattr(row, name) for name in names] + [row.shares.get(name) for name in shares] for row in self.rows]
+            return markup.comma_separated([*names, *shares], [[_plain(value) for value in line] for line in lines])
         scores = sorted({row.head for row in self.rows})
-        cells = [_cells(row, scores) for row in self.rows]
+        shares = list(dict.fromkeys(name for row in self.rows for name in row.shares))
+        cells = [_cells(row, scores, shares) for row in self.rows]
         heads = [head for head in cells[0] if any(row[head] for row in cells)]
         body = [[row[head] for head in heads] for row in cells]
         if format == "latex":
@@ -155,9 +159,8 @@ def of_run(run: RunView) -> list[Row]:
     """The points of a run as measured rows: scores of the test rows, exact EBOPs; a row for each design that `hgqjax synth` made of one."""
     if not run.points:
         raise reader.ReportError(f"{run.folder} has no points yet")
-    rows, train = run.manifest["data"].get("rows", {}), run.manifest["config"].get("train", {})
-    tests, epochs, batch = rows.get("test"), train.get("epochs"), train.get("batch_size")
-    steps = epochs * (rows["train"] // batch) if epochs and batch and rows.get("train") else None
+    tests, epochs, batch = run.rows(), run.train.epochs, run.train.batch_size
+    steps = epochs * (found // batch) if (found := run.rows("train")) else None
     fronts, designs = seed_spread.seed_fronts(run), reader.synthesis(run.folder)
     found = []
     for p in run.points:
@@ -167,13 +170,8 @@ def of_run(run: RunView) -> list[Row]:
             name=f"{run.manifest['experiment']} {p.point}",
             dataset=run.dataset,
             rows=f"test, {markup.whole(tests)} rows" if tests else "test",
-            kind="accuracy" if run.is_accuracy else "resolution",
-            score=_number(run.shown(p.test_score)),
-            unit="%" if run.is_accuracy else run.manifest["data"].get("unit", ""),
-            error=_number(run.error(p)),
-            window=run.window,
-            outliers=p.test_outliers,
-            seed_spread=(100 if run.is_accuracy else 1) * seed_spread.spread(each) if len(each) > 1 else None,
+            **_scored(run.score, p.found(), tests, run.unit),
+            seed_spread=run.score.shown(seed_spread.spread(each)) if len(each) > 1 else None,
             seed_count=len(each) if len(each) > 1 else None,
             ebops=p.ebops,
             epochs=epochs,
@@ -198,36 +196,31 @@ def _synthesised(row: Row, designs: Sequence[dict[str, Any]]) -> list[Row]:
     return found or [row]
 
 
-def of_model(
-    name: str,
-    dataset: str,
-    kind: Kind,
-    count: int,
-    score: float,
-    error: float,
-    ebops: int | float,
-    *,
-    unit: str = "",
-    window: float | None = None,
-    outliers: float | None = None,
-    training_rows: bool = False,
-) -> Row:
-    """A model that was measured on all `count` rows of a data set: its `score` as `Objective.score` gives it; `unit` is of a resolution."""
+def of_model(name: str, dataset: str, found: Measured, ebops: int | float) -> Row:
+    """A model that was measured on all rows of a data set."""
     return Row(
         origin="measured here",
         name=name,
         dataset=dataset,
-        rows=f"all {markup.whole(count)} rows" + (", training rows among them" if training_rows else ""),
-        kind=kind,
-        score=_number(100 * score if kind == "accuracy" else -score),
-        unit="%" if kind == "accuracy" else unit,
-        error=_number(error),
-        window=window,
-        outliers=outliers,
+        rows=f"all {markup.whole(found.rows)} rows" + (", training rows among them" if found.training_rows else ""),
+        **_scored(found.score, found.found, found.rows, found.unit),
         ebops=ebops,
         source="exact evaluator",
-        training_rows=training_rows,
+        training_rows=found.training_rows,
     )
+
+
+def _scored(score: AbstractScore, found: Mapping[str, float | None], rows: int | None, unit: str) -> dict[str, Any]:
+    """What a row says of a score that was measured here."""
+    return {
+        "kind": score.name,
+        "score": _number(score.shown(found["score"])),
+        "unit": score.unit_of(unit),
+        "error": _number(None if (error := score.error(found, rows)) is None else score.shown(error)),
+        "window": score.window,
+        "shares": {name: found[name] for name in score.shares if found.get(name) is not None},
+        "digits": score.digits,
+    }
 
 
 def compared(row: Row, others: Sequence[Row]) -> Row:
@@ -252,13 +245,12 @@ def compared(row: Row, others: Sequence[Row]) -> Row:
 
 def _fitting(name: str, row: Row) -> Row:
     """The measured row, which is refused where its score is of another kind or unit than the table's, or its data set of another table."""
-    kinds = UNITS if name == "artifact" else ("resolution",) if name == "muon" else ("accuracy",)
+    labels = {p.label for table in (published.NAMES if name == "artifact" else (name,)) for p in published.read(table)}
     fits = published.name_for(row.dataset)
-    if row.kind in kinds and row.unit == UNITS[row.kind] and (name == "artifact" or fits in (None, name)):
+    if row.head in labels and (name == "artifact" or fits in (None, name)):
         return row
-    score = "an accuracy" if row.kind == "accuracy" else f"a resolution in {row.unit or 'no unit'}"
     other = f", but to table {fits}" if fits not in (None, name) else ""
-    raise ValueError(f"{row.name} ({row.source}) has {score} on {row.dataset}, which does not belong to table {name}{other}")
+    raise ValueError(f"{row.name} ({row.source}) has its {row.head} on {row.dataset}, which does not belong to table {name}{other}")
 
 
 def _published(name: str) -> Iterable[Row]:
@@ -273,18 +265,18 @@ def _published(name: str) -> Iterable[Row]:
                 steps = recipe.epochs * recipe.steps_per_epoch if recipe.steps_per_epoch else None
                 training = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "steps": steps}
             source = f"{p.how}: {p.source}" if p.how != "measured here" else p.source
-            kind: Kind = "resolution" if table == "muon" else "accuracy"
+            score = published.scored(p)
             numbers = ("ebops", "lut", "dsp", "ff", "latency_ns", "lut_percent", "dsp_percent")
             yield Row(
                 origin="artifact" if p.artifact else "published",
                 name=p.name,
                 dataset=p.dataset,
                 rows=p.split,
-                kind=kind,
+                kind=score.name,
                 score=float(p.shown) if p.shown else None,
-                unit=UNITS[kind],
-                error=None if p.accuracy is None else accuracy_error(p.accuracy, p.test_rows),
-                window=published.WINDOW_MRAD if kind == "resolution" and p.kind != "another method" else None,
+                unit=score.unit_of("mrad"),
+                error=None if (error := score.error({"score": p.score}, p.test_rows)) is None else score.shown(error),
+                window=score.window,
                 source=source if recipe is None else f"{source}; training: {recipe.mark}",
                 shown=p.shown,
                 comparable=p.kind in ("HGQ", "released network"),
@@ -296,9 +288,9 @@ def _published(name: str) -> Iterable[Row]:
 _LEFT = ("from", "network", "data set", "rows", "training", "source", "compared with")
 
 
-def _cells(row: Row, scores: Sequence[str]) -> dict[str, str]:
-    """By their heads; `scores` are those of the scores of all rows."""
-    digits = _digits(row)
+def _cells(row: Row, scores: Sequence[str], shares: Sequence[str]) -> dict[str, str]:
+    """By their heads; `scores` are those of the scores of all rows, `shares` names of their further shares."""
+    digits = row.digits
     spread = "" if row.seed_spread is None else f" (seeds ± {row.seed_spread:.2g}, n = {row.seed_count})"
     shown = "" if row.score is None else _score(row) + ("" if row.error is None else f" ± {row.error:.{digits}f}") + spread
     training = f"{_whole(row.epochs)} epochs x {_whole(row.batch_size)} rows" if row.epochs else ""
@@ -311,7 +303,7 @@ def _cells(row: Row, scores: Sequence[str]) -> dict[str, str]:
         "data set": row.dataset,
         "rows": row.rows,
         **{head: shown if head == row.head else "" for head in scores},
-        "outliers (%)": "" if row.outliers is None else f"{100 * row.outliers:.2f}",
+        **{f"{name} (%)": f"{100 * row.shares[name]:.2f}" if name in row.shares else "" for name in shares},
         "EBOPs": _whole(row.ebops),
         "LUT": _whole(row.lut) if row.lut is not None else "" if row.lut_percent is None else f"{row.lut_percent:.2f} %",
         "DSP": _whole(row.dsp) if row.dsp is not None else "" if row.dsp_percent is None else f"{row.dsp_percent:.2f} %",
@@ -325,12 +317,8 @@ def _cells(row: Row, scores: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _digits(row: Row) -> int:
-    return 2 if row.kind == "accuracy" else 3
-
-
 def _score(row: Row) -> str:
-    return row.shown or f"{row.score:.{_digits(row)}f}"
+    return row.shown or f"{row.score:.{row.digits}f}"
 
 
 def _number(value: int | float | None) -> float | None:

@@ -4,18 +4,18 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hgqjax import resources
+from hgqjax import training
+from hgqjax.config import ConfigError, from_json
 from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.errors import first_line
-from hgqjax.evaluation.measurement import accuracy_error
 from hgqjax.export.project import GATE_FILE, RTL_FILE
 from hgqjax.reports.published import Published
 from hgqjax.runs.folders import Run, RunError, tidy
+from hgqjax.scores import AbstractScore
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
 METRIC_COLUMNS |= {"split": "String", "metric": "String", "value": "Float64"}
@@ -27,7 +27,7 @@ class ReportError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A selected model, frozen and calibrated: a row of summary.csv; None or "" where it was not exported, or outliers do not count."""
+    """A selected model, frozen and calibrated: a row of summary.csv; None or "" where it was not exported."""
 
     point: str
     member: int
@@ -47,13 +47,18 @@ class Point:
     project: str
     rows_checked: int | None
     differing_words: int | None
-    val_outliers: float | None = None
-    test_outliers: float | None = None
     val_error: float | None = None
-    """Statistical error of the score, of a regression."""
+    """Statistical error of the score, where its rows and value do not tell it."""
     test_error: float | None = None
     budget: float | None = None
     """Cost that the penalty schedule steered to, instead of a beta."""
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Further shares that the score has, such as ``test_outliers``."""
+
+    def found(self, split: str = "test") -> dict[str, float | None]:
+        """Score, error and further shares on the rows of `split`, as `AbstractScore.measure` gives them."""
+        further = {name.removeprefix(f"{split}_"): value for name, value in self.shares.items() if name.startswith(f"{split}_")}
+        return {"score": getattr(self, f"{split}_score"), "error": getattr(self, f"{split}_error"), **further}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,9 @@ class RunView:
     manifest: dict[str, Any]
     metrics: Any
     points: list[Point]
+    train: training.Config
+    each_seed: bool
+    """Whether the points are a front of each seed, and not one of all."""
 
     @property
     def dataset(self) -> str:
@@ -71,52 +79,40 @@ class RunView:
         return self.manifest["data"]["name"]
 
     @property
+    def score(self) -> AbstractScore:
+        """What the scores are: how they are shown, and which is better."""
+        return self.train.objective.score
+
+    @property
     def cost_unit(self) -> str:
         """What the objective's cost counts: EBOPs, LUTs, ..."""
-        kind = (_find(self.manifest.get("config"), "cost") or {}).get("type", "Ebops")
-        return getattr(getattr(resources, kind, None), "unit", kind)
+        return self.train.objective.cost.unit
 
     @property
-    def is_accuracy(self) -> bool:
-        """Whether scores are accuracies, 0 .. 1 (else minus a root mean square error)."""
-        return _find(self.manifest.get("config"), "task") != "regression"
+    def unit(self) -> str:
+        """Of y; "" of labels."""
+        return self.manifest["data"].get("unit", "")
 
-    @property
-    def each_seed(self) -> bool:
-        """Whether the points are a front of each seed, and not one of all."""
-        return bool(_find(self.manifest.get("config"), "each_seed"))
-
-    @property
-    def window(self) -> float | None:
-        """Residuals of this size and more are outliers; None where none is."""
-        return _find(_find(self.manifest.get("config"), "objective"), "window")
+    def rows(self, split: str = "test") -> int | None:
+        """How many rows a split has; None where that was not recorded."""
+        return self.manifest["data"].get("rows", {}).get(split)
 
     @property
     def score_label(self) -> str:
         """What `shown` gives, with its unit."""
-        unit = self.manifest["data"].get("unit")
-        return "accuracy (%)" if self.is_accuracy else f"resolution ({unit})" if unit else "resolution"
-
-    def shown(self, score: Any) -> Any:
-        """A score, or an array of them, as tables and figures have it: accuracy in percent, or resolution, of which less is better."""
-        return 100 * score if self.is_accuracy else -score
+        return self.score.label(self.unit)
 
     def beside(self, published: Sequence[Published]) -> list[Published]:
         """Those of `published` whose score is of the same kind and unit as this run's."""
-        of_this_kind = self.is_accuracy or self.manifest["data"].get("unit") == "mrad"
-        return [p for p in published if of_this_kind and p.score is not None and (p.accuracy is not None) == self.is_accuracy]
+        return [p for p in published if p.label == self.score_label]
 
     def in_words(self, score: float) -> str:
-        """`shown`, with its unit."""
-        unit = "%" if self.is_accuracy else self.manifest["data"].get("unit", "")
-        return (f"{self.shown(score):.2f}" if self.is_accuracy else f"{self.shown(score):.4g}") + f" {unit}".rstrip()
+        """A score as people read it, with its unit."""
+        return self.score.number(score, self.unit)
 
     def error(self, point: Point, split: str = "test") -> float | None:
-        """Statistical error of the score of `point` on the rows of `split`, as `shown` has it; None where it is not known."""
-        if not self.is_accuracy:
-            error = getattr(point, f"{split}_error")
-            return None if error is None or math.isnan(error) else error
-        return accuracy_error(getattr(point, f"{split}_score"), self.manifest["data"].get("rows", {}).get(split))
+        """Statistical error of the score of `point` on the rows of `split`, in its units; None where it is not known."""
+        return self.score.error(point.found(split), self.rows(split))
 
     def model(self, point: Point) -> ModelDescription | None:
         """The model description of `point`; None where the summary names none, ReportError where it cannot be read."""
@@ -141,8 +137,9 @@ def read(run_folder: Path) -> RunView:
     if not (isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(manifest.get("status"), str)):
         raise ReportError(f"{folder / 'manifest.json'} does not name its status and its data set")
     needed = manifest["status"] == "done"
-    metrics = _metrics(folder / "metrics.parquet", None if needed else _history(folder, manifest))
-    return RunView(folder, manifest, metrics, _points(folder / "summary.csv", needed))
+    train, each_seed = _config(folder, manifest)
+    metrics = _metrics(folder / "metrics.parquet", None if needed else _history(folder, manifest, train))
+    return RunView(folder, manifest, metrics, _points(folder / "summary.csv", needed, train.objective.score), train, each_seed)
 
 
 def synthesis(folder: Path) -> list[dict[str, Any]]:
@@ -200,19 +197,31 @@ def require(module: str) -> Any:
         raise ImportError(f"{module.partition('.')[0]} is not installed; pip install 'hgqjax[run]'") from error
 
 
-def _history(folder: Path, manifest: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _config(folder: Path, manifest: dict[str, Any]) -> tuple[training.Config, bool]:
+    """What reports need of a run's configuration: how it was trained, by which score and cost, and `Sweep.each_seed`.
+
+    The network is not rebuilt, so that a report needs no module of it; one of a score or cost of the user's own is imported.
+    """
+    config = manifest["config"] if isinstance(manifest["config"], dict) else {}
+    try:
+        train = from_json(training.Config, config.get("train", {}), "config.train")
+        return train, from_json(bool, config.get("each_seed", False), "config.each_seed")
+    except ConfigError as error:
+        raise ReportError(f"{folder / 'manifest.json'}: {error}") from error
+
+
+def _history(folder: Path, manifest: dict[str, Any], train: training.Config) -> list[dict[str, Any]] | None:
     """What ``metrics.parquet`` of a sweep that still trains would have by now; None where that file is there."""
     path = folder / "checkpoints" / "history.jsonl"
     if (folder / "metrics.parquet").exists():
         return None
     if not path.exists():
         return []
-    rows, train = manifest["data"].get("rows", {}), manifest["config"]["train"]
     checks = []
     for line in path.read_text().splitlines():
         with contextlib.suppress(ValueError):  # of the last line, which may be half written
             checks.append(json.loads(line))
-    return list(tidy(checks, train["epochs_per_check"], rows["train"] // train["batch_size"]))
+    return list(tidy(checks, train.epochs_per_check, manifest["data"]["rows"]["train"] // train.batch_size))
 
 
 def _metrics(path: Path, instead: list[dict[str, Any]] | None) -> Any:
@@ -227,22 +236,25 @@ def _metrics(path: Path, instead: list[dict[str, Any]] | None) -> Any:
     return _cast(frame, schema, path)
 
 
-def _points(path: Path, needed: bool) -> list[Point]:
+def _points(path: Path, needed: bool, score: AbstractScore) -> list[Point]:
     pl = require("polars")
     if not needed and (not path.exists() or not path.read_bytes().strip()):
         return []
     kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64, float | None: pl.Float64}
-    schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point)}
+    schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point) if field.type in kinds}
     frame = _texts(path)
+    shares = [name for share in score.shares for name in (f"val_{share}", f"test_{share}") if name in frame.columns]
     for field in dataclasses.fields(Point):
         if field.default is None and field.name not in frame.columns:
             del schema[field.name]
+    schema |= dict.fromkeys(shares, pl.Float64)
     frame = _cast(frame, schema, path).with_columns(pl.col("model", "project").fill_null(""))
-    optional = {field.name for field in dataclasses.fields(Point) if field.type in (int | None, float | None)}
+    optional = set(shares) | {field.name for field in dataclasses.fields(Point) if field.type in (int | None, float | None)}
     empty = [name for name in schema if name not in optional and frame[name].null_count()]
     if empty:
         raise ReportError(f"{path} has an empty cell in column {empty[0]}")
-    return sorted((Point(**row) for row in frame.to_dicts()), key=lambda p: (p.ebops, p.point))
+    rows = [row | {"shares": {name: row.pop(name) for name in shares}} for row in frame.to_dicts()]
+    return sorted((Point(**row) for row in rows), key=lambda p: (p.ebops, p.point))
 
 
 def _texts(path: Path) -> Any:
@@ -264,14 +276,3 @@ def _cast(frame: Any, schema: dict[str, Any], path: Path) -> Any:
         return frame.select(list(schema)).cast(schema)
     except pl.exceptions.PolarsError as error:
         raise ReportError(f"{path} has a value of the wrong type: {first_line(error)}") from error
-
-
-def _find(config: Any, key: str) -> Any:
-    """The first value under `key` in nested JSON, None where there is none."""
-    if isinstance(config, dict):
-        if key in config:
-            return config[key]
-        config = list(config.values())
-    if isinstance(config, list):
-        return next((v for v in (_find(item, key) for item in config) if v is not None), None)
-    return None

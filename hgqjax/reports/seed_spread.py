@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from hgqjax.reports.reader import RunView, require
-from hgqjax.training.front import chosen_within, pareto
+from hgqjax.training.front import pareto
 
 
 def spread(values: Sequence[float]) -> float:
@@ -32,7 +32,7 @@ def seed_fronts(run: RunView) -> dict[int, tuple[list[float], list[float]]]:
     fronts = {}
     for seed in sorted(checks["seed"].unique().to_list()):
         scores, costs = (checks.filter(pl.col("seed") == seed)[name].to_list() for name in ("score", "cost"))
-        kept = pareto(scores, costs)
+        kept = pareto([run.score.merit(score) for score in scores], costs)
         fronts[seed] = [scores[n] for n in kept], [costs[n] for n in kept]
     return fronts
 
@@ -43,5 +43,5 @@ def best_of_each(fronts: dict[int, tuple[list[float], list[float]]], budget: flo
     >>> best_of_each({0: ([0.7, 0.8], [10.0, 20.0]), 1: ([0.6], [30.0])}, 25.0)
     [0.8]
     """
-    found = ((scores, chosen_within(scores, costs, budget)) for scores, costs in fronts.values())
-    return [scores[n] for scores, n in found if n is not None]
+    within = ([score for score, cost in zip(*front, strict=True) if cost <= budget] for front in fronts.values())
+    return [scores[-1] for scores in within if scores]  # of a front by rising cost the last one is the best

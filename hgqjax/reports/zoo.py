@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import math
 import os
 import tempfile
 import time
@@ -15,11 +14,11 @@ import numpy as np
 from tyro.conf import Positional
 
 from hgqjax import data as data_
-from hgqjax import export, resources
+from hgqjax import export, resources, scores
 from hgqjax.description import layer_table
 from hgqjax.description.layer_table import Widths
 from hgqjax.errors import sentence
-from hgqjax.evaluation.measurement import measured
+from hgqjax.evaluation import Measured, measured
 from hgqjax.evaluation.rows import RowReader
 from hgqjax.export import backends, gate
 from hgqjax.export.project import GATE_FILE, RTL_FILE
@@ -47,18 +46,21 @@ class Entry:
     reason: str = ""
     note: str = ""
     """Why it was not measured, where that is no fault of its own: the rows are of another task."""
-    task: str = ""
+    kind: str = ""
+    """What its score is: accuracy, resolution, ..."""
     inputs: str = ""
     outputs: str = ""
     data: str = ""
     rows: int | None = None
     score: float | None = None
-    """Accuracy, 0 .. 1, or the root mean square of the residuals."""
     score_error: float | None = None
     unit: str = ""
-    outliers: float | None = None
+    """Of y."""
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Further shares of the score, such as that of outliers."""
     training_rows: bool = False
     """Whether the score is of rows that the network was trained on, too."""
+    measured: Measured | None = None
     ebops: float | None = None
     ebops_paper_v1: float | None = None
     luts_predicted: float | None = None
@@ -142,8 +144,7 @@ def visit(name: str, path: Path, wanted: ZooOptions, reader: RowReader) -> Entry
     entry, start = Entry(name, path), time.monotonic()
     try:
         description = open_model(path)
-        about = description.metadata
-        entry.task = about.get("task", "" if "hgq2" in about else "classification")
+        entry.kind = known.name if (known := scores.of_model(description.metadata)) else ""
         entry.inputs = " ".join(layer_table.shape_text(op.shape) for op in description.inputs)
         entry.outputs = " ".join(layer_table.shape_text(description[name].shape) for name in description.outputs)
         rows = layer_table.layer_rows(description)
@@ -213,11 +214,10 @@ def _measure(entry: Entry, description: export.ModelDescription, wanted: ZooOpti
         except ValueError as error:
             why.append(str(error))
             continue
-        accuracy = found.objective.task == "classification"
-        entry.task, entry.data, entry.rows, entry.unit = found.objective.task, reader.name(data), found.rows, found.unit
-        entry.training_rows = found.training_rows
-        entry.outliers, entry.score = found.outliers, found.score if accuracy else -found.score
-        entry.score_error = None if math.isnan(found.error) else found.error / 100 if accuracy else found.error
+        entry.kind, entry.data, entry.rows, entry.unit = found.score.name, reader.name(data), found.rows, found.unit
+        entry.measured, entry.training_rows = found, found.training_rows
+        entry.score, entry.score_error = found.found["score"], found.error
+        entry.shares = {name: found.found[name] for name in found.score.shares}
         return
     entry.note = "; ".join(dict.fromkeys(why))
 
@@ -269,21 +269,16 @@ def _bits(widths: Widths) -> str:
 
 
 def _score(e: Entry) -> str:
-    if e.score is None:
-        return ""
     where = f"({e.data}{', training rows among them' if e.training_rows else ''})"
-    if e.task == "classification":
-        return f"{100 * e.score:.2f} +- {100 * e.score_error:.2f} % {where}"
-    share = "" if e.outliers is None else f", outliers {100 * e.outliers:.2f} %"
-    error = "" if e.score_error is None else f" +- {e.score_error:.1g}"
-    return f"{e.score:.4g}{error} {e.unit}".rstrip() + f"{share} {where}"
+    return "" if e.measured is None else f"{e.measured} {where}"
 
 
 def csv_text(entries: Iterable[Entry]) -> str:
     """All that is known, a network a row; histograms as ``bits:count`` with spaces between."""
     buffer = io.StringIO()
     lines = [_flat(e) for e in entries]
-    writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
+    heads = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(buffer, heads, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
@@ -297,7 +292,9 @@ def _flat(e: Entry) -> dict[str, Any]:
             line[f"{field.name}_bits_mean"] = f"{value.mean:.6g}" if value.size else ""
             line[f"{field.name}_pruned"] = f"{value.pruned:.6g}" if value.size else ""
             line[f"{field.name}_histogram"] = " ".join(f"{bits}:{n}" for bits, n in enumerate(value.counts) if n)
-        elif field.name != "path":
+        elif isinstance(value, dict):
+            line |= value
+        elif field.name not in ("path", "measured"):
             line[field.name] = "" if value is None else value
     return line
 
@@ -346,7 +343,7 @@ def zoo(
         data: data sets ("jets", "muon", ...) or files. Each network is measured on all rows of the first one that fits its inputs: accuracy
             +- sqrt(a(1 - a)/n), or resolution, with the error that its residuals show.
         rows: no more than the last so many rows of the data.
-        window: of a regression: residuals of this size and more are outliers, where the network itself does not say.
+        window: of a resolution: residuals of this size and more are outliers, where the network itself does not say.
         adder_graph: also compile each network to adders for its cost (needs hgqjax[rtl]).
         export: write each network as a project into OUTPUT, behind the gate: hls4ml, verilog or vhdl.
         output: folder for these projects, NAME_hls4ml and so on.

@@ -1,10 +1,12 @@
 """Which points of a sweep are frozen and kept, and what is said of a penalty that has none."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hgqjax import training
 from hgqjax.runs import jobs
+from hgqjax.scores import AbstractScore
 
 
 def to_freeze(context: jobs.RunContext, sweep: training.SweepResult) -> list[training.Point]:
@@ -32,18 +34,18 @@ def _front(points: list[training.Point]) -> training.Archive:
     return archive
 
 
-def kept(table: Sequence[dict[str, Any]], each_seed: bool) -> list[int]:
+def kept(table: Sequence[dict[str, Any]], score: AbstractScore, each_seed: bool) -> list[int]:
     """Rows that no other dominates by exact cost and validation score, of those of the same seed or of all; by seed, then by cost."""
     of_seeds = sorted({row["seed"] for row in table}) if each_seed else [None]
     numbers = []
     for seed in of_seeds:
         own = [n for n, row in enumerate(table) if seed in (None, row["seed"])]
-        numbers += [own[n] for n in training.pareto([table[n]["val_score"] for n in own], [table[n]["cost"] for n in own])]
+        numbers += [own[n] for n in training.pareto([score.merit(table[n]["val_score"]) for n in own], [table[n]["cost"] for n in own])]
     return numbers
 
 
 def missing(
-    config: Any, sweep: training.SweepResult, frozen: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]], rows: int
+    config: Any, sweep: training.SweepResult, frozen: Sequence[dict[str, Any]], summary: Sequence[dict[str, Any]], rows: int, unit: str
 ) -> Iterator[str]:
     """A line for each penalty that has no row in `summary`: which point is better than its network, and by how much.
 
@@ -51,11 +53,12 @@ def missing(
 
     Args:
       config: the `Sweep`. frozen: rows of all points that were frozen. summary: those that were kept, with `point`. rows: validation rows.
+      unit: of y.
     """
     members, _ = config.members()
-    name, asked, unit = "beta", members.beta, ""
+    name, asked, of = "beta", members.beta, ""
     if config.budgets:
-        name, asked, unit = "cost to reach", members.budget, config.train.objective.cost.unit
+        name, asked, of = "cost to reach", members.budget, config.train.objective.cost.unit
     values = [training.decimal(value) for value in asked]
     ends = [row for row in sweep.history if row["check"] == config.train.checks - 1 and row["member"] not in sweep.failed]
     for value in dict.fromkeys(values):
@@ -64,32 +67,30 @@ def missing(
         for cost, found in (("cost", frozen), ("cost_estimate", ends)):
             own = [row for row in found if values[row["member"]] == value]
             if own:
-                last = max(own, key=lambda row: row["val_score"])
-                yield f"{name} {value:g} {unit}".rstrip() + f" has no point: {_why(config, last, summary, cost, rows)}"
+                last = max(own, key=lambda row: config.train.objective.score.merit(row["val_score"]))
+                yield f"{name} {value:g} {of}".rstrip() + f" has no point: {_why(config, last, summary, cost, rows, unit)}"
                 break  # of a value whose members all diverged, that is said of each
 
 
-def _why(config: Any, last: dict[str, Any], summary: Sequence[dict[str, Any]], cost: str, rows: int) -> str:
+def _why(config: Any, last: dict[str, Any], summary: Sequence[dict[str, Any]], cost: str, rows: int, unit: str) -> str:
     """Why the network `last` is not in `summary`, whose rows have the cost to compare under `cost`."""
-    objective = config.train.objective
-    said = f"its network, {_words(objective, last['val_score'], last['cost'])},"
-    better = [row for row in summary if row["val_score"] >= last["val_score"] and row[cost] <= last["cost"]]
+    score = config.train.objective.score
+
+    def merit(row: dict[str, Any]) -> float:
+        return score.merit(row["val_score"])
+
+    def words(row: dict[str, Any], cost: str) -> str:
+        return f"validation {score.name} {score.number(row['val_score'], unit)} at {row[cost]:.4g} {config.train.objective.cost.unit}"
+
+    said = f"its network, {words(last, 'cost')},"
+    better = [row for row in summary if merit(row) >= merit(last) and row[cost] <= last["cost"]]
     if better:
-        other = max(better, key=lambda row: row["val_score"])
-        gain = _difference(objective, other["val_score"] - last["val_score"], other["val_score"], rows)
+        other = max(better, key=merit)
+        error = score.error({"score": other["val_score"], "error": other.get("val_error")}, rows)
+        gain = f"{score.shown(merit(other) - merit(last)):.{score.digits}f} {score.unit_of_differences(unit)} better"
+        gain += "" if error is None else f" (+-{score.shown(error):.{score.digits}f})"
         share = f"{other[cost] / last['cost']:.0%} of the cost" if last["cost"] else "the same cost"
-        return f"{said} is dominated by {other['point']}, {_words(objective, other['val_score'], other[cost])}: {gain}, {share}"
-    if last["val_score"] < max((row["val_score"] for row in summary), default=0.0) - config.within:
+        return f"{said} is dominated by {other['point']}, {words(other, cost)}: {gain}, {share}"
+    if merit(last) < max(map(merit, summary), default=-math.inf) - config.within:
         return f"{said} is more than {config.within:g} below the best (--within)"
     return f"{said} is not among the {config.points} points that were asked for (--points)"
-
-
-def _words(objective: Any, score: float, cost: float) -> str:
-    return f"validation {objective.in_words(score)} at {cost:.4g} {objective.cost.unit}"
-
-
-def _difference(objective: Any, gain: float, score: float, rows: int) -> str:
-    """By how much a score is better, with the statistical error of one such score where it is a share."""
-    if objective.task == "regression":
-        return f"{gain:.3g} better"
-    return f"{100 * gain:.2f} points better (+-{100 * (score * (1 - score) / rows) ** 0.5:.2f})"

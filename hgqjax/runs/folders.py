@@ -119,7 +119,7 @@ def hold(path: str | Path) -> Iterator[None]:
     The kernel lets go of the lock when the process ends, however it ends. Where `path` lies in no run there is nothing to keep.
     Raises RunError at once, naming the process, where another one holds the run. An interrupt has a note of how an unfinished run goes on.
     """
-    folder = _run_of(Path(path).absolute())
+    folder = run_of(path)
     if folder is None:
         yield
         return
@@ -199,7 +199,9 @@ def _wait_for(file: IO[bytes]) -> None:
             return
 
 
-def _run_of(path: Path) -> Path | None:
+def run_of(path: str | Path) -> Path | None:
+    """The run folder that `path` is or lies in; None where there is none."""
+    path = Path(path).absolute()
     for folder in (path, *path.parents):
         if (folder / MANIFEST).is_file():
             with contextlib.suppress(RunError):

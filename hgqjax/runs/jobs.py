@@ -47,7 +47,7 @@ class RunContext:
     @classmethod
     def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "RunContext":
         """With what follows from the configuration and the rows."""
-        builds = [network.build(dataset.input_shape, dataset.n_outputs) for network in config.networks()]
+        builds = [network.build(dataset.input_shape, outputs(config, dataset)) for network in config.networks()]
         trains = tuple(training.make_train(config.train, build) for build in builds)
         return cls(folder, config, dataset, trains, training.Data.of(dataset), rows_devices)
 
@@ -96,6 +96,11 @@ def on_worker(job: Callable[..., dict[str, Any]], folder: str, config: Any, *arg
             _of_worker.append(RunContext.of(Path(folder), config, dataset))
         context = _of_worker[0]
     return job(context, *arguments)
+
+
+def outputs(config: Any, dataset: data_.Dataset) -> int:
+    """How many outputs the network of a run has."""
+    return config.train.objective.score.outputs(dataset.n_classes, len(dataset.target_names))
 
 
 def check_data(dataset: data_.Dataset, config: Any, run: folders.Run) -> data_.Dataset:
@@ -169,22 +174,22 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
             "features": list(dataset.feature_names),
             "targets": list(dataset.target_names),
             "kind": dataset.kind,
+            "score": to_json(config.train.objective.score),
+            "unit": dataset.unit,
             "columns": to_json(config.columns.of_rows()),
             "data": folders.Run.open(context.folder).manifest["data"],
             "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
             "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},
         }
         objective = config.train.objective
-        if objective.task == "regression":
-            about |= {"task": objective.task, "unit": dataset.unit, "window": objective.window}
         model = context.train(number).model(sweep.state(point))
         description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
         path = frozen_path(context.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
         row |= _costs(description, objective) | {"cost_estimate": point.cost}
-        val = measure(description, dataset.x_val, dataset.y_val, objective)
-        test = measure(description, dataset.x_test, dataset.y_test, objective)
+        val = measure(description, dataset.x_val, dataset.y_val, objective.score, dataset.weight_val)
+        test = measure(description, dataset.x_test, dataset.y_test, objective.score, dataset.weight_test)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
     return folders.do_once(context.folder, name, work)

@@ -91,17 +91,18 @@ def _freeze(
     rows = _map(context, workers, jobs.freeze_point, work, done=lambda *_: bar(bar.done + 1))
     names, table = list(rows), list(rows.values())
     summary = []
-    for number, n in enumerate(chosen.kept(table, config.each_seed)):
+    for number, n in enumerate(chosen.kept(table, config.train.objective.score, config.each_seed)):
         name, row = f"p{number:02d}", table[n]
         path = context.folder / "models" / name
         if not path.exists():
             with new_folder(path) as temporary:
                 shutil.copytree(jobs.frozen_path(context.folder, names[n]), temporary, dirs_exist_ok=True)
-        result = config.train.objective.in_words(row["test_score"], context.dataset.unit, row.get("test_outliers"))
+        found = {key.removeprefix("test_"): value for key, value in row.items() if key.startswith("test_")}
+        result = config.train.objective.score.text(found, len(context.dataset.y_test), context.dataset.unit)
         said = f"{row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({context.dataset.name})"
         bar.say(f"{name}: {row['network']}, {said}" if config.models else f"{name}: {said}")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
-    notes = list(chosen.missing(config, sweep, table, summary, len(context.dataset.y_val)))
+    notes = list(chosen.missing(config, sweep, table, summary, len(context.dataset.y_val), context.dataset.unit))
     for note in notes:
         bar.say(note)
     return summary, notes

@@ -5,13 +5,13 @@ from hgqjax.training.objective import Objective
 
 
 def cells(sweep: training.SweepResult, members: int, objective: Objective) -> str:
-    """Loss, accuracy or resolution, and cost of every member at the last check."""
-    name, form, sign = ("accuracy", ".1%", 1) if objective.task == "classification" else ("resolution", ".3g", -1)
+    """Loss, score and cost of every member at the last check."""
+    score = objective.score
     cells = [
-        f"{row['train_loss']:.3f} {sign * row['val_score']:{form}} {_short(row['cost'])}" if row["member"] not in sweep.failed else "failed"
+        f"{row['train_loss']:.3f} {score.brief(row['val_score'])} {_short(row['cost'])}" if row["member"] not in sweep.failed else "failed"
         for row in sweep.history[-members:]
     ]
-    return f"loss, {name}, {objective.cost.unit}: " + " | ".join(cells) if cells else ""
+    return f"loss, {score.name}, {objective.cost.unit}: " + " | ".join(cells) if cells else ""
 
 
 def _short(cost: float) -> str:

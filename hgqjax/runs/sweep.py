@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from hgqjax import data as data_
-from hgqjax import layers, training
+from hgqjax import layers, scores, training
 from hgqjax.config import ConfigError, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
@@ -57,8 +57,8 @@ class Sweep:
     points: int = 12
     """Points of the front, or of each seed's, that are frozen, calibrated, measured and saved, at most."""
     within: float = 0.1
-    """Points whose validation score is further below the best are left out: a collapsed network is no choice. In units of the score: of an
-    accuracy, 0 .. 1, or of y."""
+    """Points whose validation score is worse than the best by more are left out: a collapsed network is no choice. In units of the score:
+    of an accuracy, 0 .. 1, or of y."""
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each behind the gate that compares every word."""
     groups: int | None = None
@@ -218,17 +218,22 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
-    task = config.train.objective.task
-    fitting = {"classes": "classification", "regression": "regression"}.get(dataset.kind, "one for several labels")
-    if task != fitting:
-        what = {"classes": "labels", "regression": "numbers"}.get(dataset.kind, "several labels at once")
-        raise ConfigError(f"train.objective.task is {task!r}, but y of {dataset.name} are {what}; make it {fitting!r}")
-    builds = [network.build(dataset.input_shape, dataset.n_outputs) for network in config.networks()]
+    _check_score(config.train.objective.score, dataset)
+    builds = [network.build(dataset.input_shape, jobs.outputs(config, dataset)) for network in config.networks()]
     if config.budgets:
         for build in builds:
             _check_budgets(config, build, dataset)
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
+
+
+def _check_score(score: scores.AbstractScore, dataset: data_.Dataset) -> None:
+    """Refuses rows of another kind than the score is for."""
+    if dataset.kind in score.kinds:
+        return
+    what = {"classes": "labels", "regression": "numbers", "labels": "several labels at once"}[dataset.kind]
+    fitting = " or ".join(name for name, kind in scores.NAMES.items() if dataset.kind in kind.kinds)
+    raise ConfigError(f"train.objective.score is {scores.spelled(score)}, but y of {dataset.name} are {what}; make it {fitting}")
 
 
 def _check_budgets(config: Sweep, build, dataset) -> None:

@@ -31,7 +31,8 @@ def synth(
 
     Args:
       paths: run folders (all their points), model descriptions, .keras files of HGQ2, or RTL projects; hls4ml projects for the tool vitis.
-      output: folder for the results of one path that is no run folder; by default the model's path, without .keras, with _synth.
+      output: folder for the results of one path that is no run folder; by default that of a model of a run is its run, of any other
+        the model's path, without .keras, with _synth.
       tool: yosys, or vivado (synthesis, place and route) or vitis (C synthesis of hls4ml projects) where they are on PATH.
       clock_ns: target clock period, ns, by default 5.
       latency_cutoff: adder levels in one clock; 0 for combinational RTL; by default as many as fit into clock_ns.
@@ -59,8 +60,8 @@ def synth(
         raise SynthError("output is for one path that is no run folder; the results of runs go into them")
     work = [design for path in paths for design in designs.find(path, output, tool)]
     with contextlib.ExitStack() as stack:
-        for base in dict.fromkeys(design.base for design in work):
-            stack.enter_context(folders.hold(base))
+        for held in dict.fromkeys(folders.run_of(design.base) or design.base for design in work):
+            stack.enter_context(folders.hold(held))
         rows = flow.run(work, settings, jobs=jobs, cluster=cluster, say=print)
     work = list(dict.fromkeys(work))
     for base in dict.fromkeys(design.base for design in work):

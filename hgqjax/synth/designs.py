@@ -15,6 +15,7 @@ from hgqjax.config import to_json
 from hgqjax.description import ModelDescription
 from hgqjax.export.gate import ExportError
 from hgqjax.export.project import MODEL_FOLDER, RTL_FILE, check_clock, check_part
+from hgqjax.files import MANIFEST
 from hgqjax.reports.reader import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
@@ -28,6 +29,8 @@ DEFAULT_CLOCK_NS = 5.0
 ABOUT_RTL = ("bench.py", "simulate.py", "plugin.py")
 """Of our RTL back end, what the design does not depend on."""
 _TOP, _SOURCE = re.compile(r"[A-Za-z]\w{0,99}", re.ASCII), re.compile(r"[A-Za-z_][\w./-]{0,199}", re.ASCII)
+MODELS = "models"
+"""Folder of a run with the models of its points."""
 MIN_ROWS = 100
 """Rows of the test bench of RTL that is made here."""
 
@@ -69,12 +72,12 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
     Args:
       path: a run folder (all its points), a model description, a .keras file of HGQ2, or an RTL project; for the tool vitis a run folder
         with projects, or an hls4ml project.
-      output: where results go; by default into the run folder, or beside the model as ``<model>_synth``.
+      output: where results go; by default into the run folder, for a model of a run too, or beside any other model as ``<model>_synth``.
     Raises: SynthError for anything else; ReportError for a run whose points cannot be read.
     """
     path, output = tidy(path), None if output is None else tidy(output)
     hls = tool == "vitis"
-    if (path / "manifest.json").exists():
+    if (path / MANIFEST).exists():
         run = read_run(path)
         points = [(p.point, p.project if hls else p.model) for p in run.points if (p.project if hls else p.model)]
         if not points:
@@ -85,7 +88,13 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
         legal = "an hls4ml project" if hls else f"a model description, a .keras file of HGQ2, or an RTL project (with {RTL_FILE})"
         legal = f"{path} is none of what {tool} synthesises: a run folder, {legal}"
         raise SynthError(legal if path.exists() else f"{path} does not exist")
-    return [Design(base=output or path.with_name(f"{name(path)}_synth"), point=name(path), source=path)]
+    beside = path.parents[1] if is_model and is_run_of(path) else path.with_name(f"{name(path)}_synth")
+    return [Design(base=output or beside, point=name(path), source=path)]
+
+
+def is_run_of(model: Path) -> bool:
+    """Whether a model lies where a run keeps those of its points."""
+    return model.parent.name == MODELS and (model.parents[1] / MANIFEST).is_file()
 
 
 def tidy(path: str | os.PathLike) -> Path:

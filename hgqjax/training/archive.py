@@ -24,11 +24,14 @@ class DivergedError(TrainingError):
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A candidate of the front: who (`member`), when (`check`), validation `score`, `cost` as training estimates it, and its parameters."""
+    """A candidate of the front: who (`member`), when (`check`), `cost` as training estimates it, and its parameters.
+
+    `merit` is the validation score as `hgqjax.scores` turns it: the greater the better.
+    """
 
     member: int
     check: int
-    score: float
+    merit: float
     cost: float
     leaves: list[np.ndarray] = dataclasses.field(repr=False)
 
@@ -42,14 +45,14 @@ class Archive:
     def add(self, candidates: Sequence[Point]) -> None:
         """Takes `candidates` in and lets go of what is dominated; a point already held stays when an equal one comes."""
         points = [*self.points, *candidates]
-        self.points = [points[n] for n in pareto([p.score for p in points], [p.cost for p in points])]
+        self.points = [points[n] for n in pareto([p.merit for p in points], [p.cost for p in points])]
 
     def select(self, count: int, within: float = math.inf, kind: Callable[[Point], Hashable] = lambda point: None) -> list[Point]:
-        """At most `count` points, none more than `within` below the best score: both ends, between them equal steps of log cost.
+        """At most `count` points, none more than `within` below the best merit: both ends, between them equal steps of log cost.
 
         Where `count` has room, each `kind` that has a point has one of those chosen: a point of the kind that has most of them gives way.
         """
-        points = [p for p in self.points if p.score >= self.points[-1].score - within]
+        points = [p for p in self.points if p.merit >= self.points[-1].merit - within]
         if len(points) <= count or count == 1:
             return points[-count:]
         logs = [math.log(max(p.cost, 1.0)) for p in points]

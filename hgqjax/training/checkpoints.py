@@ -70,7 +70,7 @@ class Checkpoints:
             "group": group,
             "rows": len(result.history),
             "failed": {str(member): reason for member, reason in result.failed.items()},
-            "points": [[p.member, p.check, p.score, p.cost] for p in points],
+            "points": [[p.member, p.check, p.merit, p.cost] for p in points],
         }
 
         def write() -> int:

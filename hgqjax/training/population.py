@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from hgqjax.scores import AbstractScore
 from hgqjax.training.archive import Archive, DivergedError, Point, SweepResult, TrainingError
 from hgqjax.training.checkpoints import Checkpoints
 from hgqjax.training.devices import Layout, compiled, gather
@@ -46,11 +47,13 @@ def sweep(
         members have the same numbers on however many devices; a checkpoint keeps its own.
 
     A member whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
-    Raises: ValueError where shapes differ, or the mesh does not fit; DivergedError, a TrainingError, when every member has failed.
+    Raises: ValueError where shapes differ, or the mesh does not fit; ScoreError, a ValueError, where labels do not fit the network's
+    outputs; DivergedError, a TrainingError, when every member has failed.
     """
     n = len(seeds)
     if n < 1 or any(v.shape != (n,) for v in members):
         raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
+    train.check(data)
     store = Checkpoints(checkpoints) if checkpoints is not None else None
     resumed = store is not None and store.latest is not None
     layout = Layout.of(mesh, n, store.group or n if resumed else group, train.config.batch_size)
@@ -72,7 +75,7 @@ def sweep(
     for check in range(done, train.config.checks):
         states, metrics = segment(states, varied, rows, np.int32(check))
         recorded = _record(train, result, check, gather(metrics), members, seeds)
-        _archive(result, recorded, states)
+        _archive(train.config.objective.score, result, recorded, states)
         if store is not None:
             store.save(check + 1, layout.trim(states), result, layout.group)
         report(check + 1, result)
@@ -166,12 +169,13 @@ def _record(train: Train, result: SweepResult, check: int, metrics: dict[str, np
     return result.history[-len(seeds) :]
 
 
-def _archive(result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
+def _archive(score: AbstractScore, result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
     """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
-    fresh = [Point(row["member"], row["check"], row["val_score"], row["cost"], []) for row in rows if row["member"] not in result.failed]
+    sound = [row for row in rows if row["member"] not in result.failed]
+    fresh = [Point(row["member"], row["check"], score.merit(row["val_score"]), row["cost"], []) for row in sound]
     everyone = [*held, *fresh]
-    kept = set(pareto([p.score for p in everyone], [p.cost for p in everyone]))
+    kept = set(pareto([p.merit for p in everyone], [p.cost for p in everyone]))
     if not any(n >= len(held) for n in kept):
         return
     leaves = gather(jax.tree.leaves((states.params, states.observed)))

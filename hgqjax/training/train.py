@@ -41,11 +41,15 @@ class Data(NamedTuple):
     y_train: Array
     x_val: Float[Array, "val_rows ..."]
     y_val: Array
+    weight_train: Float[Array, " rows"] | None = None
+    """Of each row in loss and score, at least 0; their mean should be 1, so that beta means the same. None: all rows count alike."""
+    weight_val: Float[Array, " val_rows"] | None = None
 
     @classmethod
     def of(cls, dataset) -> "Data":
-        """From a `hgqjax.data.Dataset`."""
-        return cls(*(jnp.asarray(v) for v in (dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val)))
+        """From a `hgqjax.data.Dataset`; weights are scaled to a mean of 1, training and validation rows by themselves."""
+        weights = (None if w is None else jnp.asarray(w / np.mean(w, dtype=np.float64), jnp.float32) for w in _weights(dataset))
+        return cls(*(jnp.asarray(v) for v in (dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val)), *weights)
 
 
 class State(NamedTuple):
@@ -117,6 +121,7 @@ class Train:
 
     def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module]):
         self.config, self.build = config, build
+        self._results: dict[tuple[int, ...], Any] = {}  # what the model gives for a row, by its shape
         jax.eval_shape(self._look)
 
     def _look(self) -> None:
@@ -140,7 +145,8 @@ class Train:
         return lax.scan(lambda s, check: self.segment(s, member, data, check), state, jnp.arange(self.config.checks))
 
     def init(self, key: Array, member: Member, data: Data) -> State:
-        """Fresh parameters; widths of activations start from the first training rows."""
+        """Fresh parameters; widths of activations start from the first training rows. Raises: as `check`."""
+        self.check(data)
         model = self.build(nnx.Rngs(params=key))
         layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
         layers.seed(model, key)
@@ -153,6 +159,18 @@ class Train:
             params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32)
         )
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
+
+    def check(self, data: Data) -> None:
+        """Refuses rows whose targets do not fit the network's outputs; traced rows by their shapes and types alone.
+
+        Raises: ScoreError, one sentence.
+        """
+        row = jax.ShapeDtypeStruct((1, *data.x_train.shape[1:]), jnp.float32)
+        found = self._results.get(row.shape) or jax.eval_shape(lambda x: self.build(nnx.Rngs(0))(x), row)
+        self._results[row.shape] = found
+        if isinstance(found, jax.ShapeDtypeStruct):  # a score of several results checks them itself
+            for what, y in (("y_train", data.y_train), ("y_val", data.y_val)):
+                self.config.objective.score.check(found.shape[1:], y, what)
 
     def segment(self, state: State, member: Member, data: Data, check: Array) -> tuple[State, dict[str, Array]]:
         """`epochs_per_check` epochs, then a look at the validation rows: the new state and the metrics. `check` counts from 0."""
@@ -168,15 +186,15 @@ class Train:
     def validate(self, state: State, data: Data) -> dict[str, Array]:
         """Score, loss and cost (the objective's; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
-        Where the objective has a window also the share of outliers; `State.broken`; for each layer with a kernel whether it is dead, that
-        is without a product that is not 0.
+        Also the further shares of the objective's score, such as outliers; `State.broken`; for each layer with a kernel whether it is dead,
+        that is without a product that is not 0.
         """
         objective, now = self.config.objective, self._merge(self._frozen, state)
         outputs = self._outputs(state, data.x_val)
         cost = objective.costs(now)
-        metrics = {"val_score": objective.score(outputs, data.y_val), "val_loss": objective.task_loss(outputs, data.y_val)}
-        if objective.window is not None:
-            metrics["val_outliers"] = objective.outliers(outputs, data.y_val)
+        of_rows = outputs, data.y_val, data.weight_val
+        metrics = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
+        metrics |= {f"val_{name}": value for name, value in objective.score.further(*of_rows).items()}
         metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
@@ -228,10 +246,10 @@ class Train:
         """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""
 
         def of(graphdef):
-            def loss(params, observed, x, y, beta, step, progress):
+            def loss(params, observed, x, y, weight, beta, step, progress):
                 model = nnx.merge(graphdef, params["weights"], params["widths"], observed, copy=True)
                 layers.begin_step(model, step, progress)
-                value, metrics = self.config.objective(model, x, y, beta)
+                value, metrics = self.config.objective(model, x, y, beta, weight)
                 return value, (metrics, _split(model)[3])
 
             return jax.grad(loss, has_aux=True)
@@ -249,7 +267,8 @@ class Train:
             return state
 
         def loss(model):
-            return self.config.objective.task_loss(model(_as_float32(data.x_train[rows])), data.y_train[rows])
+            outputs = model(_as_float32(data.x_train[rows]))
+            return self.config.objective.score.loss(outputs, data.y_train[rows], _at(data.weight_train, rows))
 
         def again(state):
             model = self._merge(self._training, state)
@@ -270,7 +289,7 @@ class Train:
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
             beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
-            batch = (_as_float32(data.x_train[rows]), data.y_train[rows])
+            batch = (_as_float32(data.x_train[rows]), data.y_train[rows], _at(data.weight_train, rows))
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
@@ -298,8 +317,16 @@ def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module]) -> Tr
     return Train(config, build)
 
 
+def _weights(dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+    return dataset.weight_train, dataset.weight_val
+
+
 def _split(model: layers.Module):
     return nnx.split(model, nnx.Param, layers.BitWidth, ...)
+
+
+def _at(weight: Array | None, rows) -> Array | None:
+    return None if weight is None else weight[rows]
 
 
 def _as_float32(rows: Array) -> Array:

@@ -80,7 +80,7 @@ def test_help_of_sweep_has_every_option_once_and_first_those_that_matter(monkeyp
     assert tuple(flags[: len(sweep_help.FIRST)]) == sweep_help.FIRST and len(set(flags)) == len(flags)
     out = io.StringIO()
     with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
-        tyro.cli(train.sweep, args=["--help"], registry=parse.costs_by_name(tyro))
+        tyro.cli(train.sweep, args=["--help"], registry=parse.by_name(tyro))
     understood = re.findall(r"^[│| ] (--[a-z][\w.-]*)", out.getvalue(), re.MULTILINE)
     assert sorted(understood) == sorted(flag.replace("no-", "", 1) for flag in flags)
     choices = re.findall(r"^  ((?:model\.method|train\.penalty):\S+)", page, re.MULTILINE)

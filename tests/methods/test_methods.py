@@ -26,7 +26,7 @@ CONFIG = experiment.Config(methods=("hgq", "uniform"), seeds=(0, 1))
 
 @pytest.fixture
 def fronts():
-    return {name: experiment._fronts(POINTS.filter(pl.col("method") == name)) for name in CONFIG.methods}
+    return {name: experiment._fronts(POINTS.filter(pl.col("method") == name), CONFIG.score) for name in CONFIG.methods}
 
 
 def test_points_are_chosen_by_validation_rows_for_each_cost(fronts):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from hgqjax import cli
 from hgqjax.reports import compare, reader, seed_spread
+from hgqjax.resources import Ebops, Luts, WeightBits
+from hgqjax.scores import Resolution
 from hgqjax.training.front import chosen_within, hypervolume
 
 
@@ -106,19 +108,18 @@ def test_validation_rows_choose_and_test_rows_are_shown(tmp_path):
 
 @pytest.mark.parametrize(
     ("how", "score", "point"),
-    [({}, 0.70, "69.00 %"), ({"task": "regression", "unit": "mrad"}, -2.0, "2.2 mrad")],
+    [({}, 0.70, "69.00 %"), ({"score": Resolution(), "unit": "mrad"}, 2.0, "2.2 mrad")],
 )
 def test_the_default_reference_lies_outside_of_equal_scores(how, score, point, tmp_path):
     runs = [make(tmp_path / name, [(1_000.0, score)], **how) for name in "ab"]
     text = compare.compare(runs, tmp_path / "f.svg")
     assert f"up to the reference point of 2 000 EBOPs and {point}" in text
-    assert float(cells_of(text, "a")[3]) == pytest.approx((1 if score > 0 else 0.2) * math.log10(2), abs=0.005)
+    assert float(cells_of(text, "a")[3]) == pytest.approx((1 if score < 1 else 0.2) * math.log10(2), abs=0.005)
 
 
 def test_costs_may_be_small_numbers_and_zero(tmp_path):
-    bits = {"cost": {"type": "WeightBits"}}
     points = {"a": [(0.4, 0.60), (0.8, 0.70)], "b": [(0.0, 0.50), (2.5, 0.72)]}
-    runs = [give_seeds(make(tmp_path / name, found, config=bits), {0: found}) for name, found in points.items()]
+    runs = [give_seeds(make(tmp_path / name, found, cost=WeightBits()), {0: found}) for name, found in points.items()]
     front = compare._front("a", reader.read(runs[0]))
     assert (front.costs, front.scores) == ([0.4, 0.8], [0.60, 0.70])
     text = compare.compare(runs, tmp_path / "f.svg", at=[0.01, 0.4, 0.75, 2.5])
@@ -129,13 +130,13 @@ def test_costs_may_be_small_numbers_and_zero(tmp_path):
     assert cells_of(text, "b")[3] == f"{2.2 * math.log10(5 / 0.04) + 22 * math.log10(2):.2f}"
     default = compare.compare(runs, tmp_path / "f.svg")
     assert all(f"at ≤ {budget} |" in default for budget in ("0.5", "1", "2"))
-    nothing = [give_seeds(make(tmp_path / name, [(0.0, 0.5)], config=bits), {0: [(0.0, 0.5)]}) for name in "cd"]
+    nothing = [give_seeds(make(tmp_path / name, [(0.0, 0.5)], cost=WeightBits()), {0: [(0.0, 0.5)]}) for name in "cd"]
     assert cells_of(compare.compare(nothing, tmp_path / "f.svg"), "c")[3] == f"{math.log10(2):.2f}"
 
 
 def test_scores_that_are_no_numbers_are_left_out(tmp_path):
-    how = {"task": "regression", "name": "muons", "unit": "mrad"}
-    points = {"a": [(1_000.0, -2.5), (4_000.0, "nan", -2.0)], "b": [(1_000.0, -2.25), (4_000.0, -2.0)]}
+    how = {"score": Resolution(), "name": "muons", "unit": "mrad"}
+    points = {"a": [(1_000.0, 2.5), (4_000.0, "nan", 2.0)], "b": [(1_000.0, 2.25), (4_000.0, 2.0)]}
     runs = [make(tmp_path / name, found, config={"seeds": [n]}, **how) for n, (name, found) in enumerate(points.items())]
     summary = (runs[1] / "summary.csv").read_text()
     (runs[1] / "summary.csv").write_text(summary.replace(",0.009,", ",nan,"))
@@ -144,7 +145,7 @@ def test_scores_that_are_no_numbers_are_left_out(tmp_path):
     assert cells_of(text, "a")[1] == "1" and cells_of(text, "a")[4:] == ["none", "2.500 ± 0.009", "none"]
     assert cells_of(text, "b")[4:] == ["none", "2.250", "2.000"]
     assert cells_of(text, "a, b")[3:] == ["none", "2.375 ± 0.177", "2.000 (1 of 2)"]
-    nothing = make(tmp_path / "c", [(1_000.0, "nan", -2.0)], **how)
+    nothing = make(tmp_path / "c", [(1_000.0, "nan", 2.0)], **how)
     with pytest.raises(reader.ReportError, match="c has no point with a finite score and cost"):
         compare.compare([runs[0], nothing], tmp_path / "f.svg")
 
@@ -216,8 +217,8 @@ def test_differing_fields_and_commits_are_named(tmp_path):
 
 
 def test_a_regression_is_compared_in_its_unit(tmp_path):
-    how = {"task": "regression", "window": 30.0, "name": "muons", "unit": "mrad"}
-    runs = [make(tmp_path / "a", [(1_000.0, -2.5), (10_000.0, -2.0)], **how), make(tmp_path / "b", [(1_000.0, -2.25)], **how)]
+    how = {"score": Resolution(window=30.0), "name": "muons", "unit": "mrad"}
+    runs = [make(tmp_path / "a", [(1_000.0, 2.5), (10_000.0, 2.0)], **how), make(tmp_path / "b", [(1_000.0, 2.25)], **how)]
     text = compare.compare(runs, tmp_path / "f.svg", at=[5_000.0])
     volumes = [0.05 * math.log10(20) + 0.5 * math.log10(2), 0.3 * math.log10(20)]
     assert "in mrad x decades of EBOPs" in text and "reference point of 20 000 EBOPs and 2.55 mrad." in text
@@ -232,9 +233,9 @@ def test_a_regression_is_compared_in_its_unit(tmp_path):
         ({"sha256": "cd" * 32}, r"their data differs in sha256 \(cdcd.*, and abab.*\)$"),
         ({"name": "OpenML 42468"}, r"their data differs in name \(OpenML 42468, and jets \(re-simulated\)\)$"),
         ({"rows": {"test": 5}}, r"their data differs in test rows \(5, and 36760\)$"),
-        ({"task": "regression"}, r"their task differs \(regression, and classification\)$"),
-        ({"config": {"cost": {"type": "Luts", "growth": 1.3}}}, r"their cost differs in model \(LUTs, and EBOPs\)$"),
-        ({"config": {"cost": {"type": "Ebops", "definition": "paper_v1"}}}, r"their cost differs in type \(Ebops, and none\)$"),
+        ({"score": Resolution()}, r"their task differs \(resolution, and accuracy\)$"),
+        ({"cost": Luts()}, r"their cost differs in model \(LUTs, and EBOPs\)$"),
+        ({"cost": Ebops(definition="paper_v1")}, r"their cost differs in definition \(paper_v1, and hgq2\)$"),
     ],
 )
 def test_runs_that_do_not_compare_are_refused(how, sentence, tmp_path):

@@ -9,6 +9,8 @@ import run_folders
 
 from hgqjax import interop
 from hgqjax.reports import figures, published, reader
+from hgqjax.resources import Luts
+from hgqjax.scores import Resolution
 
 SVG = ("svg",)
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -77,23 +79,23 @@ def test_markers_stand_where_the_numbers_are(tmp_path):
 def test_each_seed_has_a_line_and_another_cost_has_none(tmp_path):
     run = reader.read(run_folders.make_run(tmp_path / "a", checks=0, points=4, status="running"))
     run = dataclasses.replace(run, points=[dataclasses.replace(p, seed=n % 2) for n, p in enumerate(run.points)])
-    whole, alone = list(figures._ours(run)), {"config": {"each_seed": True}}
+    whole, alone = list(figures._ours(run)), dataclasses.replace(run, each_seed=True)
     assert len(whole) == 1 and whole[0].style["linestyle"] == "-"
-    lines = list(figures._ours(dataclasses.replace(run, manifest=run.manifest | alone)))
+    lines = list(figures._ours(alone))
     assert [s.x.tolist() for s in lines] == [[p.ebops for p in run.points[seed::2]] for seed in (0, 1)]
     assert [bool(s.label) for s in lines] == [True, False]
-    legends = figures._front(dataclasses.replace(run, manifest=run.manifest | alone), []).legends
+    legends = figures._front(alone, []).legends
     assert [text.get_text() for text in legends[0].get_texts()] == [lines[0].label]
-    luts = run.manifest | {"config": {"objective": {"cost": {"type": "Luts"}}}}
-    assert next(figures._ours(dataclasses.replace(run, manifest=luts))).style["linestyle"] == "none"
+    luts = run_folders.make_run(tmp_path / "b", checks=0, points=4, status="running", cost=Luts())
+    assert next(figures._ours(reader.read(luts))).style["linestyle"] == "none"
 
 
 def test_error_bars_are_within_the_axes(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=2, status="running", rows={"test": 400})
     run = reader.read(folder)
     low, high = figures._front(run, []).axes[0].get_ylim()
-    assert run.error(run.points[0]) > 1.5
-    assert all(low < run.shown(p.test_score) - run.error(p) and run.shown(p.test_score) + run.error(p) < high for p in run.points)
+    assert run.error(run.points[0]) > 0.015
+    assert all(low < run.score.shown(p.test_score + side * run.error(p)) < high for p in run.points for side in (-1, 1))
 
 
 def test_names_are_no_formulas(tmp_path):
@@ -142,52 +144,52 @@ def test_odd_values_are_drawn_without_a_warning(tmp_path):
 
 
 def test_regression_has_no_percent_and_no_published_points(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=3, points=1)
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(), checks=3, points=1)
     figures.draw(folder, "jets", formats=SVG)
     front = (folder / "figures/front.svg").read_text()
     assert "resolution" in front and "Published" not in front and "accuracy" not in front and "outliers" not in front
 
 
 def test_published_trackers_stand_beside_a_run_on_tracks(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=1, points=1, name="muon (simulated)", unit="mrad")
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(), checks=1, points=1, name="muon (simulated)", unit="mrad")
     run = reader.read(folder)
     axes = figures._front(run, published.read("muon")).axes[0]
     lines = {str(line.get_label()).partition(":")[0]: line.get_xydata().tolist() for line in axes.lines}
     assert lines["HGQ v3, fake-TGC (authors' tracks)"] == [[14_914, 2.377], [32_445, 2.01], [62_034, 1.882]]
     assert lines["released networks (HGQ v3), muon (simulated)"] == [[14_914, 2.26]]
     assert run.beside(published.read("jets")) == []
-    far = dataclasses.replace(run, points=[dataclasses.replace(run.points[0], test_score=-20.0)])
+    far = dataclasses.replace(run, points=[dataclasses.replace(run.points[0], test_score=20.0)])
     assert figures._front(far, published.read("muon")).axes[0].get_ylim()[1] > 20  # our best is in sight
 
 
 def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=3, unit="mrad")
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(window=30.0), checks=3, unit="mrad")
     figures.draw(folder, formats=SVG)
     front, widths, training = ((folder / f"figures/{stem}.svg").read_text() for stem in ("front", "widths", "training"))
     assert "resolution (mrad)" in front and "outliers (30 mrad and more): 0.20 to 0.60 %" in front and "resolution (mrad)" in training
     run = reader.read(folder)
-    assert f"test {-run.points[0].test_score:.4g} mrad" in widths
+    assert f"test {run.points[0].test_score:.4g} mrad" in widths
     axes = figures._front(run, ()).axes[0]
     (ours,) = [line for line in axes.lines if "test rows" in str(line.get_label())]
-    np.testing.assert_allclose(ours.get_ydata(), [-p.test_score for p in run.points])
+    np.testing.assert_allclose(ours.get_ydata(), [p.test_score for p in run.points])
     low, high = axes.get_ylim()
     assert 0 < low < min(ours.get_ydata()) and max(ours.get_ydata()) < high
 
 
 def test_collapsed_networks_of_a_regression_are_above_the_axes(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=2)
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(), checks=2)
     path = folder / "summary.csv"
     lines = path.read_text().splitlines()
-    cells = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) | {"test_score": "-20.0"}
+    cells = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) | {"test_score": "20.0"}
     path.write_text("\n".join([*lines[:-1], ",".join(cells.values())]) + "\n")
     figures.draw(folder, formats=SVG)
     assert "1 of our points above the axes" in (folder / "figures/front.svg").read_text()
 
 
 def test_without_points_the_best_of_a_regressions_cloud_is_in_sight(tmp_path):
-    run = reader.read(run_folders.make_run(tmp_path / "a", task="regression", points=0, status="running"))
+    run = reader.read(run_folders.make_run(tmp_path / "a", score=Resolution(), points=0, status="running"))
     bottom, top = figures._front(run, ()).axes[0].get_ylim()
-    assert bottom < min(-figures._cloud(run)[:, 1]) < top
+    assert bottom < min(figures._cloud(run)[:, 1]) < top
 
 
 def test_chosen_points(tmp_path):

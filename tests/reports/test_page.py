@@ -10,6 +10,7 @@ import run_folders
 from hgqjax.reports import figures
 from hgqjax.reports import html as pages
 from hgqjax.reports.page import ReportError, report
+from hgqjax.scores import Resolution
 
 SIZES = re.compile(r"font(?:-size)?: ([\d.]+)px")
 """Of texts in a drawing; 72 of its pixels are an inch."""
@@ -88,7 +89,7 @@ def test_head_and_origin(page):
     assert "ab" * 32 in page.text and "not finished" not in page.text
     assert "command: hgqjax sweep 'a | b'" in page.text
     assert f"commit: {'c0ffee' * 6} with uncommitted changes" in page.text
-    assert "python 3.11, jax 0.9" in page.text and '"task": "classification"' in page.text
+    assert "python 3.11, jax 0.9" in page.text and '"type": "Accuracy"' in page.text
 
 
 def test_a_run_that_its_gate_stopped_has_its_models_and_the_reason(folder):
@@ -186,7 +187,7 @@ def test_an_unfinished_run(tmp_path, status, words):
 
 
 def test_a_regression_has_no_percent(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", checks=0, points=1, status="running", name="muons")
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(), checks=0, points=1, status="running", name="muons")
     page = read(report(folder, formats=()))
     assert "test resolution" in page.tables["Selected models"][0] and "outliers" not in page.text
     assert "%" not in page.text.partition("Selected models")[0]
@@ -194,7 +195,7 @@ def test_a_regression_has_no_percent(tmp_path):
 
 
 def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
-    folder = run_folders.make_run(tmp_path / "a", task="regression", window=30.0, checks=1, name="muons", unit="mrad")
+    folder = run_folders.make_run(tmp_path / "a", score=Resolution(window=30.0), checks=1, name="muons", unit="mrad")
     page = read(report(folder, formats=()))
     heads, *rows = page.tables["Selected models"]
     (shown,) = [dict(zip(heads, row, strict=True))["test resolution (mrad)"] for row in rows if row[0] == "p01"]

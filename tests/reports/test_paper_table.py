@@ -12,10 +12,12 @@ import pytest
 import run_folders
 
 from hgqjax import cli, data
+from hgqjax.config import to_json
 from hgqjax.data import muon
 from hgqjax.data.rows import sha256_of
-from hgqjax.evaluation.rows import RowReader
+from hgqjax.evaluation import Measured, RowReader
 from hgqjax.reports import markup, paper_table, published, reader
+from hgqjax.scores import Accuracy, Resolution
 
 COSTS = (540.0, 2_600.0, 60_000.0)
 SYNTH = (
@@ -42,10 +44,10 @@ def rewrite(folder, points):
     path.write_text(markup.comma_separated(list(rows[0]), [list(map(str, row.values())) for row in rows]))
 
 
-def tracker_run(folder, cost=15_000.0, score=-2.0, window=30.0, **about):
+def tracker_run(folder, cost=15_000.0, score=2.0, window=30.0, **about):
     """One point on simulated muon tracks."""
     about = {"name": muon.NAME, "unit": muon.UNIT, "points": 1, "checks": 0, "status": "running"} | about
-    rewrite(run_folders.make_run(folder, task="regression", window=window, **about), [{"ebops": cost, "test_score": score}])
+    rewrite(run_folders.make_run(folder, score=Resolution(window=window), **about), [{"ebops": cost, "test_score": score}])
     return folder
 
 
@@ -72,6 +74,10 @@ def write_seeds(folder, seeds):
         for metric, value in zip(("score", "cost"), check, strict=True)
     ]
     pl.DataFrame(rows).write_parquet(folder / "metrics.parquet")
+
+
+def of_model(dataset, score, found, ebops, *, rows=100, unit="", training_rows=False):
+    return paper_table.of_model("m", dataset, Measured(score, rows, found, unit, training_rows), ebops)
 
 
 def measured(table):
@@ -118,7 +124,7 @@ def test_spread_over_seeds_is_that_of_what_each_reaches(run):
 
 
 def test_other_data_is_named_without_a_difference():
-    row = paper_table.of_model("m", "my rows", "accuracy", 1_000, 0.75, 0.5, 1_040.0)
+    row = of_model("my rows", Accuracy(), {"score": 0.75, "error": 0.005}, 1_040.0, rows=1_000)
     found = paper_table.compared(row, paper_table.build("jets").rows)
     assert found.compared_with == "HGQ v3, CERNBox, validation: 73.3 %, 1 043 EBOPs" and found.cost_ratio == pytest.approx(1_040 / 1_043)
     assert found.difference is None and found.difference_error is None
@@ -126,7 +132,7 @@ def test_other_data_is_named_without_a_difference():
     found = paper_table.compared(by_luts, paper_table.build("jets").rows)
     assert found.compared_with == "HGQ v3, OpenML 42468, test: 76.9 %, 10 182 LUT"
     assert found.difference == pytest.approx(-0.9) and found.difference_error == row.error == 0.5
-    other = paper_table.of_model("m", "x", "resolution", 100, -2.0, 0.1, 15_000.0, unit="K")
+    other = of_model("x", Resolution(), {"score": 2.0, "error": 0.1}, 15_000.0, unit="K")
     assert paper_table.compared(other, paper_table.build("muon").rows) == other
 
 
@@ -146,12 +152,13 @@ def test_scores_that_are_no_numbers_have_empty_cells(tmp_path):
     assert row.score is None is row.difference
     for form in ("markdown", "csv", "latex"):
         assert "nan" not in table.text(form).lower()
-    assert paper_table.of_model("m", muon.NAME, "resolution", 9, math.nan, math.nan, 15_000.0, unit="mrad").score is None
+    assert of_model(muon.NAME, Resolution(), {"score": math.nan, "error": math.nan}, 15_000.0, unit="mrad").score is None
 
 
 def test_each_unit_has_its_column():
-    rows = [paper_table.of_model("m", "x", kind, 9, -2.0, 0.1, 9.0, unit=unit) for kind, unit in (("accuracy", ""), ("resolution", "K"))]
-    rows += [paper_table.of_model("m", "x", "resolution", 9, -2.0, 0.1, 9.0, unit=unit) for unit in ("", "%")]
+    found = {"score": 2.0, "error": 0.1}
+    rows = [of_model("x", score, found, 9.0, unit=unit) for score, unit in ((Accuracy(), ""), (Resolution(), "K"))]
+    rows += [of_model("x", Resolution(), found, 9.0, unit=unit) for unit in ("", "%")]
     text = paper_table.Table("caption", rows).text()
     assert "| accuracy (%) | resolution | resolution (%) | resolution (K) | EBOPs |" in text
     assert "|  |  | 2.000 ± 0.100 |  | 9 |" in text  # a resolution in % is no accuracy
@@ -253,23 +260,23 @@ def test_bad_input_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, c
 
 def test_what_does_not_belong_to_the_table_is_refused(run, tmp_path, capsys):
     with pytest.raises(
-        ValueError, match=r"^made-up p00 \(run a\) has an accuracy on jets \(re-simulated\), .* table svhn, but to table jets$"
+        ValueError, match=r"^made-up p00 \(run a\) has its accuracy \(%\) on jets \(re-simulated\), .* table svhn, but to table jets$"
     ):
         paper_table.build("svhn", [run])
     with pytest.raises(
-        ValueError, match="p00 .* has a resolution in mrad on muon .*, which does not belong to table jets, but to table muon$"
+        ValueError, match=r"p00 .* has its resolution \(mrad\) on muon .*, which does not belong to table jets, but to table muon$"
     ):
         paper_table.build("jets", [tracker_run(tmp_path / "tracks")])
-    for unit, words in (("K", "K"), ("", "no unit"), ("%", "%")):
-        other = tracker_run(tmp_path / f"unit {words}", name="mine", unit=unit)
+    for unit, words in (("K", r"resolution \(K\)"), ("", "resolution"), ("%", r"resolution \(%\)")):
+        other = tracker_run(tmp_path / f"unit {unit}", name="mine", unit=unit)
         for name in ("muon", "artifact", "jets"):
-            with pytest.raises(ValueError, match=rf"has a resolution in {words} on mine, which does not belong to table {name}$"):
+            with pytest.raises(ValueError, match=rf"has its {words} on mine, which does not belong to table {name}$"):
                 paper_table.build(name, [other])
     with pytest.raises(reader.ReportError, match="has no points yet"):
         paper_table.build("jets", [run_folders.make_run(tmp_path / "b", checks=0, points=0, status="running")])
-    net, rows = save_model(tmp_path, 100, np.linspace(-1, 1, 100), task="regression", unit="mrad", window=None)
+    net, rows = save_model(tmp_path, 100, np.linspace(-1, 1, 100), score=to_json(Resolution()), unit="mrad")
     assert cli.main(["table", "jets", "--models", net, "--data", rows]) == 2
-    sentence = "net (exact evaluator) has a resolution in mrad on arrays rows.npz, which does not belong to table jets"
+    sentence = "net (exact evaluator) has its resolution (mrad) on arrays rows.npz, which does not belong to table jets"
     assert capsys.readouterr().err == f"hgqjax: {sentence}\n"
 
 
@@ -282,7 +289,7 @@ def test_training_rows_are_named_and_have_no_difference(tmp_path, capsys):
     np.savez(tmp_path / "new.npz", x=np.ones((10, 4)), y=np.zeros(10, int))
     assert cli.main(["table", "jets", "--models", net, "--data", str(tmp_path / "new.npz")]) == 0
     assert "| arrays new.npz | all 10 rows |" in capsys.readouterr().out
-    ours = [paper_table.of_model("m", "CERNBox", "accuracy", 600, 0.7, 1.0, 750.0, training_rows=seen) for seen in (False, True)]
+    ours = [of_model("CERNBox", Accuracy(), {"score": 0.7, "error": 0.01}, 750.0, training_rows=seen) for seen in (False, True)]
     unseen, seen = measured(paper_table.build("jets", measured=ours))
     assert unseen.difference == pytest.approx(70 - 72.6) and seen.difference is None and seen.compared_with == unseen.compared_with
 
@@ -302,7 +309,7 @@ def test_rows_have_one_name_and_are_known_again(tmp_path):
 
 def test_a_window_counts_where_the_model_has_none(tmp_path, capsys):
     y = np.linspace(-9, 9, 100)
-    net, rows = save_model(tmp_path, 100, y, task="regression", unit="mrad", window=None)
+    net, rows = save_model(tmp_path, 100, y, score=to_json(Resolution()), unit="mrad")
     assert cli.main(["summary", net, "--data", rows]) == 0
     assert "outliers" not in capsys.readouterr().out.splitlines()[-1]
     assert cli.main(["summary", net, "--data", rows, "--window", "5"]) == 0
@@ -310,7 +317,7 @@ def test_a_window_counts_where_the_model_has_none(tmp_path, capsys):
     net, rows = save_model(tmp_path / "classes", 100, np.arange(100) % 3, 3, classes=["0", "1", "2"])
     for command in (["summary", net], ["table", "jets", "--models", net]):
         assert cli.main([*command, "--data", rows, "--window", "5"]) == 2
-        assert capsys.readouterr().err == f"hgqjax: --window is of a regression, but {net} is a model of classes; leave it out\n"
+        assert capsys.readouterr().err == f"hgqjax: --window is of a resolution, but the score of {net} is its accuracy; leave it out\n"
 
 
 def test_latex_rows_do_not_begin_with_an_argument():

@@ -57,7 +57,7 @@ def test_numbers_keep_the_digits_that_were_read():
     assert [p.shown for p in published.read("muon") if p.name.startswith("TGC")] == ["2"]
     assert {p.shown for p in published.read("jets") if p.accuracy == 0.75} == {"75.0"} and "76.86" in {p.shown for _, p in ROWS}
     assert all(bool(p.shown) == (p.score is not None) for _, p in ROWS)
-    assert all(float(p.shown) == pytest.approx(100 * p.score if p.accuracy else -p.score) for _, p in ROWS if p.shown)
+    assert all(float(p.shown) == pytest.approx(100 * p.score if p.accuracy else p.score) for _, p in ROWS if p.shown)
 
 
 def test_rows_that_papers_quote_are_there():

@@ -13,9 +13,11 @@ import pytest
 import run_folders
 
 from hgqjax import cli, resources
+from hgqjax.config import to_json
 from hgqjax.data.rows import sha256_of
 from hgqjax.description import ModelDescription
 from hgqjax.reports import zoo
+from hgqjax.scores import Resolution
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -104,7 +106,7 @@ def test_accuracy_with_its_error(folder, tmp_path, capsys):
 
 
 def test_resolution_of_a_regression_on_the_data_set_that_fits(folder, tmp_path, capsys):
-    trained(5, classes=[], task="regression", unit="mrad", window=3.0).save(folder / "angle")
+    trained(5, classes=[], score=to_json(Resolution(window=3.0)), unit="mrad").save(folder / "angle")
     rows(tmp_path / "labels.npz")
     x, y = rows(tmp_path / "angles.npz", unit="mrad")
     data = ("--data", tmp_path / "labels.npz", tmp_path / "angles.npz")
@@ -117,7 +119,7 @@ def test_resolution_of_a_regression_on_the_data_set_that_fits(folder, tmp_path, 
     assert (table["angle"]["data"], table["small"]["data"]) == ("arrays angles.npz", "arrays labels.npz")
     assert float(table["angle"]["outliers"]) == pytest.approx(np.mean(~inside))
     error = np.std(residual[inside] ** 2) / (2 * rms * inside.sum() ** 0.5)
-    assert f"{rms:.4g} +- {error:.1g} mrad, outliers" in out and float(table["angle"]["score_error"]) == pytest.approx(error)
+    assert f"{rms:.4g} +- {error:.2g} mrad, outliers" in out and float(table["angle"]["score_error"]) == pytest.approx(error)
 
 
 def test_a_file_and_a_folder_of_one_name_are_two_networks(folder, tmp_path, capsys):
@@ -232,9 +234,9 @@ def test_rows_that_no_simulator_ran_are_told(folder, tmp_path, capsys, monkeypat
 
 
 def test_an_error_that_is_not_known_is_left_out(folder, tmp_path, capsys, monkeypatch):
-    trained(5, classes=[], task="regression", unit="mrad").save(folder / "angle")
+    trained(5, classes=[], score=to_json(Resolution()), unit="mrad").save(folder / "angle")
     rows(tmp_path / "angles.npz", unit="mrad")
-    monkeypatch.setattr("hgqjax.evaluation.measurement.measure", lambda *arguments: {"score": -0.99184, "error": float("nan")})
+    monkeypatch.setattr("hgqjax.evaluation.measurement.measure", lambda *arguments: {"score": 0.99184, "error": float("nan")})
     code, out, _ = run(capsys, folder, "angle", "--data", tmp_path / "angles.npz", "--csv", tmp_path / "z.csv")
     row = read(tmp_path / "z.csv")["angle"]
     assert code == 0 and "0.9918 mrad (arrays angles.npz)" in out and (row["score"], row["score_error"]) == ("0.99184", "")

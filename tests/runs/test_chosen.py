@@ -4,6 +4,7 @@ import jax
 
 from hgqjax import runs, training
 from hgqjax.runs import chosen
+from hgqjax.scores import Resolution
 from hgqjax.training.archive import Archive, Point
 
 CONFIG = runs.Sweep(betas=(1e-5, 3e-5, 1e-4), train=training.Config(epochs=2), points=2, within=0.05)
@@ -22,7 +23,7 @@ def row(point, member, score, cost):
 
 
 def missing(sweep, frozen, kept=None, config=CONFIG):
-    return list(chosen.missing(config, sweep, frozen, frozen if kept is None else kept, 10_000))
+    return list(chosen.missing(config, sweep, frozen, frozen if kept is None else kept, 10_000, ""))
 
 
 def test_a_penalty_with_a_point_needs_no_line():
@@ -34,8 +35,8 @@ def test_the_line_names_what_dominates_and_by_how_much():
     rows = [row("p00", 2, 0.72, 801.0), row("p01", 0, 0.74, 2001.0)]
     (line,) = missing(ended((0.74, 2000), (0.715, 1000), (0.72, 800)), rows)
     assert line == (
-        "beta 3e-05 has no point: its network, validation accuracy 0.7150 at 1000 EBOPs, is dominated by p00, "
-        "validation accuracy 0.7200 at 800 EBOPs: 0.50 points better (+-0.45), 80% of the cost"
+        "beta 3e-05 has no point: its network, validation accuracy 71.50 % at 1000 EBOPs, is dominated by p00, "
+        "validation accuracy 72.00 % at 800 EBOPs: 0.50 points better (+-0.45), 80% of the cost"
     )
 
 
@@ -43,14 +44,14 @@ def test_what_was_frozen_and_let_go_is_compared_by_exact_cost():
     rows = [row("p00", 2, 0.72, 800.0), row("p01", 0, 0.74, 2000.0)]
     let_go = {**row("", 1, 0.72, 1000.0), "cost_estimate": 700.0}  # which no other dominates by its estimate
     (line,) = missing(ended((0.74, 2000), (0.71, 1000), (0.72, 800)), [*rows, let_go], rows)
-    assert "accuracy 0.7200 at 1000 EBOPs, is dominated by p00" in line and "0.00 points better" in line and "80% of the cost" in line
+    assert "accuracy 72.00 % at 1000 EBOPs, is dominated by p00" in line and "0.00 points better" in line and "80% of the cost" in line
 
 
 def test_the_other_reasons_are_named():
     rows = [row("p00", 0, 0.74, 2000.0)]
     collapsed, unasked = missing(ended((0.74, 2000), (0.50, 100), (0.73, 700)), rows)
-    assert collapsed.endswith("0.5000 at 100 EBOPs, is more than 0.05 below the best (--within)")
-    assert unasked.endswith("0.7300 at 700 EBOPs, is not among the 2 points that were asked for (--points)")
+    assert collapsed.endswith("50.00 % at 100 EBOPs, is more than 0.05 below the best (--within)")
+    assert unasked.endswith("73.00 % at 700 EBOPs, is not among the 2 points that were asked for (--points)")
     assert len(missing(ended((0.74, 2000), (0.50, 100), (0.73, 700), failed=[1, 2]), rows)) == 0  # that they diverged is said elsewhere
 
 
@@ -63,3 +64,14 @@ def test_each_kind_has_a_point_where_there_is_room():
     spread = archive.select(3, kind=lambda p: p.member)
     assert [p.cost for p in spread] == [1.0, 8.0, 32.0]  # both ends, and the later point of the other kind
     assert [p.cost for p in archive.select(2, kind=lambda p: p.member)] == [1.0, 32.0]
+
+
+def test_of_a_resolution_less_is_better():
+    train = training.Config(epochs=2, objective=training.Objective(score=Resolution()))
+    config = runs.Sweep(betas=CONFIG.betas, train=train, points=9, within=1.0)
+    rows = [row("p00", 2, 2.5, 801.0), row("p01", 0, 2.0, 2001.0)]
+    (line,) = chosen.missing(config, ended((2.0, 2000), (2.7, 1000), (2.5, 800)), rows, rows, 100, "mrad")
+    assert "resolution 2.7 mrad at 1000 EBOPs, is dominated by p00, validation resolution 2.5 mrad at 800 EBOPs: 0.200 mrad better" in line
+    (line,) = chosen.missing(config, ended((2.0, 2000), (3.5, 100), (2.5, 800)), rows, rows, 100, "mrad")
+    assert line.endswith("3.5 mrad at 100 EBOPs, is more than 1 below the best (--within)")
+    assert chosen.kept([row("", 0, 2.5, 800.0), row("", 0, 2.7, 900.0), row("", 0, 2.0, 999.0)], Resolution(), False) == [0, 2]

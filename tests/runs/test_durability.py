@@ -89,7 +89,7 @@ def states():
 def same(ours, theirs):
     assert ours.history == theirs.history and ours.failed == theirs.failed and len(ours.archive.points) == len(theirs.archive.points)
     for a, b in zip(ours.archive.points, theirs.archive.points, strict=True):
-        assert (a.member, a.check, a.score, a.cost) == (b.member, b.check, b.score, b.cost)
+        assert (a.member, a.check, a.merit, a.cost) == (b.member, b.check, b.merit, b.cost)
         assert all(np.array_equal(x, y) for x, y in zip(a.leaves, b.leaves, strict=True))
 
 

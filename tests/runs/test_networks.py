@@ -12,6 +12,7 @@ from experiments import jets, muon, svhn
 from hgqjax import export, layers, methods, quantizers, resources, runs
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.runs import networks
+from hgqjax.scores import Resolution
 from hgqjax.training.objective import Objective
 from hgqjax.training.train import Config
 
@@ -84,13 +85,13 @@ def finished(config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("squash", ["hard_tanh", "tanh"])
 def test_muon_tracks_to_verified_firmware(squash, tmp_path):
-    train = Config(epochs=12, epochs_per_check=6, batch_size=256, objective=Objective(task="regression", window=30.0))
+    train = Config(epochs=12, epochs_per_check=6, batch_size=256, objective=Objective(score=Resolution(window=30.0)))
     model = networks.Tracker(squash=squash)
     config = runs.Sweep(
         data="muon", rows=20_000, model=model, train=train, betas=(1e-6,), points=1, projects=1, within=20.0, gate_rows=1000
     )
     summary = finished(config, tmp_path)
-    assert -8 < summary["test_score"][0] < -1 and summary["test_outliers"][0] < 0.02  # a guess that knows nothing has 17 mrad
+    assert 1 < summary["test_score"][0] < 8 and summary["test_outliers"][0] < 0.02  # a guess that knows nothing has 17 mrad
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hgqjax.reports import reader
 from hgqjax.runs import folders, jobs, networks
 from hgqjax.runs.cluster import JobError
 from hgqjax.runs.progress import cells
+from hgqjax.scores import Resolution
 from hgqjax.training import schedules
 from hgqjax.training.objective import Objective
 
@@ -161,7 +162,7 @@ def regression(tmp_path_factory):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(800, 4)).astype(np.float32)
     np.savez(folder / "angles.npz", x=x, y=x @ np.array([1.0, -0.5, 0.0, 0.25]), unit="mrad")
-    train = dataclasses.replace(TRAIN, objective=Objective(task="regression", window=0.5), penalty=schedules.Budget())
+    train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution(window=0.5)), penalty=schedules.Budget())
     changes = {"train": train, "budgets": (150.0,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
     config = small(str(folder / "angles.npz"), **changes)
     return runs.run(config, name="angles", root=folder / "results", progress=False)
@@ -172,17 +173,17 @@ def test_a_regression_from_rows_to_the_summary(regression):
 
     dataset = data_.load(str(regression.parents[2] / "angles.npz"))
     manifest = json.loads((regression / "manifest.json").read_text())
-    assert manifest["data"]["unit"] == "mrad" and manifest["config"]["train"]["objective"]["window"] == 0.5
+    assert manifest["data"]["unit"] == "mrad" and manifest["config"]["train"]["objective"]["score"] == {"type": "Resolution", "window": 0.5}
     metrics = pl.read_parquet(regression / "metrics.parquet")
     outliers = metrics.filter((pl.col("metric") == "outliers") & (pl.col("split") == "val"))["value"]
     assert len(outliers) == 2 and outliers.is_between(0, 1).all()
     for row in summary(regression):
         model = ModelDescription.load(regression / row["model"])
-        assert model.metadata["classes"] == [] and model.metadata["unit"] == "mrad" and model.metadata["window"] == 0.5
+        assert model.metadata["classes"] == [] and model.metadata["unit"] == "mrad" and model.metadata["score"]["window"] == 0.5
         residual = model.evaluate(dataset.x_test)[:, 0] - dataset.y_test
         inside = np.abs(residual) < 0.5
         assert float(row["test_outliers"]) == np.mean(~inside) and np.mean(inside) > 0
-        assert float(row["test_score"]) == pytest.approx(-(np.mean(residual[inside] ** 2) ** 0.5), rel=1e-12)
+        assert float(row["test_score"]) == pytest.approx(np.mean(residual[inside] ** 2) ** 0.5, rel=1e-12)
 
 
 def test_summary_and_report_of_a_regression(regression, capsys):
@@ -193,7 +194,7 @@ def test_summary_and_report_of_a_regression(regression, capsys):
     assert float(point["budget"]) == 150.0
     code, _, _ = hgqjax(capsys, "report", regression)
     text = (regression / "report.html").read_text()
-    shown = f"{-float(point['test_score']):.3f} ± {float(point['test_error']):.3f} (outliers "
+    shown = f"{float(point['test_score']):.3f} ± {float(point['test_error']):.3f} (outliers "
     assert code == 0 and "test resolution (mrad)" in text and shown in text
     assert "root mean square of the residuals below 0.5 mrad" in text and "accuracy" not in text
 
@@ -201,18 +202,18 @@ def test_summary_and_report_of_a_regression(regression, capsys):
 def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression):
     model = ModelDescription.load(regression / summary(regression)[-1]["model"])
     x, far = np.zeros((3, 4), np.float32), np.full(3, 1e6, np.float32)
-    found = jobs.measure(model, x, far, Objective(task="regression", window=0.5))
-    assert (found["score"], found["outliers"]) == (-0.5, 1.0) and np.isnan(found["error"])
-    assert np.isnan(jobs.measure(model, x[:1], far[:1], Objective(task="regression"))["error"])
-    whole = jobs.measure(model, x, far, Objective(task="regression"))
-    assert set(whole) == {"score", "error"} and whole["score"] == pytest.approx(-1e6, rel=1e-3)
+    found = jobs.measure(model, x, far, Resolution(window=0.5))
+    assert (found["score"], found["outliers"]) == (0.5, 1.0) and np.isnan(found["error"])
+    assert np.isnan(jobs.measure(model, x[:1], far[:1], Resolution())["error"])
+    whole = jobs.measure(model, x, far, Resolution())
+    assert set(whole) == {"score", "error"} and whole["score"] == pytest.approx(1e6, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["sweep", "--data", "muon", "--rows", "1000"], "'classification', but y of muon (simulated) are numbers; make it 'regression'"),
-        (["sweep", "--data", "{rows}", "--train.objective.task", "regression"], "are labels; make it 'classification'"),
+        (["sweep", "--data", "muon", "--rows", "1000"], "score is accuracy, but y of muon (simulated) are numbers; make it resolution"),
+        (["sweep", "--data", "{rows}", "--train.objective.score", "resolution"], "are labels; make it accuracy"),
         (["sweep", "--data", "svhn:{tmp}"], "has no file train_32x32.mat"),
         (["sweep", "--data", "tops"], "unknown data set 'tops'"),
         (["sweep", "--data", "{broken}"], "broken.npz"),
@@ -233,7 +234,7 @@ def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression
         ),
         (
             ["sweep", "--data", "muon", "--rows", "900", "--train.batch-size", "64"],
-            "train.objective.task is 'classification', but y of muon",
+            "train.objective.score is accuracy, but y of muon",
         ),
         (["export", "--config", "{yaml}"], "is not YAML"),
         (["export", "--config", "{yaml}", "--clock-ns", "2"], "says all about the project; leave out clock_ns"),

@@ -14,8 +14,10 @@ from pathlib import Path
 import made_up_reports as reports
 import numpy as np
 import pytest
+import run_folders
 
 from hgqjax import cli
+from hgqjax.reports import reader
 from hgqjax.runs import folders
 from hgqjax.synth import Settings, SynthError, ToolError, designs, flow, netlist, process, record, synthesize, synthesize_many, yosys
 from hgqjax.synth.simulate import Simulator
@@ -345,3 +347,18 @@ def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
     with pytest.raises(SynthError, match="one without slashes is needed"):
         synthesize_many({name: "model"}, tmp_path / "deep")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_models_of_one_run_are_synthesised_into_its_table(tmp_path, monkeypatch, capsys, make_project, instead_of_yosys):
+    run = run_folders.make_run(tmp_path / "run", checks=1, points=2)
+
+    def to_rtl(description, folder, settings):
+        make_project(folder.relative_to(tmp_path))
+        return designs.read_rtl(folder)
+
+    monkeypatch.setattr(designs, "make_rtl", to_rtl)
+    assert cli.main(["synth", str(run / "models" / "p00"), str(run / "models" / "p01"), "--jobs", "1"]) == 0
+    assert capsys.readouterr().out.count(f"{run / 'synth.csv'}:") == 1 and len(instead_of_yosys) == 2
+    assert [row.point for row in record.read(run)] == ["p00", "p01"] and sorted(p.name for p in (run / "synth").iterdir()) == ["p00", "p01"]
+    assert not list((run / "models").glob("*_synth")) and {r["point"] for r in reader.synthesis(run)} == {"p00", "p01"}
+    assert cli.main(["synth", str(run)]) == 0 and len(instead_of_yosys) == 2  # they are done already

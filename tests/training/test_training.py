@@ -10,6 +10,7 @@ import pytest
 
 from hgqjax import layers, resources, training
 from hgqjax.quantizers import Fixed, Kif
+from hgqjax.scores import Resolution
 from hgqjax.training import population, schedules
 from hgqjax.training import train as train_
 from hgqjax.training.front import pareto
@@ -109,7 +110,7 @@ def test_one_trace_for_the_whole_sweep(train):
 def test_points_of_the_archive_hold_their_parameters(train, swept):
     for point in swept.archive.points:
         metrics = jax.jit(train.validate)(swept.state(point), data())
-        assert float(metrics["val_score"]) == pytest.approx(point.score, abs=1e-6)
+        assert float(metrics["val_score"]) == pytest.approx(point.merit, abs=1e-6)
         assert float(metrics["cost"]) == pytest.approx(point.cost, rel=1e-6)
 
 
@@ -187,7 +188,7 @@ def test_an_interrupted_sweep_ends_with_the_same_front(train, swept, tmp_path):
         again = training.sweep(train, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1], checkpoints=folder)
         assert again.history == swept.history
         for ours, theirs in zip(again.archive.points, swept.archive.points, strict=True):
-            assert (ours.member, ours.check, ours.score, ours.cost) == (theirs.member, theirs.check, theirs.score, theirs.cost)
+            assert (ours.member, ours.check, ours.merit, ours.cost) == (theirs.member, theirs.check, theirs.merit, theirs.cost)
             assert all(np.array_equal(a, b) for a, b in zip(ours.leaves, theirs.leaves, strict=True))
 
 
@@ -223,26 +224,16 @@ def test_archive_keeps_the_first_of_equals_and_selects_evenly():
 
 
 def test_regression_and_the_paper_definition():
-    config = dataclasses.replace(CONFIG, objective=Objective(task="regression", gamma=1e-6, cost=resources.Ebops(definition="paper_v1")))
+    config = dataclasses.replace(CONFIG, objective=Objective(score=Resolution(), gamma=1e-6, cost=resources.Ebops(definition="paper_v1")))
     rows = data()
     rows = rows._replace(y_train=rows.x_train[:, 0] * 2, y_val=rows.x_val[:, 0] * 2)
     sweep = training.sweep(training.make_train(config, plain(4, 8, 1)), rows, members(1e-7), [0])
-    assert -2 < history(sweep, 0, "val_score")[-1] < 0 and history(sweep, 0, "val_score")[-1] > history(sweep, 0, "val_score")[0]
-
-
-def test_residuals_outside_the_window_are_counted_apart():
-    objective = Objective(task="regression", window=2.0)
-    outputs = jnp.array([[1.0], [-1.0], [2.0], [jnp.nan], [5.0]])
-    y = jnp.zeros(5)
-    assert float(objective.score(outputs, y)) == -1.0 and float(objective.outliers(outputs, y)) == pytest.approx(0.6)
-    assert float(objective.score(outputs[2:], y[2:])) == -2.0 and float(objective.outliers(outputs[2:], y[2:])) == 1.0
-    whole = Objective(task="regression")
-    assert float(whole.score(outputs[:3], y[:3])) == pytest.approx(-(2.0**0.5)) and float(whole.outliers(outputs, y)) == 0.0
-    np.testing.assert_array_equal(objective.task_loss(outputs[:3], y[:3]), whole.task_loss(outputs[:3], y[:3]))  # the loss has them all
+    assert 0 < history(sweep, 0, "val_score")[-1] < history(sweep, 0, "val_score")[0]
+    assert history(sweep, 0, "val_score")[-1] < 2 and max(p.merit for p in sweep.archive.points) == -min(history(sweep, 0, "val_score"))
 
 
 def test_half_precision_rows_train_as_single_precision_ones_and_outliers_are_recorded():
-    config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(task="regression", window=0.5))
+    config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(score=Resolution(window=0.5)))
     rows = data()
     x_train, x_val = (jnp.round(x * 8) / 8 for x in (rows.x_train, rows.x_val))
     rows = training.Data(x_train, x_train[:, 0] * 2, x_val, x_val[:, 0] * 2)
@@ -250,7 +241,7 @@ def test_half_precision_rows_train_as_single_precision_ones_and_outliers_are_rec
     train = training.make_train(config, plain(4, 1))
     single, half = (training.sweep(train, part, members(1e-6), [0]) for part in (rows, halves))
     assert single.history == half.history
-    assert 0 < history(single, 0, "val_outliers")[-1] < 1 and -0.5 <= history(single, 0, "val_score")[-1] < 0
+    assert 0 < history(single, 0, "val_outliers")[-1] < 1 and 0 < history(single, 0, "val_score")[-1] <= 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -289,9 +280,8 @@ def _dense(train, sweep):
     ("make", "message"),
     [
         (lambda: training.Config(epochs=0), "epochs is 0; at least 1"),
-        (lambda: Objective(gamma=-1.0), "gamma -1.0"),
-        (lambda: Objective(window=30.0), "window is 30.0; a finite number above 0 is needed, and for a classification none"),
-        (lambda: Objective(task="regression", window=0.0), "window is 0.0"),
+        (lambda: Objective(gamma=-1.0), "gamma is -1.0"),
+        (lambda: Resolution(window=0.0), "window is 0.0"),
     ],
 )
 def test_bad_configurations_are_named(make, message):

@@ -22,6 +22,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
+from hgqjax.scores import AbstractScore, Accuracy, Resolution
+
 NAMES = ("jets", "svhn", "muon", "plf")
 WINDOW_MRAD = 30.0
 """The resolutions of HGQ in ``muon.csv`` are of residuals below this."""
@@ -71,8 +73,13 @@ class Published:
 
     @property
     def score(self) -> float | None:
-        """As `hgqjax.training.objective.Objective.score` gives it: accuracy, or minus the resolution."""
-        return self.accuracy if self.accuracy is not None else None if self.resolution_mrad is None else -self.resolution_mrad
+        """The accuracy, 0 .. 1, or the resolution, mrad; None where there is neither."""
+        return self.resolution_mrad if self.accuracy is None else self.accuracy
+
+    @property
+    def label(self) -> str:
+        """Name and unit of the score, as `AbstractScore.label` gives it; "" where there is none."""
+        return "" if self.score is None else scored(self).label("mrad")
 
     @property
     def how(self) -> str:
@@ -106,6 +113,17 @@ class Recipe:
         '[AE scripts]'
         """
         return self.source[: self.source.index("]") + 1]
+
+
+def scored(row: Published) -> AbstractScore:
+    """What the score of a row is; resolutions of HGQ are of residuals below `WINDOW_MRAD`.
+
+    >>> scored(read("jets")[0]).name, scored(read("muon")[0]).window
+    ('accuracy', 30.0)
+    """
+    if row.resolution_mrad is None:
+        return Accuracy()
+    return Resolution(window=None if row.kind == "another method" else WINDOW_MRAD)
 
 
 def read(name: str) -> list[Published]:

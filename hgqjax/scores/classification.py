@@ -1,0 +1,101 @@
+"""One of several classes: softmax cross-entropy, accuracy."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hgqjax.data import Kind
+from hgqjax.scores._base import AbstractScore, ScoreError, average, described, mean
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accuracy(AbstractScore):
+    """Share of the rows whose greatest output is that of their label; of equal outputs the first counts. Loss: softmax cross-entropy.
+
+    The statistical error of an accuracy a on n rows is :math:`\\sqrt{a (1 - a) / n}`; of weighted rows
+    :math:`\\sqrt{\\sum w^2 (h - a)^2} / \\sum w`, h being 1 for a hit.
+
+    >>> Accuracy().text({"score": 0.75}, rows=10_000)
+    'accuracy 75.00 +- 0.43 %'
+    """
+
+    name: ClassVar[str] = "accuracy"
+    plural: ClassVar[str] = "accuracies"
+    kinds: ClassVar[tuple[Kind, ...]] = ("classes",)
+    factor: ClassVar[float] = 100.0
+    unit: ClassVar[str] = "%"
+    digits: ClassVar[int] = 2
+
+    def loss(self, outputs, y, weight=None):
+        return mean(optax.softmax_cross_entropy_with_integer_labels(outputs, y), weight)
+
+    def value(self, outputs, y, weight=None):
+        return average((jnp.argmax(outputs, axis=-1) == y).astype(jnp.float32), weight)
+
+    def measure(self, outputs, y, weight=None):
+        return share(np.argmax(outputs, axis=-1) == y, weight)
+
+    def error(self, found, rows):
+        return share_error(found, rows)
+
+    def check(self, outputs, y, what="y"):
+        if y.ndim != 1 or y.dtype.kind not in "iu" or len(outputs) != 1:
+            raise ScoreError(
+                f"{what} has shape {y.shape} and type {y.dtype}, and the network gives shape {outputs} for each row; an accuracy needs one "
+                "whole number for each row, and an output for each class"
+            )
+        check_labels(y, outputs, 2, what)
+
+    def brief(self, score):
+        return f"{score:.1%}"
+
+    def plain(self, score):
+        return f"{self.shown(score):.2f}"
+
+    def explained(self, unit=""):
+        return f"The error of {'an' if self.name[0] in 'aeiou' else 'a'} {self.name} a on n rows is sqrt(a(1 - a)/n). "
+
+    def _error_text(self, error):
+        return f"{self.shown(error):.2f}"
+
+
+def share(hits: np.ndarray, weight: np.ndarray | None) -> dict[str, float]:
+    """The share of hits as a score; of weighted rows with its error.
+
+    >>> share(np.array([True, False]), None), share(np.array([True, False]), np.array([3.0, 1.0]))["score"]
+    ({'score': 0.5}, 0.75)
+    """
+    if weight is None:
+        return {"score": int(np.sum(hits)) / len(hits)}
+    weight, total = weight.astype(np.float64), float(np.sum(weight, dtype=np.float64))
+    score = float(np.sum(weight * hits)) / total
+    return {"score": score, "error": float(np.sqrt(np.sum(weight**2 * (hits - score) ** 2))) / total}
+
+
+def share_error(found, rows: int | float | None) -> float | None:
+    """The measured error of a share, or the binomial one on so many rows; None where there is neither.
+
+    >>> share_error({"score": 0.5}, 10_000), share_error({"score": 0.5}, None)
+    (0.005, None)
+    """
+    score, error = found["score"], found.get("error")
+    if error is not None:
+        return None if math.isnan(error) else error
+    return math.sqrt(score * (1 - score) / rows) if rows and 0 <= score <= 1 else None
+
+
+def check_labels(y, outputs: tuple[int, ...], least: int, what: str) -> None:
+    """Raises ScoreError where labels index outputs that there are not, or there are fewer than `least`."""
+    count = math.prod(outputs)
+    if count < least:
+        raise ScoreError(f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each")
+    if isinstance(y, jax.core.Tracer) or not len(y):
+        return
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= count:
+        raise ScoreError(f"labels of {what} run from {low} to {high}, but the network has {described(outputs)}; legal are 0 to {count - 1}")

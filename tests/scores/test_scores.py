@@ -1,0 +1,142 @@
+"""Scores: each against its formula in numpy, while training and on exact outputs, with weights and without; words; refusals."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hgqjax import scores
+from hgqjax.config import from_json, to_json
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.integers(0, 4, 60).astype(np.float32)
+CASES = [
+    (scores.Accuracy(), RNG.normal(size=(60, 3)).astype(np.float32), RNG.integers(0, 3, 60).astype(np.int32)),
+    (scores.Resolution(), RNG.normal(size=(60, 1)).astype(np.float32), RNG.normal(size=60).astype(np.float32)),
+    (scores.Resolution(window=1.0), RNG.normal(size=(60, 1)).astype(np.float32), RNG.normal(size=60).astype(np.float32)),
+    (scores.Resolution(window=1.5), RNG.normal(size=(60, 2)).astype(np.float32), RNG.normal(size=(60, 2)).astype(np.float32)),
+]
+each = pytest.mark.parametrize(("score", "outputs", "y"), CASES, ids=[repr(score) for score, _, _ in CASES])
+
+
+def of_rows(score, outputs, y, weight=None):
+    """Score, loss and further shares within compiled code."""
+
+    @jax.jit
+    def all_of(*arguments):
+        return score.value(*arguments), score.loss(*arguments), score.further(*arguments)
+
+    return all_of(jnp.asarray(outputs), jnp.asarray(y), None if weight is None else jnp.asarray(weight))
+
+
+def test_every_score_is_tested_and_has_a_name_for_the_command():
+    leaves = {kind for kind in vars(scores).values() if isinstance(kind, type) and issubclass(kind, scores.AbstractScore)}
+    leaves -= {scores.AbstractScore}
+    assert {type(score) for score, _, _ in CASES} == leaves == set(scores.NAMES.values())
+    assert set(scores.FITTING) <= {kind for leaf in leaves for kind in leaf.kinds}
+
+
+@each
+def test_what_training_sees_is_what_the_exact_evaluator_measures(score, outputs, y):
+    for weight in (None, WEIGHT):
+        value, loss, further = of_rows(score, outputs, y, weight)
+        found = score.measure(outputs.astype(np.float64), y, weight)
+        assert float(value) == pytest.approx(found["score"], rel=1e-5) and np.isfinite(loss) and np.shape(loss) == ()
+        assert set(further) == set(score.shares) == set(found) - {"score", "error"}
+        for name, share in further.items():
+            assert float(share) == pytest.approx(found[name], rel=1e-5, abs=1e-6) and 0 <= share <= 1
+        assert score.error(found, len(y)) > 0
+
+
+@each
+def test_whole_weights_are_repeated_rows_and_equal_ones_are_none(score, outputs, y):
+    repeated = [np.repeat(rows, WEIGHT.astype(int), axis=0) for rows in (outputs, y)]
+    weighted, plain = score.measure(outputs, y, WEIGHT), score.measure(*repeated)
+    for name in ("score", *score.shares):
+        assert weighted[name] == pytest.approx(plain[name], rel=1e-12)
+    value, loss, _ = of_rows(score, outputs, y, WEIGHT)
+    again, mean, _ = of_rows(score, *repeated)
+    assert float(value) == pytest.approx(float(again), rel=1e-5)
+    assert float(loss) == pytest.approx(float(mean) * WEIGHT.mean(), rel=1e-5)
+    equal, none = score.measure(outputs, y, np.full(60, 0.5, np.float32)), score.measure(outputs, y)
+    assert equal["score"] == pytest.approx(none["score"]) and score.error(equal, 60) == pytest.approx(score.error(none, 60))
+
+
+@each
+def test_the_error_is_the_scatter_over_repeated_draws(score, outputs, y):
+    """Bootstrap: the standard deviation of the score over rows that are drawn again."""
+    rng = np.random.default_rng(1)
+    for weight in (None, WEIGHT):
+        draws = []
+        for _ in range(400):
+            rows = rng.integers(0, 60, 60)
+            draws.append(score.measure(outputs[rows], y[rows], None if weight is None else weight[rows])["score"])
+        assert score.error(score.measure(outputs, y, weight), 60) == pytest.approx(np.std(draws), rel=0.2)
+
+
+@each
+def test_they_survive_json_and_the_command_line(score, outputs, y):
+    assert from_json(scores.AbstractScore, to_json(score)) == score == scores.parse(scores.spelled(score))
+    assert hash(score) == hash(dataclasses.replace(score))
+    assert score.merit(1.0) == (1.0 if score.higher_is_better else -1.0)
+    assert score.name in score.label("mrad") and score.explained("mrad").endswith(". ")
+    assert scores.of_model({"score": to_json(score)}) == score
+
+
+def test_by_hand():
+    outputs, y = np.array([[1.0], [-1.0], [2.0], [math.nan], [5.0]]), np.zeros(5)
+    windowed = scores.Resolution(window=2.0)
+    value, loss, further = of_rows(windowed, outputs[:3], y[:3])
+    assert float(value) == 1.0 and float(loss) == 2.0 and float(further["outliers"]) == pytest.approx(1 / 3)  # the loss has them all
+    assert windowed.measure(outputs, y)["outliers"] == 0.6 and windowed.measure(outputs, y)["score"] == 1.0
+    outside = windowed.measure(outputs[2:], y[2:])
+    assert (outside["score"], outside["outliers"]) == (2.0, 1.0) and windowed.error(outside, 3) is None
+    assert float(of_rows(windowed, outputs[2:], y[2:])[0]) == 2.0
+    assert scores.Resolution().measure(outputs[:3], y[:3])["score"] == pytest.approx(2**0.5)
+    assert scores.Accuracy().measure(np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([0, 0])) == {"score": 0.5}  # the first of equals
+
+
+def test_words():
+    accuracy, resolution = scores.Accuracy(), scores.Resolution(window=30.0)
+    assert accuracy.text({"score": 0.75}, 400) == "accuracy 75.00 +- 2.17 %" and accuracy.text({"score": 0.75}) == "accuracy 75.00 %"
+    found = {"score": 1.9, "error": 0.0123, "outliers": 0.001}
+    assert resolution.text(found, 400, "mrad") == "resolution 1.9 +- 0.012 mrad, outliers 0.10 %"
+    assert resolution.cell(1.9, 0.0123) == "1.900 ± 0.012" and accuracy.cell(0.75, 0.0217) == "75.00 ± 2.17"
+    assert (accuracy.label("mrad"), resolution.label("mrad"), resolution.label()) == ("accuracy (%)", "resolution (mrad)", "resolution")
+    assert accuracy.brief(0.75) == "75.0%" and resolution.brief(1.9) == "1.9"
+    assert resolution.share_label("outliers", "mrad") == "outliers (30 mrad and more)"
+    assert resolution.within(5.0) is resolution and scores.Resolution().within(5.0).window == 5.0 and accuracy.within(5.0) is accuracy
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("recall", "there is no score 'recall'; legal are accuracy, resolution"),
+        ("resolution:window=-1", "window is -1.0; a finite number above 0 is needed"),
+        ("resolution:windw=1", "resolution has the unknown field 'windw'"),
+        ("resolution:window=x", "resolution.window is 'x'; a value of type float is needed"),
+    ],
+)
+def test_mistakes_in_a_name_are_one_sentence(text, sentence):
+    with pytest.raises(scores.ScoreError, match=sentence.replace("(", r"\(")) as caught:
+        scores.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("score", "outputs", "y", "sentence"),
+    [
+        (scores.Accuracy(), (1,), np.array([0, 1]), "the network has 1 output, but a network of classes needs 2 or more"),
+        (scores.Accuracy(), (3,), np.array([0, 3]), "labels of y run from 0 to 3, but the network has 3 outputs; legal are 0 to 2"),
+        (scores.Accuracy(), (3,), np.array([-1, 2]), "labels of y run from -1 to 2"),
+        (scores.Accuracy(), (3,), np.array([0.5, 1.0]), "y has shape .* and type float64, .* an accuracy needs one whole number"),
+        (scores.Resolution(), (1,), np.zeros((5, 2)), "y has 2 numbers of type float64 for each row, but the network has 1 output"),
+        (scores.Resolution(), (2,), np.zeros(5), "y has one number of type float64 for each row, but the network has 2 outputs"),
+    ],
+)
+def test_labels_that_do_not_fit_outputs_are_refused(score, outputs, y, sentence):
+    with pytest.raises(scores.ScoreError, match=sentence):
+        score.check(outputs, y)
