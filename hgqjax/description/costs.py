@@ -1,5 +1,6 @@
 """What the operations of a description cost: each counted one as the cost models read it, with its exact formats."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def operations_cost(operations: tuple[o.Operation, ...], grids: dict[str, o.Grid
     for op in operations:
         inside = isinstance(op, o.Sum) and isinstance(by_name[op.inputs[0]], o.Lookup)  # counted with the tables
         if _counted(op) and not inside:
-            cost = _cost(op, [_signal(by_name[name], grids[name]) for name in op.inputs])
+            cost = _cost(op, [_signal(by_name[name], grids[name], by_name) for name in op.inputs])
             costs[op.name] = cost._replace(summed=op.name in summed) if isinstance(op, o.Lookup) else cost
     return costs
 
@@ -61,7 +62,10 @@ def _cost(op: o.Operation, inputs: list[Signal]):
     return MERGES[op.kind](tuple(inputs))
 
 
-def _signal(op: o.Operation, grid: o.Grid) -> Signal:
+def _signal(op: o.Operation, grid: o.Grid, by_name: dict[str, o.Operation]) -> Signal:
+    if isinstance(op, o.Gather) and isinstance(source := by_name[op.inputs[0]], o.Quantize):
+        moved = {name: op.move(np.where(source.bits > 0, getattr(source, name), 0)[None])[0] for name in "kif"}
+        op = dataclasses.replace(source, shape=op.shape, **moved)
     if isinstance(op, o.Quantize):
         alive = op.bits > 0
         return Signal(Format(*(np.where(alive, v, 0).astype(np.float64) for v in (op.k, op.i, op.f))), op.overflow, op.shape)

@@ -1,6 +1,7 @@
 """Models of other tools, read without those tools."""
 
 from hgqjax.interop.hgq2 import load_hgq2
+from hgqjax.interop.kanele import load_kanele
 from hgqjax.interop.keras_file import InteropError
 
-__all__ = ["InteropError", "load_hgq2"]
+__all__ = ["InteropError", "load_hgq2", "load_kanele"]

@@ -3,10 +3,12 @@
 import os
 
 from hgqjax.description import ModelDescription
-from hgqjax.interop import keras_file
+from hgqjax.interop import hgq2_attention, hgq2_layers, hgq2_recurrent, hgq2_tables, keras_file
 from hgqjax.interop.hgq2_graph import Graph
-from hgqjax.interop.hgq2_layers import READERS
 from hgqjax.interop.keras_file import Layer
+
+READERS = hgq2_layers.READERS | hgq2_tables.READERS | hgq2_attention.READERS | hgq2_recurrent.READERS
+"""By class of the layer: what `load_hgq2` can read."""
 
 
 def load_hgq2(path: str | os.PathLike) -> ModelDescription:
@@ -15,8 +17,11 @@ def load_hgq2(path: str | os.PathLike) -> ModelDescription:
     Weights, batch norms folded into them included, are quantized here as HGQ2 does it, in float32 and in its order of operations; all
     else is exact. So words are equal wherever HGQ2's own float32 sums are; two known exceptions: where a value that is rounded half up
     lies below a tie by less than float32 can tell, HGQ2 rounds up and the description, like hardware, down; and QBatchNormDense sums
-    a bias in an order of its back end, so that a bias on a tie may come out one step away. Files of HGQ2 0.1.4 or earlier, 0.1.5 and
-    0.2.0 were compared word by word.
+    a bias in an order of its back end, so that a bias on a tie may come out one step away. Tables (of QDenseT, of a softmax) are computed
+    in float64, see `hgqjax.interop.hgq2_tables`. Files of HGQ2 0.1.4 or earlier, 0.1.5, 0.1.6 and 0.2.0 were compared word by word.
+
+    Attention, softmax and recurrence become compositions of operations; recurrent layers are unrolled. Layers that hardware shares over
+    steps or, of tables, over positions (`parallelization_factor`) are counted in full.
 
     `metadata["hgq2"]` of the description holds the file's name, sha256, Keras version and date; the EBOPs that HGQ2 last counted in
     training for each layer (see below); and the operation that is the result of each layer. There are no sample rows.
@@ -66,5 +71,5 @@ def _about(model: keras_file.Model, graph: Graph) -> dict:
         "keras_version": model.metadata.get("keras_version"),
         "date_saved": model.metadata.get("date_saved"),
         "stored_ebops": {name: n for name, n in counted.items() if n is not None},
-        "results": dict(graph.results),
+        "results": {name: result for name, result in graph.results.items() if "/" not in name},
     }

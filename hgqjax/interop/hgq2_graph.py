@@ -1,5 +1,6 @@
 """The operations of a network of HGQ2 while its layers are read, and what all its layers have in common."""
 
+import math
 import re
 from typing import Any
 
@@ -29,6 +30,10 @@ class Graph:
         self.shapes[name] = shape
         return name
 
+    def operation(self, name: str) -> Any:
+        """The operation that `add` gave this name."""
+        return next(op for op in reversed(self.operations) if op.name == name)
+
     def input(self, layer: Layer) -> None:
         """Adds an input of the network."""
         shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or [None, None]
@@ -50,6 +55,24 @@ class Graph:
             source = self.quantize(layer, layer["iq_conf"], "iq", f"{layer.name}_iq", source)
         return source, shape
 
+    def quantized_each(self, layer: Layer, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Results that a layer of several inputs reads, each behind its quantizer, if the layer has them."""
+        if not layer["enable_iq"]:
+            return names
+        configs = layer["iq_confs"]
+        configs = configs if isinstance(configs, list) else [configs] * len(names)
+        under = [f"iq/quantizers/quantizer_{n}" if n else "iq/quantizers/quantizer" for n in range(len(names))]
+        parts = enumerate(zip(configs, under, names, strict=True))
+        return tuple(self.quantize(layer, config, path, f"{layer.name}_iq{n}", name) for n, (config, path, name) in parts)
+
+    def broadcast(self, source: str, to: tuple[int, ...]) -> str:
+        """`source` repeated along its axes of size 1 to the shape `to`, of as many axes."""
+        shape = self.shapes[source]
+        if shape == to:
+            return source
+        index = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), to).astype(np.int64)
+        return self.add(o.Gather, f"{source}_copies", (source,), to, index=index)
+
     def quantize(self, layer: Layer, config: Any, under: str, name: str, source: str) -> str:
         """Adds the quantizer whose variables lie `under` the layer."""
         shape = self.shapes[source]
@@ -57,7 +80,7 @@ class Graph:
 
     def finish(self, layer: Layer, source: str) -> str:
         """Adds activation and output quantizer of a layer of HGQ2, where it has them."""
-        activation = layer.config.get("activation") or "linear"
+        activation = function_name(layer.config.get("activation"))
         if activation not in ("linear", "relu"):
             raise layer.refuse(f"has the activation {activation!r}; 'linear' and 'relu' are legal")
         if activation == "relu":
@@ -67,9 +90,15 @@ class Graph:
         return source
 
     def stored_ebops(self, layer: Layer) -> int | None:
-        """EBOPs that HGQ2 counted last: its one unsigned number."""
-        counts = [int(v) for v in layer.variables() if v.ndim == 0 and v.dtype == np.uint32]
-        return counts[0] if counts else None
+        """EBOPs that HGQ2 counted last: its one unsigned number, and those of its sub-layers."""
+        counts = [int(v) for path, v in layer.weights.items() if "/vars/" in f"/{path}" and v.ndim == 0 and v.dtype == np.uint32]
+        return sum(counts) if counts else None
+
+
+def function_name(value: Any) -> str:
+    """Name of a function as Keras writes it: a name, nothing, or an object whose configuration is the name."""
+    value = value.get("config") if isinstance(value, dict) else value
+    return "linear" if value is None else str(value)
 
 
 def arrays(layer: Layer, **shapes: tuple[int, ...]) -> list[np.ndarray]:

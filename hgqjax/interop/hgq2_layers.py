@@ -48,7 +48,8 @@ def _dense_operation(layer: Layer, graph: Graph, source: str, shape, kernel: np.
     return graph.finish(layer, graph.add(o.Einsum, layer.name, (source,), result, **constants, **equation))
 
 
-def _einsum(layer: Layer, graph: Graph, batch_norm: bool = False) -> str:
+def einsum(layer: Layer, graph: Graph, batch_norm: bool = False) -> str:
+    """QEinsumDense, and with `batch_norm` QEinsumDenseBatchnorm."""
     source, shape = graph.quantized(layer)
     x, kernel_labels, y = equation(layer, len(shape))
     output = layer["output_shape"]
@@ -158,16 +159,13 @@ def _parallelization(layer: Layer, positions: int) -> int | None:
 
 def _merge(layer: Layer, graph: Graph, cls: type[o.Operation]) -> str:
     names, shapes = graph.sources(layer, None)
-    if len(names) < 2 or (cls is o.Subtract and len(names) != 2) or len(set(shapes)) > 1:
-        raise layer.refuse(f"reads results of shapes {shapes}; two of one shape are legal, and more unless it subtracts")
-    if layer["enable_iq"]:
-        configs, quantizers = layer["iq_confs"], []
-        configs = configs if isinstance(configs, list) else [configs] * len(names)
-        for n, (config, name) in enumerate(zip(configs, names, strict=True)):
-            under = f"iq/quantizers/quantizer_{n}" if n else "iq/quantizers/quantizer"
-            quantizers.append(graph.quantize(layer, config, under, f"{layer.name}_iq{n}", name))
-        names = tuple(quantizers)
-    return graph.finish(layer, graph.add(cls, layer.name, names, shapes[0]))
+    largest = tuple(max(sizes) for sizes in zip(*shapes, strict=False))
+    fit = all(len(shape) == len(largest) == len(shapes[0]) and o.broadcasts(shape, largest) for shape in shapes)
+    if len(names) < 2 or (cls is o.Subtract and len(names) != 2) or not fit:
+        raise layer.refuse(f"reads results of shapes {shapes}; two of one shape, or of size 1, are legal, and more unless it subtracts")
+    names = graph.quantized_each(layer, names)
+    names = tuple(graph.broadcast(name, largest) for name in names)
+    return graph.finish(layer, graph.add(cls, layer.name, names, largest))
 
 
 def _concatenate(layer: Layer, graph: Graph) -> str:
@@ -329,8 +327,8 @@ READERS: dict[str, Callable[[Layer, Graph], str]] = {
     "QConv1D": functools.partial(_conv, rank=1),
     "QConv2D": functools.partial(_conv, rank=2),
     "QDense": _dense,
-    "QEinsumDense": _einsum,
-    "QEinsumDenseBatchnorm": functools.partial(_einsum, batch_norm=True),
+    "QEinsumDense": einsum,
+    "QEinsumDenseBatchnorm": functools.partial(einsum, batch_norm=True),
     "QMaximum": functools.partial(_merge, cls=o.Maximum),
     "QMeanPow2": _sum,
     "QMinimum": functools.partial(_merge, cls=o.Minimum),

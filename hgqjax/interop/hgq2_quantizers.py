@@ -74,12 +74,15 @@ def _exponent(n: np.ndarray) -> np.ndarray:
     return np.clip(n, -10_000, 10_000).astype(np.int32)
 
 
-def quantizer(layer: Layer, config: Any, under: str) -> Quantizer:
-    """The quantizer with the configuration `config` whose variables lie `under` the layer; InteropError where it is not fixed-point."""
+def quantizer(layer: Layer, config: Any, under: str, *, scaled: bool = False) -> Quantizer:
+    """The quantizer with the configuration `config` whose variables lie `under` the layer; InteropError where it is not fixed-point.
+
+    `scaled`: it may be one of a hard sigmoid, whose scale and offset the caller applies.
+    """
     if not isinstance(config, dict) or "config" not in config:
         raise layer.refuse(f"has no quantizer configuration for {under}")
     cls, config = config.get("class_name"), dict(config["config"])
-    if cls == "HardTanhConfig":
+    if cls == "HardTanhConfig" or (scaled and cls == "HardSigmoidConfig"):
         config |= {"overflow_mode": "SAT"}  # not stored; HGQ2 takes this when it loads the file
     elif cls != "QuantizerConfig":
         raise layer.refuse(f"has a quantizer {under} of {cls}, which scales its values; QuantizerConfig and HardTanhConfig are legal")

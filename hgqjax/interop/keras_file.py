@@ -142,7 +142,8 @@ def _layers(entries: list[dict], weights: dict[str, np.ndarray], names: dict[str
     counts: Counter[str] = Counter()
     for n, entry in enumerate(entries):
         cls, name = entry["class_name"], entry["config"]["name"]
-        module = "hgq" if str(entry.get("registered_name")).startswith("hgq>") else str(entry.get("module"))
+        registered = str(entry.get("registered_name")).partition(">")[0]  # "hgq2" up to HGQ2 0.1.6
+        module = "hgq" if registered in ("hgq", "hgq2") else str(entry.get("module"))
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", cls).lower()
         folder = f"layers/{snake}_{counts[snake]}" if counts[snake] else f"layers/{snake}"
         counts[snake] += 1

@@ -1,4 +1,4 @@
-"""Models by their paths: our own descriptions and the files of HGQ2."""
+"""Models by their paths: our own descriptions, the files of HGQ2, the folders of KANELE."""
 
 from pathlib import Path
 
@@ -6,24 +6,30 @@ from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.files import MANIFEST
 
 SUFFIX = ".keras"
-MODELS = "a folder with description.json or a .keras file of HGQ2"
+MODELS = "a folder with description.json, a .keras file of HGQ2, or a folder with truth_tables.json and config.json of KANELE,"
 
 
 def is_model(path: Path) -> bool:
-    """Whether `path` is the folder of a model description or a .keras file."""
-    return (path / "description.json").is_file() or (path.suffix.lower() == SUFFIX and path.is_file())
+    """Whether `path` is the folder of a model description or of KANELE, or a .keras file."""
+    return (path / "description.json").is_file() or (path.suffix.lower() == SUFFIX and path.is_file()) or _is_kanele(path)
+
+
+def _is_kanele(path: Path) -> bool:
+    return all((path / name).is_file() for name in ("config.json", "truth_tables.json"))
 
 
 def open_model(path: Path) -> ModelDescription:
-    """The model description of a folder, or of a .keras file of HGQ2.
+    """The model description of a folder, of a .keras file of HGQ2, or of KANELE's tables.
 
-    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load` and `load_hgq2`.
+    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load`, `load_hgq2`, `load_kanele`.
     """
     from hgqjax import interop
 
     if not is_model(path):
         raise DescriptionError(instead_of_model(path))
-    return interop.load_hgq2(path) if path.is_file() else ModelDescription.load(path)
+    if path.is_file():
+        return interop.load_hgq2(path)
+    return interop.load_kanele(path) if _is_kanele(path) else ModelDescription.load(path)
 
 
 def instead_of_model(path: Path, needed: str = MODELS) -> str:

@@ -54,6 +54,12 @@ class Signal(NamedTuple):
             width = width / group**0.5 + lax.stop_gradient(width - width / group**0.5)
         return xp.broadcast_to(width, self.shape)
 
+    def with_sign(self, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
+        """Width with the sign, of WRAP where there is another bit, as HGQ2 counts keys and words of tables; of `shape`."""
+        if self.overflow == "WRAP":
+            return self.bits("paper_v1", normalize_gradient)
+        return self._replace(overflow="SAT").bits("hgq2", normalize_gradient)
+
 
 class Dense(NamedTuple):
     """``input @ kernel + bias``: `input` of shape (..., n), `kernel` (n, m), `bias` (m,) or None."""
@@ -236,8 +242,8 @@ class Lookup(NamedTuple):
     """A table of its own for each element, from `input` to `output`, of one shape; `summed`: a sum of the results follows, counted here.
 
     A table of b bits in and n out is n/2 of those that two five-bit inputs share in a LUT6: ``2**(b - 5) n / 2``, below five bits
-    ``b / 5 * n / 2``; the adder tree of a sum costs n more for each table. All widths have their sign. As HGQ-LUT counts
-    (arXiv:2604.22293).
+    ``b / 5 * n / 2``; the adder tree of a sum costs n more for each table. All widths have their sign
+    (`Signal.with_sign`). As HGQ-LUT counts (arXiv:2604.22293).
     """
 
     input: Signal
@@ -247,7 +253,7 @@ class Lookup(NamedTuple):
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         if definition == "paper_v1":
             return 0.0
-        words, width = (s.bits("paper_v1", normalize_gradient) for s in (self.input, self.output))
+        words, width = (s.with_sign(normalize_gradient) for s in (self.input, self.output))
         return (small_tables(words) * width / 2).sum() + (width.sum() if self.summed else 0.0)
 
 

@@ -458,7 +458,7 @@ def reads(layer, *history, keyword=False):
 
 
 REFUSED = [
-    ("dense", entry("out", class_name="QSoftmax"), r"layer 'out' \(QSoftmax\) has no description; legal are Activation, "),
+    ("dense", entry("out", class_name="QLIF"), r"layer 'out' \(QLIF\) has no description; legal are Activation, "),
     ("dense", entry("out", module="mine", registered_name="mine>QDense"), r"layer 'out' \(QDense\) has no description"),
     ("dense", lambda layers, config: config.update(class_name="Mine"), "the model is of class Mine; Functional and Sequential are legal"),
     ("dense", setting("dense", activation="tanh"), "has the activation 'tanh'; 'linear' and 'relu' are legal"),

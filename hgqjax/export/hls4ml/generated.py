@@ -75,16 +75,17 @@ def gather_lines(op: Gather) -> list[str]:
 
 
 def lookup_lines(op: Lookup, source: Grid, result: Fixed) -> Iterator[str]:
-    """A table for each element, in raw bits of the type of the result; where the key is constant, the word."""
+    """A table for each element, in raw bits of the type of the result; where all that occur are one, that word."""
     sign = "" if result.k else "u"
     word = f"ap_{sign}int<{result.width}>"
-    first = op.reached(source)[0]
+    first, last, step = op.reached(source)
     live = result.k + result.i + result.f > 0
     for n, where in enumerate(np.ndindex(op.shape)):
         words = op.words[op.start[n] : op.start[n + 1]]
         shift = result.f - int(op.f[where])
-        if source.low[where] == source.high[where]:
-            yield f"res[{n}].range() = {word}({_raw(int(words[first[n]]), shift) if live else 0}LL);"
+        seen = words[first[n] : last[n] + 1 : step[n]]
+        if seen.min() == seen.max():
+            yield f"res[{n}].range() = {word}({_raw(int(seen[0]), shift) if live else 0}LL);"
             continue
         kind = enclosing(Grid(*(np.asarray(v[where]).reshape(1) for v in source)))
         entries = [_raw(int(v), shift) if live else 0 for v in words[_entries(op, n, where, kind)]]
