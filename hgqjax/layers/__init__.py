@@ -7,6 +7,7 @@ from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer
 from hgqjax.layers.conv import Conv1D, Conv2D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
+from hgqjax.layers.einsum import Einsum
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.mode import Mode
@@ -15,6 +16,7 @@ from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, reshape, select, transpose
+from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Draw",
+    "Einsum",
     "EinsumDense",
     "FrozenWeight",
     "Layer",
@@ -42,6 +45,7 @@ __all__ = [
     "SeparableConv2D",
     "Sequential",
     "Subtract",
+    "Sum",
     "Symbol",
     "SymbolicGraph",
     "Table",

@@ -67,6 +67,14 @@ CASES = {
         (2, 2, 2),
     ),
     "multiply": (lambda rngs: Parts(layers.Multiply((3,)), (2, 3)), (2, 3)),
+    "einsum": (lambda rngs: Parts(layers.Einsum("te,se->ts", (2, 3), (2, 3)), (2, 2, 3)), (2, 2, 3)),
+    "einsum to one number": (
+        lambda rngs: Parts(layers.Einsum("t,t->", (3,), (3,), input_granularity="tensor", input_quantizer=Kif(overflow="SAT")), (2, 3)),
+        (2, 3),
+    ),
+    "sum": (lambda rngs: layers.Sum((4, 3), (0,), shift=2), (4, 3)),
+    "sum of all": (lambda rngs: layers.Sum((2, 3), (-1, 0), input_granularity="channel"), (2, 3)),
+    "sum that keeps its axis": (lambda rngs: layers.Sum((2, 3), (1,), keepdims=True), (2, 3)),
     "tanh": (lambda rngs: layers.Table("tanh", (3,)), (3,)),
     "square, inputs of different widths": (
         lambda rngs: layers.Table(
