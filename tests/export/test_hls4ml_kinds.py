@@ -12,7 +12,7 @@ from hls4ml_networks import Network, arrays, random_arrays, random_network, svhn
 from hgqjax.description import operations as o
 from hgqjax.description.operations import Constant
 from hgqjax.export.gate import ExportError, gate_rows
-from hgqjax.export.hls4ml import layers
+from hgqjax.export.hls4ml import generated, layers
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.convert import to_hls4ml
 from hgqjax.export.hls4ml.graph import model_graph
@@ -140,7 +140,8 @@ BACKENDS = ["Vivado", "Vitis", "Vitis", "Vivado", "Vivado"]
         for make, backend in zip(NETWORKS, BACKENDS, strict=True)
     ],
 )
-def test_every_kind(make, backend, tmp_path):
+def test_every_kind(make, backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(generated, "BLOCK", 3)
     model = make("latency")
     verified(model, tmp_path / "project", io_type=io_type(make), backend=backend, min_rows=500)
     values = model.evaluate(gate_rows(model, min_rows=100))

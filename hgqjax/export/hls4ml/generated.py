@@ -15,7 +15,7 @@ from hgqjax.export.hls4ml.types import Fixed, enclosing
 KIND = "HgqjaxGenerated"
 """hls4ml's name for the layer."""
 BLOCK = 64
-"""Tables in one C++ function."""
+"""Elements of the result in one C++ function."""
 
 
 @functools.cache
@@ -90,10 +90,9 @@ def lookup_lines(op: Lookup, source: Grid, result: Fixed) -> Iterator[str]:
         kind = enclosing(Grid(*(np.asarray(v[where]).reshape(1) for v in source)))
         entries = [_raw(int(v), shift) if live else 0 for v in words[_entries(op, n, where, kind)]]
         table, key = f"table_{n}", f"ap_{'' if kind.k else 'u'}fixed<{kind.width}, {kind.k + kind.i}>"
-        yield f"static const {_storage(entries)} {table}[{len(entries)}] = {{{', '.join(map(str, entries))}}};"
-        yield f"{key} key_{n} = data[{n}];"
-        yield f"ap_uint<{kind.width}> raw_{n} = key_{n}.range();"
-        yield f"res[{n}].range() = {word}({table}[raw_{n}.to_uint()]);"
+        parts = f"static const {_storage(entries)} {table}[{len(entries)}] = {{{', '.join(map(str, entries))}}};"
+        parts += f" {key} key_{n} = data[{n}]; ap_uint<{kind.width}> raw_{n} = key_{n}.range();"
+        yield f"{parts} res[{n}].range() = {word}({table}[raw_{n}.to_uint()]);"
 
 
 def _entries(op: Lookup, n: int, where: tuple[int, ...], kind: Fixed) -> np.ndarray:
