@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import logging
 import os
 import re
@@ -243,17 +244,15 @@ def _beside(function, jobs: Mapping[str, tuple], done, tick, at_once: int) -> di
     """The jobs in threads of this process; after an error none is begun, and those that run come to their end."""
     results: dict[str, Any] = {}
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        waiting = {pool.submit(function, *arguments): name for name, arguments in jobs.items()}
-        try:
-            while waiting:
-                ready, _ = concurrent.futures.wait(waiting, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
-                for future in ready:
-                    name = waiting.pop(future)
-                    results[name] = _here(future.result, name, (), done)
-                tick()
-        finally:
-            for future in waiting:
-                future.cancel()
+        todo, waiting = iter(jobs.items()), {}
+        while len(results) < len(jobs):
+            for name, arguments in itertools.islice(todo, at_once - len(waiting)):
+                waiting[pool.submit(function, *arguments)] = name
+            ready, _ = concurrent.futures.wait(waiting, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
+            for future in ready:
+                name = waiting.pop(future)
+                results[name] = _here(future.result, name, (), done)
+            tick()
     return {name: results[name] for name in jobs}
 
 

@@ -24,6 +24,7 @@ from hgqjax.export.hls4ml.graph import layer_names, model_graph, quiet
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.rewrite import rewrite
 from hgqjax.export.hls4ml.types import tensor_types
+from hgqjax.export.project import MODEL_FOLDER
 
 MODES = [(rounding, overflow) for overflow in ("WRAP", "SAT", "SAT_SYM") for rounding in ("RND", "TRN", "RND_CONV")]
 
@@ -261,9 +262,9 @@ def test_project_is_self_contained_and_links(tmp_path):
     assert not [p for p, text in texts.items() if f"{folder.parent}/." in text]
     record = json.loads((folder / export.GATE_FILE).read_text())
     assert record["verified"] and record["gate"]["rows"] == project.gate.rows and record["gate"]["differing_words"] == 0
-    assert record["model_sha256"] == export.folder_sha256(folder / project.MODEL_FOLDER)
+    assert record["model_sha256"] == export.folder_sha256(folder / MODEL_FOLDER)
     assert record["hls4ml"] == importlib.metadata.version("hls4ml") and "g++" in record["compiler"]
-    copy = ModelDescription.load(folder / project.MODEL_FOLDER)
+    copy = ModelDescription.load(folder / MODEL_FOLDER)
 
     from hls4ml.converters import link_existing_project
 

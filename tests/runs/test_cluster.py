@@ -57,9 +57,9 @@ def test_after_an_error_no_job_at_once_begins():
         began.append(name)
         raise ValueError(f"{name} is wrong")
 
-    with pytest.raises(cluster.JobError, match="a: a is wrong|b: b is wrong"):
+    with pytest.raises(cluster.JobError, match="^(a: a|b: b) is wrong"):
         cluster.Cluster().map(job, {name: (name,) for name in "abcdefgh"}, tick=lambda: time.sleep(0.1), at_once=2)
-    assert len(began) < 8
+    assert set(began) <= {"a", "b"}
 
 
 # done once
