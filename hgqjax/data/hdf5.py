@@ -20,7 +20,7 @@ from hgqjax.errors import first_line
 
 _MOST = 1000
 """Datasets that a file may have."""
-_TEXT_SECONDS = 60
+_TEXT_SECONDS = 60.0
 _TEXTS = """
 import json, sys
 import h5py, numpy
