@@ -88,6 +88,20 @@ def npy_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype, int]
     return shape, dtype, math.prod(shape) * dtype.itemsize
 
 
+def read_npy(file: io.BufferedIOBase) -> np.ndarray:
+    """The array of an .npy file whose size was checked.
+
+    Raises: ArchiveError where its text is none, which Python must not see; else as numpy.
+    """
+    array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_LIMIT)
+    fields = [array[name] for name in array.dtype.names] if array.dtype.names else [array]
+    for text in fields:
+        codes = np.ascontiguousarray(text).view(np.dtype(np.uint32).newbyteorder(text.dtype.byteorder)) if text.dtype.kind == "U" else []
+        if np.any(np.greater(codes, 0x10FFFF)):
+            raise ArchiveError("it holds text with signs that are none")
+    return array
+
+
 class Npz:
     """The arrays of an .npz file, each read only when it is asked for and only where it is as large as its header says.
 
@@ -141,7 +155,7 @@ class Npz:
     def _array(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         try:
             with archive.open(self._members[name]) as file:
-                return np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_LIMIT)
+                return read_npy(file)
         except (*DAMAGED, RecursionError) as error:
             raise ArchiveError(f"an array in it cannot be read ({name[:80]}: {first_line(error)})") from None
 

@@ -115,3 +115,13 @@ def test_values_of_sound_files_are_those_of_numpy(tmp_path):
     found = Npz(tmp_path / "good.npz").read(arrays)
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype and np.array_equal(found[name], array)
+
+
+def test_text_that_is_none(tmp_path):
+    for kind in ("<U1", ">U1"):
+        bad = npy_header((2,), kind) + b"\xff" * 8
+        with pytest.raises(ArchiveError, match="it holds text with signs that are none"):
+            Npz(write_npz(tmp_path / "odd.npz", {"x": bad})).read(["x"])
+    np.save(tmp_path / "good.npy", np.array([("ä", 1)], [("name", ">U2"), ("n", "i4")]))
+    with (tmp_path / "good.npy").open("rb") as file:
+        assert archives.read_npy(file)["name"].tolist() == ["ä"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, npy_header
+from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, npy_header, read_npy
 from hgqjax.data import hdf5, root
 from hgqjax.data.columns import Columns
 from hgqjax.data.dataset import DataError
@@ -123,7 +123,7 @@ def _npy(path: pathlib.Path) -> Table:
                 raise ArchiveError(f"its header claims the shape {shape} of {dtype}, but {held} bytes follow")
             check_memory(size, f"its array of shape {shape}")
             file.seek(0)
-            array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=1 << 16)
+            array = read_npy(file)
     except (*DAMAGED, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as .npy ({first_line(error)})") from None
     return table_of(array, str(path))

@@ -82,6 +82,11 @@ def choose(table: Table, columns: Columns, where: str) -> dict[str, Any]:
     (('mass', 'width'), [1.5, 2.5])
     """
     names = tuple(table.columns)
+    lengths = {len(column) for column in table.columns.values()}
+    if len(lengths) != 1 or lengths == {0}:
+        raise DataError(
+            f"{where}: its {len(names)} columns have {listed(map(str, sorted(lengths)))} rows; each needs as many, and one or more"
+        )
     weight = known(columns.weight, names, where) if columns.weight else _weight_column(names, columns)
     apart = {weight, known(columns.split, names, where) if columns.split else ""}
     rest = [name for name in names if name not in apart]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hgqjax import data
-from hgqjax.data import DataError, arrays
+from hgqjax.data import Columns, DataError, arrays
 from hgqjax.data.rows import JET_FEATURES
+from hgqjax.data.tables import Table, choose
 
 pl = pytest.importorskip("polars")
 
@@ -158,3 +159,9 @@ def test_without_polars(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(DataError, match=r"reading .csv files needs polars; pip install 'hgqjax\[run\]'"):
         arrays.read(write(tmp_path, "t.csv", "a,y\n1,0\n"))
+
+
+def test_columns_of_different_lengths():
+    table = Table({"a": np.ones(3), "y": np.ones(2, np.int32)})
+    with pytest.raises(DataError, match="demo: its 2 columns have 2, 3 rows; each needs as many"):
+        choose(table, Columns(), "demo")
