@@ -96,6 +96,7 @@ def load(
         kind=table.kind,
         target_names=_target_names(table),
         notes=table.notes,
+        files=table.files,
     )
 
 

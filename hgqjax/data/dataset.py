@@ -93,6 +93,7 @@ class Dataset:
       kind: what ``y`` is, and so which tasks the rows are for.
       target_names: of the columns of ``y``.
       weight_train, weight_val, weight_test: (rows,), float32, at least 0, as the file has them; None where each row counts alike.
+      files: where parts are files of their own, the checksums of those with training or validation rows.
       notes: what a reader did that one may not expect, a sentence each.
 
     >>> from hgqjax import data
@@ -122,6 +123,7 @@ class Dataset:
     weight_val: np.ndarray | None = None
     weight_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:

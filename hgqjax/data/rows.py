@@ -65,6 +65,7 @@ class Rows:
     target_names: tuple[str, ...] = ("y",)
     weight: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def make_rows(

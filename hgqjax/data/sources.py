@@ -62,6 +62,7 @@ def read(
         y=None if main.y is None else np.concatenate([part.y for part in parts]),
         weight=None if main.weight is None else np.concatenate(weights),
         parts=sizes,
+        files=tuple(part.sha256 for part in parts[: 2 if columns.validation_data else 1]),
     )
 
 

@@ -150,13 +150,15 @@ def run(
       rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
     """
     dataset = data_.load(config.data, config.columns, rows=config.rows)
+    if progress and devices.is_first():
+        print(overview(dataset), flush=True)  # before what may be refused, as it says why
     _check(config, dataset, cluster, rows_devices)
     config = dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute())  # as a resume finds them
-    if progress and devices.is_first():
-        print(overview(dataset), flush=True)
     parts = ("train", "val", "test")
     about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
+    if dataset.files:
+        about["files"] = list(dataset.files)
     if dataset.unit:
         about["unit"] = dataset.unit
     with cluster_.connect(cluster) as workers:

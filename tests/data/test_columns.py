@@ -126,6 +126,7 @@ def test_parts_in_files_of_their_own(tmp_path):
     loaded = data.load(tmp_path / "train.csv", columns)
     assert [len(x) for x in (loaded.x_train, loaded.x_val, loaded.x_test)] == [80, 20, 20] and loaded.classes == ("b", "s")
     np.testing.assert_array_equal(loaded.y_test, 1 - LABEL[100:])
+    assert loaded.files == tuple(data.origin(tmp_path / f"{part}.csv")[1] for part in ("train", "val"))
     two = data.load(tmp_path / "train.csv", Columns(test_data=str(tmp_path / "test.csv")))
     assert [len(x) for x in (two.x_train, two.x_val, two.x_test)] == [72, 8, 20]
     np.testing.assert_array_equal(two.y_test, 1 - LABEL[100:])
