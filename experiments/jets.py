@@ -1,5 +1,6 @@
 """Jet tagging with 16 high-level features, network 64-32-32-5: the configurations of arXiv:2405.00645 and the runs of docs/results.md."""
 
+from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq
 from hgqjax.resources import Ebops, Luts
 from hgqjax.runs.networks import Mlp
@@ -14,7 +15,7 @@ PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normal
 
 def cost_compared(cost) -> Sweep:
     """Eight penalties on `cost`, 200 epochs each: two costs compared by the LUTs of their networks at equal accuracy."""
-    train = Config(epochs=200, epochs_per_check=5, objective=Objective(cost=cost))
+    train = Config(epochs=200, epochs_per_check=5, objective=Objective(cost=cost), **EARLIER)
     return Sweep(train=train, betas=(1.5e-6, 4e-6, 8e-6, 1.5e-5, 3e-5, 6e-5, 1.2e-4, 2.4e-4), points=16)
 
 
@@ -27,6 +28,7 @@ CONFIGS = {
             train=Config(
                 epochs=600,
                 epochs_per_check=5,
+                width_rate=1.0,
                 batch_statistics=0.7,
                 penalty=LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.1, hold=0.4),
             ),
@@ -39,19 +41,21 @@ CONFIGS = {
     "jets_early": (
         "The same length with batch statistics kept from 30 % of the run on, and smaller penalties (28 minutes on 2 cores).",
         Sweep(
-            train=Config(epochs=600, epochs_per_check=5),
+            train=Config(epochs=600, epochs_per_check=5, **EARLIER),
             betas=(1.5e-6, 2.8e-6, 5e-6, 9e-6, 1.5e-5, 2.2e-5, 4e-5, 7e-5, 1.15e-4),
             points=30,
             projects=4,
         ),
     ),
     "jets_demo": (
-        "Eight penalties, 36 epochs on 100 000 rows: what scripts/demo runs (under 3 minutes on 2 cores).",
+        "A network of hidden layers 32 and 16, eight penalties on predicted LUTs and two seeds: what scripts/demo runs.",
         Sweep(
             rows=100_000,
-            train=Config(epochs=36, epochs_per_check=2),
-            betas=(2e-6, 4e-6, 7e-6, 1.2e-5, 2e-5, 3.5e-5, 6e-5, 1e-4),
-            points=8,
+            model=Mlp(hidden=(32, 16)),
+            train=Config(epochs=72, epochs_per_check=2, objective=Objective(cost=Luts())),
+            betas=(2.5e-6, 7e-6, 1.6e-5, 3.2e-5, 6.5e-5, 1.3e-4, 2.2e-4, 3.5e-4),
+            seeds=(0, 1),
+            points=12,
             projects=2,
         ),
     ),
@@ -68,6 +72,7 @@ CONFIGS = {
                 cycles=120,
                 cycle_decay=0.98,
                 final_rate=1e-6,
+                width_rate=1.0,
                 batch_statistics=1.0,
                 objective=PAPER_OBJECTIVE,
                 penalty=LogRamp(start_ratio=5e-4, warmup_ratio=2.5e-4, warmup=1 / 60),
@@ -88,6 +93,7 @@ CONFIGS = {
                 epochs_per_check=10,
                 batch_size=33_200,
                 final_rate=1e-6,
+                width_rate=1.0,
                 batch_statistics=1.0,
                 objective=PAPER_OBJECTIVE,
                 penalty=Constant(),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from experiments.earlier import EARLIER
 from hgqjax import export, runs
 from hgqjax import methods as methods_
 from hgqjax.config import from_json
@@ -96,7 +97,7 @@ class Config:
         """The sweep of a variant."""
         jets = self.task == "jets"
         objective = Objective(score=self.score)
-        train = Train(epochs=self.epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective)
+        train = Train(epochs=self.epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective, **EARLIER)
         if "budgets" in vary:
             train = dataclasses.replace(train, penalty=Target())
         network = (Mlp if jets else Tracker)(method=method)

@@ -1,5 +1,6 @@
 """Muon angles from thin-gap-chamber hits, the tracker of arXiv:2405.00645: the paper's configuration, and shortened runs."""
 
+from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq, Uniform
 from hgqjax.resources import Ebops
 from hgqjax.runs.networks import Tracker
@@ -12,7 +13,7 @@ from hgqjax.training.train import Config
 WINDOW = 30.0
 RESOLUTION = Resolution(window=WINDOW)
 PAPER_OBJECTIVE = Objective(score=RESOLUTION, gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
-SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION))
+SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION), **EARLIER)
 
 
 def uniform(bits: int) -> Sweep:
@@ -50,6 +51,7 @@ CONFIGS = {
                 epochs=60_000,
                 epochs_per_check=100,
                 batch_size=16_384,
+                width_rate=1.0,
                 cycles=600,
                 cycle_decay=0.995,
                 objective=PAPER_OBJECTIVE,

@@ -1,5 +1,6 @@
 """SVHN digits, the convolutional network of arXiv:2405.00645: the paper's configuration, and shortened runs that a CPU ends today."""
 
+from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq, Uniform
 from hgqjax.resources import Ebops
 from hgqjax.runs.networks import Cnn
@@ -9,7 +10,7 @@ from hgqjax.training.schedules import LogRamp
 from hgqjax.training.train import Config
 
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
-SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256)
+SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256, **EARLIER)
 
 
 def uniform(bits: int) -> Sweep:
@@ -47,6 +48,7 @@ CONFIGS = {
                 epochs=12_000,
                 epochs_per_check=10,
                 batch_size=2048,
+                width_rate=1.0,
                 cycles=120,
                 cycle_decay=1.0,
                 final_rate=1.5e-3,

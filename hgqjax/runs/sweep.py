@@ -20,6 +20,7 @@ from hgqjax.config import ConfigError, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
 from hgqjax.export.hls4ml.convert import check_settings
+from hgqjax.resources import Luts
 from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import folders, jobs, phases
 from hgqjax.runs.networks import Mlp, Network
@@ -42,9 +43,10 @@ class Sweep:
     models: tuple[str, ...] = ()
     """Several networks in one front: hidden layers of each, as 64-32-32, instead of the model's own. Each is trained with every penalty and
     seed, by a compiled program of its own."""
-    train: training.Config = training.Config()
-    betas: tuple[float, ...] = (2e-6, 5e-6, 1.2e-5, 3e-5, 8e-5)
-    """Weights of the penalty, loss per EBOP (or LUT, if that is the objective's cost): one member of the sweep for each."""
+    train: training.Config = training.Config(objective=training.Objective(cost=Luts()))
+    """By default the penalty is on predicted LUTs: at equal length its networks have fewer LUTs and fewer EBOPs (docs/results.md)."""
+    betas: tuple[float, ...] = (4e-6, 1.5e-5, 5e-5, 1.5e-4, 3.5e-4)
+    """Weights of the penalty, loss per predicted LUT (or EBOP, if that is the objective's cost): one member of the sweep for each."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the starting weights: one member of the sweep for each, with every penalty."""
     each_seed: bool = False

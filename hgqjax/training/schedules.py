@@ -145,5 +145,5 @@ class Target(AbstractPenalty):
 
 
 Penalty = Constant | LogRamp | Budget | Target
-RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.05, hold=0.5)
-"""Rises to beta over 45 % of the run and stays: the default, and what short runs do best with."""
+RISE_AND_HOLD = LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.05, hold=0.7)
+"""Rises to beta over a quarter of the run and stays: the default, and what short runs do best with."""

@@ -80,15 +80,15 @@ class Config:
     """Rows a step."""
     epochs_per_check: int = 1
     """Epochs between two looks at the validation rows; each look is a candidate for the front."""
-    width_rate: float = 1.0
-    """Learning rate of the widths, relative to that of the weights."""
+    width_rate: float = 10.0
+    """Learning rate of the widths, relative to that of the weights: they arrive early, and the weights have the rest of the run."""
     cycles: int = 1
     """Cosine cycles of the learning rate."""
     cycle_decay: float = 0.94
     """Peak of a cycle relative to that of the one before."""
     final_rate: float = 1e-3
     """Learning rate at the end of a cycle relative to its peak."""
-    batch_statistics: float = 0.3
+    batch_statistics: float = 0.7
     """Share of the run in which batch norms use the statistics of the batch; for the rest they keep the running ones, so that the weights
     that training sees are those that the frozen network has."""
     objective: Objective = Objective()
