@@ -52,8 +52,8 @@ def entries(task: str) -> dict[str, Entry]:
     return {
         "hgq": Entry("HGQ, every value", ((methods_.Hgq(), {"betas": betas}),)),
         "hgq_layers": Entry("learned widths of layers", ((HGQ_OF_LAYERS, {"betas": betas}),)),
-        "hmq": Entry("HMQ", ((methods_.Hmq(), {"budgets": budgets}),)),
-        "hmq_channel": Entry("HMQ, each neuron", ((methods_.Hmq(granularity="channel"), {"budgets": budgets}),)),
+        "hmq": Entry("HMQ", ((methods_.Hmq(), {"points_at": budgets}),)),
+        "hmq_channel": Entry("HMQ, each neuron", ((methods_.Hmq(granularity="channel"), {"points_at": budgets}),)),
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods_.Ilmpq, ratios)),
         "pruning": Entry("pruning, uniform", _points(methods_.Pruning, sparsities)),
         "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
@@ -98,7 +98,7 @@ class Config:
         jets = self.task == "jets"
         objective = Objective(score=self.score)
         train = Train(epochs=self.epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective, **EARLIER)
-        if "budgets" in vary:
+        if "points_at" in vary:
             train = dataclasses.replace(train, penalty=Target())
         network = (Mlp if jets else Tracker)(method=method)
         common = {"data": self.task, "rows": self.rows, "model": network, "train": train, "seeds": self.seeds, "each_seed": True}

@@ -31,7 +31,10 @@ def test_a_sweep_survives_json():
         ({"betas": []}, r"config: betas is \(\)"),
         ({"models": ["64-"]}, "models has '64-'; hidden layers such as 64-32-32 are needed"),
         ({"models": ["8", "8"]}, r"models is \('8', '8'\); each can be given once"),
-        ({"budgets": [100.0]}, "budgets and a penalty schedule that steers to them, Budget or Target, go together"),
+        (
+            {"points_at": [100.0], "train": {"penalty": {"type": "Constant"}}},
+            "points_at and a penalty schedule that steers to them.* go together",
+        ),
         ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
         ({"train": {"batch_statistics": -5.0}}, "batch_statistics is -5.0; a number within 0..1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan; a finite number above 0 is needed"),
@@ -40,7 +43,7 @@ def test_a_sweep_survives_json():
         ({"points": 0}, "points is 0; at least 1"),
         ({"seeds": [3, 3]}, r"seeds is \(3, 3\); each can be given once"),
         ({"betas": [1e-5, 1e-5]}, "betas is .*; each can be given once"),
-        ({"train": {"penalty": {"type": "Budget", "descent": 0.0}}, "budgets": [5.0]}, "Budget has .*descent 0.0"),
+        ({"train": {"penalty": {"type": "Budget", "descent": 0.0}}, "points_at": [5.0]}, "Budget has .*descent 0.0"),
         ({"model": 3}, "config.model is 3; an object with the fields of Network"),
     ],
 )

@@ -29,7 +29,7 @@ class Option(NamedTuple):
 FIRST = ("--data", "--target", "--rows", "--model.hidden", "--betas", "--seeds", "--train.epochs", "--projects")
 GROUPS = {
     "columns of the data": ("--features", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
-    "the front": ("--budgets", "--each-seed", "--learning-rate", "--points", "--within"),
+    "the front": ("--points-at", "--each-seed", "--learning-rate", "--points", "--within"),
     "the network": ("--model.",),
     "training": ("--train.",),
     "loss and cost": ("--train.objective.",),

@@ -11,7 +11,7 @@ from hgqjax.methods._base import AbstractMethod, uniform
 class Hmq(AbstractMethod):
     """Bit-width and threshold searched together (Habi et al., arXiv:2007.09952; `hgqjax.quantizers.Hmq`).
 
-    The target is one of ``budgets``, with the penalty schedule Target: EBOPs, or with the cost `weight_bits` the mean bits of a weight
+    The target is one of ``points_at``, with the penalty schedule Target: EBOPs, or with the cost `weight_bits` the mean bits of a weight
     (32 over the compression rate of the paper).
     """
 

@@ -16,7 +16,7 @@ def to_freeze(context: jobs.RunContext, sweep: training.SweepResult) -> list[tra
     """
     config = context.config
     members, seeds = config.members()
-    asked = members.budget if config.budgets else members.beta
+    asked = members.budget if config.points_at else members.beta
     archives = [sweep.archive]
     if config.each_seed:
         archives = [_front([p for p in context.points() if seeds[p.member] == seed]) for seed in config.seeds]
@@ -57,7 +57,7 @@ def missing(
     """
     members, _ = config.members()
     name, asked, of = "beta", members.beta, ""
-    if config.budgets:
+    if config.points_at:
         name, asked, of = "cost to reach", members.budget, config.train.objective.cost.unit
     values = [training.decimal(value) for value in asked]
     ends = [row for row in sweep.history if row["check"] == config.train.checks - 1 and row["member"] not in sweep.failed]

@@ -168,7 +168,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         dataset, epoch = context.dataset, (point.check + 1) * config.train.epochs_per_check
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
         row |= {"network": config.models[config.network(row["member"])]} if config.models else {}
-        row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.budgets else {}
+        row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.points_at else {}
         about = {
             "classes": list(dataset.classes),
             "features": list(dataset.feature_names),

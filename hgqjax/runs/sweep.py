@@ -25,7 +25,7 @@ from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import folders, jobs, phases
 from hgqjax.runs.networks import Mlp, Network
 from hgqjax.runs.progress import Progress
-from hgqjax.training import devices
+from hgqjax.training import devices, schedules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class Sweep:
     """Seeds of the starting weights: one member of the sweep for each, with every penalty."""
     each_seed: bool = False
     """Keep and freeze a front for each seed, for error bands, and not one of all together; each seed is then a group of its own."""
-    budgets: tuple[float, ...] = ()
-    """Costs to reach (EBOPs, or what the objective's cost counts), with the penalty schedule Budget or Target: one member for each, instead
-    of for each beta."""
+    points_at: tuple[float, ...] = ()
+    """Costs to reach (LUTs, or what the objective's cost counts): one member for each, instead of for each beta, which the penalty schedule
+    Budget then finds, unless Target, HMQ's, is given."""
     learning_rate: float = 1e-2
     """Peak learning rate of the weights."""
     points: int = 12
@@ -80,14 +80,16 @@ class Sweep:
             raise ValueError(f"betas is {self.betas}; at least one is needed, each a finite number of at least 0")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
-        if not all(0 < budget < math.inf for budget in self.budgets):
-            raise ValueError(f"budgets is {self.budgets}; each must be a finite number above 0")
-        if bool(self.budgets) != self.train.penalty.steers:
-            raise ValueError("budgets and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
+        if not all(0 < budget < math.inf for budget in self.points_at):
+            raise ValueError(f"points_at is {self.points_at}; each must be a finite number above 0")
+        if self.points_at and self.train.penalty == schedules.RISE_AND_HOLD:
+            object.__setattr__(self, "train", dataclasses.replace(self.train, penalty=schedules.Budget()))
+        if bool(self.points_at) != self.train.penalty.steers:
+            raise ValueError("points_at and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
         for hidden in self.models:
             if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", hidden) or not hasattr(self.model, "hidden"):
                 raise ValueError(f"models has {hidden!r}; hidden layers such as 64-32-32 are needed, and a model that has hidden layers")
-        for name in ("models", "betas", "seeds", "budgets"):
+        for name in ("models", "betas", "seeds", "points_at"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
         if not 0 < self.learning_rate < math.inf:
@@ -110,23 +112,23 @@ class Sweep:
 
     def network(self, member: int) -> int:
         """Which of the networks a member is of."""
-        return member // (len(self.budgets or self.betas) * len(self.seeds))
+        return member // (len(self.points_at or self.betas) * len(self.seeds))
 
     def members(self) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies, and the seed of each member."""
-        grid = list(itertools.product(self.budgets or self.betas, self.seeds))
+        grid = list(itertools.product(self.points_at or self.betas, self.seeds))
         if self.each_seed:
             grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
         grid *= len(self.networks())
         vary = np.array([value for value, _ in grid], np.float32)
-        beta = np.full(len(grid), self.betas[0], np.float32) if self.budgets else vary
-        budget = vary if self.budgets else np.zeros(len(grid), np.float32)
+        beta = np.full(len(grid), self.betas[0], np.float32) if self.points_at else vary
+        budget = vary if self.points_at else np.zeros(len(grid), np.float32)
         rate = np.full(len(grid), self.learning_rate, np.float32)
         return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
 
     def division(self) -> list[slice]:
         """The members of each group, which are of one network; sizes differ by one at most."""
-        networks, members = len(self.networks()), len(self.budgets or self.betas) * len(self.seeds)
+        networks, members = len(self.networks()), len(self.points_at or self.betas) * len(self.seeds)
         groups = min(len(self.seeds) if self.each_seed else math.ceil((self.groups or 1) / networks), members)
         ends = [members * n // groups for n in range(groups + 1)]
         parts = [slice(*pair) for pair in itertools.pairwise(ends)]
@@ -224,7 +226,7 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     _check_score(config.train.objective.score, dataset)
     builds = [network.build(dataset.input_shape, jobs.outputs(config, dataset)) for network in config.networks()]
-    if config.budgets:
+    if config.points_at:
         for build in builds:
             _check_budgets(config, build, dataset)
     if config.projects:
@@ -247,9 +249,11 @@ def _check_budgets(config: Sweep, build, dataset) -> None:
     layers.narrowest(model)
     model.set_mode("observe")
     least = float(objective.costs(model).total)
-    if min(config.budgets) < least:
+    if min(config.points_at) < least:
         unit = objective.cost.unit
-        raise ConfigError(f"budgets has {min(config.budgets):g} {unit}, which this network cannot reach; the least possible is {least:.4g}")
+        raise ConfigError(
+            f"points_at has {min(config.points_at):g} {unit}, which this network cannot reach; the least possible is {least:.4g}"
+        )
 
 
 def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:

@@ -89,7 +89,7 @@ def test_help_of_sweep_has_every_option_once_and_first_those_that_matter(monkeyp
 
 def test_help_of_sweep_tells_defaults_and_words():
     found = {option.flag: option for option in sweep_help.options()}
-    assert found["--betas"].words == "FLOAT ..." and found["--betas"].about.endswith("By default 2e-06 5e-06 1.2e-05 3e-05 8e-05.")
+    assert found["--betas"].words == "FLOAT ..." and found["--betas"].about.endswith("By default 4e-06 1.5e-05 5e-05 0.00015 0.00035.")
     assert found["--target-is"].words == "classes|labels|regression" and found["--rows"].about == "Use the first so many rows only."
     assert found["--train.objective.cost"].words == "ebops|ebops_paper_v1|luts|weight_bits"
     assert found["--model.no-batch-norm"].about.startswith("Switches this off: ") and found["--results"].words == "PATH"

@@ -303,7 +303,7 @@ def test_targets_out_of_reach_name_the_nearest():
         rows=600,
         model=networks.Mlp(method=methods.Hmq(), hidden=(8,)),
         train=training.Config(batch_size=64, penalty=schedules.Target()),
-        budgets=(10.0,),
+        points_at=(10.0,),
     )
-    with pytest.raises(ConfigError, match=r"budgets has 10 EBOPs, which this network cannot reach; the least possible is \d+"):
+    with pytest.raises(ConfigError, match=r"points_at has 10 EBOPs, which this network cannot reach; the least possible is \d+"):
         sweep_._check(sweep, data_.load("jets", rows=600), "", 1)
