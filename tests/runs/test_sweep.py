@@ -162,13 +162,8 @@ def regression(tmp_path_factory):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(800, 4)).astype(np.float32)
     np.savez(folder / "angles.npz", x=x, y=x @ np.array([1.0, -0.5, 0.0, 0.25]), unit="mrad")
-<<<<<<< HEAD
     train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution(window=0.5)), penalty=schedules.Budget())
-    changes = {"train": train, "budgets": (150.0,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
-=======
-    train = dataclasses.replace(TRAIN, objective=Objective(task="regression", window=0.5), penalty=schedules.Budget())
     changes = {"train": train, "points_at": (150.0,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
->>>>>>> 1141b75 (Points at given costs: --points-at, and a controller that holds a cost whatever beta and length)
     config = small(str(folder / "angles.npz"), **changes)
     return runs.run(config, name="angles", root=folder / "results", progress=False)
 
