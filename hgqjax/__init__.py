@@ -4,6 +4,7 @@ The public rooms are attributes, imported when first used: ``hgqjax.quantizers``
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,10 +27,19 @@ if TYPE_CHECKING:
         testing,
         training,
     )
+    from hgqjax.evaluation import Network
 
 __version__ = "0.1.0"
 __all__ = ["config", "data", "description", "evaluation", "export", "fixed_point", "interop", "layers", "methods", "quantizers"]
 __all__ += ["reports", "resources", "runs", "scores", "synth", "testing", "training"]
+
+
+def load(path: str | os.PathLike[str]) -> "Network":
+    """The network of a folder ``results/.../models/p03``, or of a file of another tool, to use: see `hgqjax.evaluation.Network`.
+
+    ``hgqjax.load(path).predict(rows)`` takes raw rows. Raises: DescriptionError, one sentence, where there is no network.
+    """
+    return importlib.import_module("hgqjax.evaluation").load(path)
 
 
 def __getattr__(name: str):
@@ -39,4 +49,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", "load"]

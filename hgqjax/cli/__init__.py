@@ -15,6 +15,7 @@ COMMANDS = {
     "resume": ("hgqjax.cli.train", "go on with a sweep that was interrupted"),
     "export": ("hgqjax.cli.models", "turn a model into an hls4ml project, Verilog or VHDL that gives exactly the same words"),
     "summary": ("hgqjax.cli.models", "print a model: layers, bit-widths, EBOPs, and its score on rows of data"),
+    "predict": ("hgqjax.cli.models", "print what a network gives for raw rows, exactly as its firmware does"),
     "report": ("hgqjax.cli.pages", "make the figures and report.html of a run folder again"),
     "table": ("hgqjax.cli.pages", "print a table of the HGQ paper, and measured rows beside it"),
     "compare": ("hgqjax.cli.pages", "lay the fronts of runs over each other"),

@@ -66,6 +66,44 @@ def summary(model: Positional[Path], *, data: str | None = None, window: float |
         print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
 
 
+def predict(model: Positional[Path], *, data: str, output: Path | None = None, rows: int | None = None) -> None:
+    """Print what a network gives for rows of a file or data set, exactly as its firmware does, as csv: a line for each row.
+
+    Of a classification the first column is the class, the others are its outputs (logits); else there is a column for each target.
+
+    Args:
+        model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2.
+        data: raw rows, with the columns that the network was trained on, in any order; a label is not needed. Or a data set by name.
+        output: the csv file to write, instead of printing.
+        rows: the first so many rows only.
+    """
+    import csv
+    import io
+
+    from hgqjax.evaluation import load
+    from hgqjax.evaluation.rows import raw_rows
+    from hgqjax.files import write_atomically
+
+    if rows is not None and rows < 1:
+        raise ValueError(f"--rows is {rows}; at least 1 is needed")
+    network = load(model)
+    x = raw_rows(network.description, data)[:rows]
+    y = network.predict(x)
+    parts = [part.reshape(len(x), -1) for part in (y if isinstance(y, tuple) else (y,))]
+    names, columns = list(network.targets), [column for part in parts for column in part.T]
+    if network.classes:
+        names, columns = ["class", *names], [network.classify(x), *columns]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(names)
+    table.writerows(zip(*(column.tolist() for column in columns), strict=True))
+    if output is None:
+        print(text.getvalue(), end="")
+    else:
+        write_atomically(output, text.getvalue())
+        print(f"{output}: {len(x)} rows, columns {', '.join(names)}")
+
+
 def _export(model, config, settings, data, verify) -> None:
     from hgqjax.evaluation.rows import RowReader
     from hgqjax.export import backends

@@ -13,7 +13,21 @@ from hgqjax.data.dataset import PARTS, DataError, Dataset, Kind, Scaler, split, 
 from hgqjax.data.rows import Rows, class_names
 from hgqjax.data.sources import NAMES, absolute, as_labelled, check, name_and_checksum, read
 
-__all__ = ["NAMES", "Columns", "DataError", "Dataset", "Examples", "Kind", "Scaler", "absolute", "check", "load", "load_rows", "origin"]
+__all__ = [
+    "NAMES",
+    "Columns",
+    "DataError",
+    "Dataset",
+    "Examples",
+    "Kind",
+    "Scaler",
+    "absolute",
+    "check",
+    "load",
+    "load_rows",
+    "origin",
+    "read",
+]
 __all__ += ["split", "split_blocks"]
 
 

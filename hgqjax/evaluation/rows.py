@@ -82,6 +82,26 @@ class RowReader:
         return self._rows[key]
 
 
+def raw_rows(description: ModelDescription, data: str) -> np.ndarray:
+    """Unscaled rows of a data set or file for a model of one input: the columns that it was trained on, by their names; no target is read.
+
+    Raises: ValueError, one sentence, where the rows are not those of the model.
+    """
+    features = tuple(description.metadata.get("features", ()))
+    if data in data_.NAMES or not features:
+        found = data_.read(data)
+    else:
+        found = data_.read(data, data_.Columns(features=features, target=("features",)))
+    shapes = [op.shape for op in description.inputs]
+    if shapes != [found.x.shape[1:]]:
+        raise ValueError(
+            f"rows of {data} have shape {found.x.shape[1:]}, but model {description.name!r} takes {' and '.join(map(str, shapes))}"
+        )
+    if features and found.feature_names and found.feature_names != features:
+        raise ValueError(f"rows of {data} have the columns {', '.join(found.feature_names)}; the model takes {', '.join(features)}")
+    return found.x
+
+
 def _is_path(data: str) -> bool:
     """Whether `data` names a file or folder, and no data set of ours."""
     return data not in data_.NAMES and Path(data).exists()
