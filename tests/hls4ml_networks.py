@@ -80,7 +80,7 @@ class Network:
         return self.add(o.Einsum, source, shape, name, equation=equation, kernel=kernel, bias=b, **more)
 
     def merge(self, cls, *sources):
-        return self.add(cls, sources, self.shapes[sources[0]])
+        return self.add(cls, sources, np.broadcast_shapes(*(self.shapes[source] for source in sources)))
 
     def concatenate(self, axis, *sources, name=None):
         shape = list(self.shapes[sources[0]])

@@ -13,6 +13,7 @@ from hgqjax import layers
 from hgqjax.description import integers as exact
 from hgqjax.description import operations as m
 from hgqjax.description.model import ModelDescription
+from hgqjax.description.outside import refusal
 from hgqjax.fixed_point import MAX_BITS
 from hgqjax.quantizers import Format
 
@@ -42,7 +43,8 @@ class _Graph:
         return layers.Symbol(self, name, op.shape)
 
     def input(self, shape) -> layers.Symbol:
-        return self._add("input", "x", (), shape)
+        name = next(name for name in ("x", "input", "rows", "model_input") if name not in self.names.values())
+        return self._add("input", name, (), shape)
 
     def quantize(self, x: layers.Symbol, name: str, fmt: Format, layer: Any) -> layers.Symbol:
         k, i, f = (np.asarray(v).astype(np.int64) for v in fmt)
@@ -133,8 +135,12 @@ def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any])
         results = results if isinstance(results, tuple) else (results,)
         if not all(isinstance(r, layers.Symbol) for r in results):
             raise TypeError("it returns something that is neither a layer's result nor a tuple of them")
-    except TypeError as error:
-        raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {error}") from error
+    except m.DescriptionError:
+        raise
+    except Exception as error:
+        if (why := refusal(error)) is None:
+            raise
+        raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {why}") from error
     outputs = tuple(r.name for r in results)
     description = ModelDescription(operations=tuple(graph.operations), outputs=outputs, **about)
     needed = set(outputs)

@@ -1,5 +1,6 @@
 """HGQ2's `.keras` files as model descriptions, with json, numpy and h5py alone."""
 
+import difflib
 import os
 
 from hgqjax.description import ModelDescription
@@ -55,7 +56,8 @@ def load_hgq2(path: str | os.PathLike) -> ModelDescription:
 
 def _read(layer: Layer, graph: Graph) -> str:
     if layer.cls not in READERS or layer.module.partition(".")[0] not in ("hgq", "keras"):
-        raise layer.refuse(f"has no description; legal are {', '.join(sorted(READERS))}")
+        near = difflib.get_close_matches(layer.cls, READERS, 1, cutoff=0.0)[0]
+        raise layer.refuse(f"has no description; the nearest that has one is {near}")
     dtype = layer.config.get("dtype") or "float32"
     dtype = dtype if isinstance(dtype, str) else dtype["config"]["name"]
     if dtype != "float32":

@@ -164,7 +164,6 @@ def _merge(layer: Layer, graph: Graph, cls: type[o.Operation]) -> str:
     if len(names) < 2 or (cls is o.Subtract and len(names) != 2) or not fit:
         raise layer.refuse(f"reads results of shapes {shapes}; two of one shape, or of size 1, are legal, and more unless it subtracts")
     names = graph.quantized_each(layer, names)
-    names = tuple(graph.broadcast(name, largest) for name in names)
     return graph.finish(layer, graph.add(cls, layer.name, names, largest))
 
 

@@ -52,6 +52,15 @@ class SymbolicGraph(Protocol):
     def name_of(self, module: nnx.Module) -> str: ...
 
 
+def _refused(operation: str) -> Callable[..., Any]:
+    """The method of a symbol for an `operation` that it has not."""
+
+    def refuse(self: "Symbol", *_: Any) -> Any:
+        raise TypeError(f"{operation!r} of {self.name!r}")
+
+    return refuse
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Symbol:
     """The result of an operation while a model is described: a name and a shape without the batch axis, no numbers."""
@@ -60,16 +69,24 @@ class Symbol:
     name: str
     shape: tuple[int, ...]
 
-    def _refuse(self, *_):
-        raise TypeError(f"arithmetic on {self.name!r}")
+    def __array__(self, *_: Any, **__: Any):
+        raise TypeError(f"numpy's array of {self.name!r}")
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
             raise AttributeError(name)
         raise TypeError(f"{name!r} of {self.name!r}")
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = __neg__ = __getitem__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __iter__ = _refuse
+    __add__ = __radd__ = _refused("+")
+    __sub__ = __rsub__ = _refused("-")
+    __mul__ = __rmul__ = _refused("*")
+    __truediv__ = __rtruediv__ = _refused("/")
+    __matmul__ = __rmatmul__ = _refused("@")
+    __pow__ = _refused("**")
+    __neg__ = _refused("-x")
+    __abs__ = _refused("abs")
+    __getitem__ = __iter__ = _refused("[]")
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused("comparison")
 
 
 Value = TypeVar("Value", jax.Array, Symbol)

@@ -1,9 +1,9 @@
-"""Layers of several inputs: sum, difference, product; each input has a quantizer."""
+"""Layers of several inputs: sum, difference, product; each input has a quantizer, and axes of size 1 repeat."""
 
 import abc
 import functools
-import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import nnx
@@ -16,11 +16,11 @@ from hgqjax.quantizers import AbstractQuantizer
 
 
 class _Merge(Layer):
-    """``op(q(x0), q(x1), ...)`` of inputs of one shape.
+    """``op(q(x0), q(x1), ...)``.
 
     Args:
-      shape: of a row of each input, and of the result.
-      inputs: how many there are, at least 2.
+      shape: of a row of each input, and of the result; or a shape for each input, of one rank, where axes of size 1 repeat.
+      inputs: how many there are where all have one shape, at least 2.
       input_quantizer, input_granularity: of each of them; see `Quantize`.
     """
 
@@ -29,41 +29,60 @@ class _Merge(Layer):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        inputs: int = 2,
+        shape: Sequence[int] | Sequence[Sequence[int]],
+        inputs: int | None = None,
         *,
         input_quantizer: AbstractQuantizer = ACTIVATION,
         input_granularity: Granularity = "element",
     ):
-        if not 2 <= inputs <= self.most:
-            raise ValueError(f"{type(self).__name__}: inputs is {inputs}; 2 .. {self.most} are legal")
-        self.inputs = inputs
-        self.input_quantizer = nnx.List([Quantize(tuple(shape), input_quantizer, input_granularity) for _ in range(inputs)])
+        shapes, name = _shapes(shape, inputs), type(self).__name__
+        if not 2 <= len(shapes) <= self.most:
+            raise ValueError(f"{name}: inputs is {len(shapes)}; 2 .. {self.most} are legal")
+        if inputs not in (None, len(shapes)):
+            raise ValueError(f"{name}: inputs is {inputs}, but {len(shapes)} shapes are given; leave inputs out")
+        self.output_shape = repeated_shape(shapes, name)
+        self.inputs = len(shapes)
+        self.input_quantizer = nnx.List([Quantize(one, input_quantizer, input_granularity) for one in shapes])
 
-    def __call__(self, *xs: Value) -> Value:
+    def __call__(self, *xs: Value) -> Value:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
         if len(xs) != self.inputs:
             raise ValueError(f"{type(self).__name__} was made for {self.inputs} inputs and is given {len(xs)}")
-        return self.describe(*xs) if isinstance(xs[0], Symbol) else self.forward(*xs)
+        symbols = [x for x in xs if isinstance(x, Symbol)]
+        return self.describe(*symbols) if symbols else self.forward(*xs)
 
     @staticmethod
     @abc.abstractmethod
-    def combine(x: jax.Array, y: jax.Array) -> jax.Array:
+    def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
         """The result for two inputs."""
 
-    def forward(self, *xs):
+    def forward(self, *xs: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
         return functools.reduce(self.combine, (quantizer(x) for quantizer, x in zip(self.input_quantizer, xs, strict=True)))
 
     @abc.abstractmethod
-    def operation(self, inputs: tuple[resources.Signal, ...]):
+    def operation(self, inputs: tuple[resources.Signal, ...]) -> Any:
         """The operation of `hgqjax.resources` with these signals."""
 
-    def cost(self):
+    def cost(self) -> Any:
         return self.operation(tuple(quantizer.signal() for quantizer in self.input_quantizer))
 
-    def describe(self, *xs: Symbol) -> Symbol:
+    def describe(self, *xs: Symbol) -> Symbol:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
         graph, name = xs[0].graph, xs[0].graph.name_of(self)
-        xs = tuple(q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.input_quantizer, xs, strict=True)))
-        return graph.apply(self.kind, xs, xs[0].shape, name=name)
+        quantized = (q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.input_quantizer, xs, strict=True)))
+        return graph.apply(self.kind, tuple(quantized), self.output_shape, name=name)
+
+
+def _shapes(shape: Sequence[int] | Sequence[Sequence[int]], inputs: int | None) -> list[tuple[int, ...]]:
+    """A shape for each input."""
+    several = [tuple(part) for part in shape if isinstance(part, Sequence)]
+    return several or [tuple(n for n in shape if isinstance(n, int))] * (2 if inputs is None else inputs)
+
+
+def repeated_shape(shapes: Sequence[tuple[int, ...]], name: str) -> tuple[int, ...]:
+    """The shape that inputs of `shapes` have together, axes of size 1 repeated; raises ValueError, with `name`, where there is none."""
+    ranks = {len(shape) for shape in shapes}
+    if len(ranks) > 1 or any(len({n for n in axis if n != 1}) > 1 for axis in zip(*shapes, strict=False)):
+        raise ValueError(f"{name}: inputs have shapes {', '.join(map(str, shapes))}; they may differ only where one has an axis of size 1")
+    return tuple(max(axis) for axis in zip(*shapes, strict=True))
 
 
 class Add(_Merge):
@@ -71,12 +90,17 @@ class Add(_Merge):
 
     >>> Add((3,))(jax.numpy.ones((5, 3)), jax.numpy.ones((5, 3)))[0].tolist()
     [2.0, 2.0, 2.0]
+    >>> Add(((2, 3), (1, 3)))(jax.numpy.ones((5, 2, 3)), jax.numpy.ones((5, 1, 3))).shape
+    (5, 2, 3)
     """
 
     kind = "add"
-    combine = staticmethod(operator.add)
 
-    def operation(self, inputs):
+    @staticmethod
+    def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
+        return x + y
+
+    def operation(self, inputs: tuple[resources.Signal, ...]) -> resources.Add:
         return resources.Add(inputs)
 
 
@@ -88,9 +112,12 @@ class Subtract(_Merge):
     """
 
     kind, most = "subtract", 2
-    combine = staticmethod(operator.sub)
 
-    def operation(self, inputs):
+    @staticmethod
+    def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
+        return x - y
+
+    def operation(self, inputs: tuple[resources.Signal, ...]) -> resources.Subtract:
         return resources.Subtract(inputs)
 
 
@@ -102,7 +129,10 @@ class Multiply(_Merge):
     """
 
     kind = "multiply"
-    combine = staticmethod(operator.mul)
 
-    def operation(self, inputs):
+    @staticmethod
+    def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
+        return x * y
+
+    def operation(self, inputs: tuple[resources.Signal, ...]) -> resources.Multiply:
         return resources.Multiply(inputs)

@@ -80,7 +80,7 @@ class Luts(AbstractCost):
             return (o.small_tables(words) * width / 2).sum() + adders
         if isinstance(op, o.Contract):
             return self._contract(op)
-        bits = [_bits(signal) for signal in op.inputs]
+        bits = o.merged_bits([_bits(signal) for signal in op.inputs])
         if isinstance(op, o.Multiply):
             return functools.reduce(lambda a, b: a * b, bits).sum()
         rest = sum(b.sum() for b in bits) - functools.reduce(bits[0].__array_namespace__().minimum, bits).sum()

@@ -168,7 +168,7 @@ class Conv(NamedTuple):
 
 
 class Add(NamedTuple):
-    """The sum of `inputs`, of one shape: 0.65 for each bit of all but the narrowest input of an element."""
+    """The sum of `inputs`, of one shape or of size 1 on axes that repeat: 0.65 for each bit of all but an element's narrowest input."""
 
     inputs: tuple[Signal, ...]
 
@@ -179,19 +179,19 @@ class Add(NamedTuple):
 
 
 class Subtract(NamedTuple):
-    """The difference of two `inputs` of one shape: the bits of the wider input of each element."""
+    """The difference of two `inputs`, shapes as of `Add`: the bits of the wider input of each element."""
 
     inputs: tuple[Signal, ...]
 
     def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
         if definition == "paper_v1":
             return 0.0
-        bits = [s.bits(definition, normalize_gradient) for s in self.inputs]
+        bits = merged_bits([s.bits(definition, normalize_gradient) for s in self.inputs])
         return functools.reduce(bits[0].__array_namespace__().maximum, bits).sum()
 
 
 class Extreme(NamedTuple):
-    """The greatest or least of `inputs`, of one shape: each bit of all but the narrowest input of an element."""
+    """The greatest or least of `inputs`, shapes as of `Add`: each bit of all but the narrowest input of an element."""
 
     inputs: tuple[Signal, ...]
 
@@ -213,7 +213,7 @@ class Sum(NamedTuple):
 
 
 class Multiply(NamedTuple):
-    """The product of `inputs`, of one shape: the product of their bits, summed over the elements."""
+    """The product of `inputs`, shapes as of `Add`: the product of their bits, summed over the elements."""
 
     inputs: tuple[Signal, ...]
 
@@ -299,8 +299,14 @@ def small_tables(words: Float[Array | np.ndarray, "..."]) -> Float[Array | np.nd
     return xp.where(words >= 5, xp.exp2(xp.maximum(words, 5.0) - 5), words / 5)
 
 
+def merged_bits(bits: list[Any]) -> list[Any]:
+    """Bits of the operands of each element of a sum, product or extreme: those of axes of size 1 repeated."""
+    shape = np.broadcast_shapes(*(b.shape for b in bits))
+    return [b if b.shape == shape else b.__array_namespace__().broadcast_to(b, shape) for b in bits]
+
+
 def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: str, normalize_gradient: bool):
-    bits = [s.bits(definition, normalize_gradient) for s in inputs]
+    bits = merged_bits([s.bits(definition, normalize_gradient) for s in inputs])
     return sum(b.sum() for b in bits) - functools.reduce(bits[0].__array_namespace__().minimum, bits).sum()
 
 

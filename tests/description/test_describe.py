@@ -149,9 +149,24 @@ def test_a_difference_is_reported(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda self, x: self.d(x) + 1.0, "the model computes outside hgqjax.layers, .*: arithmetic on 'd'"),
-        (lambda self, x: jnp.tanh(self.d(x)), "the model computes outside hgqjax.layers, .*tanh"),
-        (lambda self, x: self.d(x).reshape(-1), "the model computes outside hgqjax.layers, .*: 'reshape' of 'd'"),
+        (
+            lambda self, x: self.d(x) + 1.0,
+            "the model computes outside hgqjax.layers, .*: line [0-9]+ of test_describe.py, .*use layers.Add$",
+        ),
+        (lambda self, x: jnp.tanh(self.d(x)), "outside hgqjax.layers, .*; use layers.Table, a function of single values$"),
+        (lambda self, x: self.d(x).reshape(-1), "outside hgqjax.layers, .*; use layers.reshape$"),
+        (
+            lambda self, x: jnp.einsum("bi,bj->bij", self.d(x), x),
+            "outside hgqjax.layers, .*; use layers.Einsum, or layers.EinsumDense where",
+        ),
+        (lambda self, x: jnp.where(True, self.d(x), x), "outside hgqjax.layers, .*; use a layer or a function of hgqjax.layers$"),
+        (lambda self, x: jax.nn.relu(self.d(x)), "outside hgqjax.layers, .*; use layers.relu$"),
+        (lambda self, x: jnp.concatenate([self.d(x), x]), "outside hgqjax.layers, .*; use layers.concatenate$"),
+        (lambda self, x: self.d(x)[:, 0], r"outside hgqjax.layers, .*; use layers.select$"),
+        (
+            lambda self, x: jax.lax.dot(self.d(x), jnp.ones((4, 2))),
+            "outside hgqjax.layers, .*; use layers.Einsum, or layers.EinsumDense where",
+        ),
         (lambda self, x: {"a": self.d(x)}, "it returns something that is neither a layer's result nor a tuple"),
         (lambda self, x: layers.relu(self.e(self.d(self.d(x)))), "layer 'd_input' is used twice"),
         (lambda self, x: self.d(x), "layer 'e' is part of the model, but no output depends on it"),
@@ -173,3 +188,27 @@ def test_computing_outside_layers_is_refused(call, message):
 def test_bad_calibration_rows(x):
     with pytest.raises(DescriptionError, match="at least one row of finite numbers is needed"):
         describe(layers.mlp((4, 3), rngs=nnx.Rngs(0)), x)
+
+
+class Named(layers.Module):
+    def __init__(self):
+        self.x = layers.Dense(4, 3, rngs=nnx.Rngs(0))
+
+    def __call__(self, rows):
+        return self.x(rows)
+
+
+def test_a_layer_may_be_called_x():
+    description = describe(Named(), rows())
+    assert [op.name for op in description.operations] == ["input", "x_input", "x"]
+
+
+def test_an_error_of_the_model_itself_is_raised_as_it_is():
+    class Broken(Named):
+        def __call__(self, rows):
+            if isinstance(rows, layers.Symbol):
+                int("four")
+            return self.x(rows)
+
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        describe(Broken(), rows())

@@ -170,6 +170,10 @@ def pool(cls, shape, size, strides, padding):
 
 KINDS = {
     "add": ([(3, 2)] * 3, functools.partial(o.Add, shape=(3, 2)), lambda a, b, c: a + b + c),
+    "add, axes that repeat": ([(4, 3), (1, 3), (4, 1)], functools.partial(o.Add, shape=(4, 3)), lambda a, b, c: a + b + c),
+    "subtract, one value": ([(1, 1), (2, 3)], functools.partial(o.Subtract, shape=(2, 3)), lambda a, b: a - b),
+    "multiply, both repeat": ([(3, 1), (1, 2)], functools.partial(o.Multiply, shape=(3, 2)), lambda a, b: a * b),
+    "maximum, one row": ([(1, 4), (3, 4)], functools.partial(o.Maximum, shape=(3, 4)), np.maximum),
     "subtract": ([(3, 2)] * 2, functools.partial(o.Subtract, shape=(3, 2)), lambda a, b: a - b),
     "multiply": ([(4,)] * 3, functools.partial(o.Multiply, shape=(4,)), lambda a, b, c: a * b * c),
     "maximum": ([(4,)] * 3, functools.partial(o.Maximum, shape=(4,)), lambda a, b, c: np.maximum(np.maximum(a, b), c)),
@@ -215,7 +219,17 @@ def test_other_kinds(kind, f):
 
 
 def test_every_kind_is_tested_here():
-    assert set(o.KINDS) == {*KINDS, "input", "quantize", "dense", "einsum", "conv", "table", "contract", "lookup"}
+    assert set(o.KINDS) == {
+        *(name.split(",")[0] for name in KINDS),
+        "input",
+        "quantize",
+        "dense",
+        "einsum",
+        "conv",
+        "table",
+        "contract",
+        "lookup",
+    }
 
 
 CONTRACTIONS = [
@@ -439,7 +453,21 @@ ODD = [
     ([(3,), (3,)], functools.partial(o.Contract, shape=(3, 3), equation="a,a->a"), r"has shape \(3, 3\), which 'a,a->a' does not give"),
     ([(2**9, 2**9)] * 2, functools.partial(o.Contract, shape=(2**9, 2**9), equation="ab,cb->ac"), "has 134217728 products; 67108864 are"),
     ([(3,), (4,)], functools.partial(o.Contract, shape=(3,), equation="a,a->a"), r"does not bring \(3,\) and \(4,\) to \(3,\)"),
-    ([(3,), (4,)], functools.partial(o.Add, shape=(3,)), r"layer 'y' of shape \(3,\) needs inputs of its own shape, but 'q1' is \(4,\)"),
+    (
+        [(3,), (4,)],
+        functools.partial(o.Add, shape=(3,)),
+        r"layer 'y' of shape \(3,\) needs inputs of its own shape, or .*, but 'q1' is \(4,\)",
+    ),
+    (
+        [(3, 2), (2,)],
+        functools.partial(o.Add, shape=(3, 2)),
+        r"needs inputs of its own shape, or of size 1 on some axes, but 'q1' is \(2,\)",
+    ),
+    (
+        [(1, 2), (1, 2)],
+        functools.partial(o.Multiply, shape=(3, 2)),
+        r"has shape \(3, 2\), which inputs of shapes \(1, 2\), \(1, 2\) do not",
+    ),
     ([(3,)], functools.partial(o.Add, shape=(3,)), "layer 'y' is of kind add and reads 1 inputs; at least 2 are needed"),
     ([(3,)] * 3, functools.partial(o.Subtract, shape=(3,)), "layer 'y' subtracts, and reads 3 inputs; 2 are needed"),
     ([(3, 2), (4, 1)], functools.partial(o.Concatenate, shape=(7, 2), axis=0), "layer 'y' needs inputs that differ in axis 0 alone"),

@@ -55,7 +55,8 @@ def wiring(strategy):
     q3 = net.quantize(net.conv(q, 2, (1, 1)))
     product = net.merge(o.Multiply, q, q3, q2)
     most = net.merge(o.Maximum, net.merge(o.Subtract, net.merge(o.Add, q, q2, q3), q2), q3, q)
-    least = net.merge(o.Minimum, most, q2)
+    row, column = net.slice(q, (1, 2, None)), net.slice(q3, ALL, (0, 1, None), (1, 2, None))  # sizes 1 repeat
+    least = net.merge(o.Minimum, net.merge(o.Multiply, net.merge(o.Add, column, most, row), row), net.merge(o.Subtract, q2, column))
     channels = net.concatenate(2, least, q, product)
     height = net.concatenate(0, channels, channels)
     turned = net.transpose(net.concatenate(1, height, height, height), (2, 0, 1), name="turned")

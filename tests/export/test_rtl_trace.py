@@ -55,7 +55,9 @@ def merges():
     names = [net.merge(cls, a, b, c) for cls in (o.Add, o.Multiply, o.Maximum, o.Minimum)]
     names += [net.merge(o.Subtract, a, b), net.relu(net.merge(o.Subtract, b, c)), net.table(c)]
     names += [net.concatenate(1, a, b), net.transpose(b, (1, 0)), net.slice(b, REVERSED, (1, None, 2)), net.slice(b, 1, ALL)]
-    return net.model(*names)
+    row, column = net.slice(a, (1, 2, None), ALL), net.slice(b, ALL, (2, 3, None))  # sizes 1 repeat
+    names += [net.merge(o.Add, row, b, column), net.merge(o.Multiply, column, row), net.merge(o.Subtract, c, column)]
+    return net.model(*names, net.merge(o.Minimum, row, c))
 
 
 def pools():

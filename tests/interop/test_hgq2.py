@@ -282,6 +282,28 @@ def test_outputs_by_key_and_a_layer_that_reads_a_slice(tmp_path):
     assert np.array_equal(everything, np.concatenate([most, less[:, ::-1], less], 1)) and np.array_equal(one, less[:, 2:3])
 
 
+def test_a_merge_of_sizes_1(tmp_path):
+    def change(layers, config):
+        one = json.loads(json.dumps(layers["relu"])) | {
+            "class_name": "GetItem",
+            "module": "keras.src.ops.numpy",
+            "registered_name": "GetItem",
+        }
+        one["name"] = one["config"]["name"] = "one"
+        whole, third = ({"class_name": "__slice__", "config": {"start": n, "stop": m, "step": None}} for n, m in ((None, None), (2, 3)))
+        one["inbound_nodes"][0]["args"].append([whole, third])
+        layers["multiply"]["config"]["enable_iq"] = False
+        layers["multiply"]["inbound_nodes"][0]["args"][0][1]["config"]["keras_history"][0] = "one"
+        kept = config["config"]["layers"]
+        kept.insert(0, one)
+        config["config"]["layers"] = kept[: kept.index(layers["multiply"]) + 1]
+        config["config"]["output_layers"] = [["multiply", 0, 0]]
+
+    arrays = tiny("merges")
+    description = load_hgq2(rewritten(GOLDEN / "merges.keras", tmp_path / "m.keras", configured(change)))
+    assert np.array_equal(description.evaluate(inputs(arrays)), arrays["t/add"] * arrays["t/subtract"][:, 2:3])
+
+
 def test_other_ways_to_say_the_same(tmp_path):
     def change(layers, config):
         layers["einsum"]["config"].update(equation="...c,cC->...C", output_shape=[None, 3])
@@ -458,7 +480,7 @@ def reads(layer, *history, keyword=False):
 
 
 REFUSED = [
-    ("dense", entry("out", class_name="QLIF"), r"layer 'out' \(QLIF\) has no description; legal are Activation, "),
+    ("dense", entry("out", class_name="QLIF"), r"layer 'out' \(QLIF\) has no description; the nearest that has one is \w+$"),
     ("dense", entry("out", module="mine", registered_name="mine>QDense"), r"layer 'out' \(QDense\) has no description"),
     ("dense", lambda layers, config: config.update(class_name="Mine"), "the model is of class Mine; Functional and Sequential are legal"),
     ("dense", setting("dense", activation="tanh"), "has the activation 'tanh'; 'linear' and 'relu' are legal"),

@@ -13,14 +13,17 @@ from hgqjax.quantizers import Kbi, Kif
 
 
 class Parts(layers.Module):
-    """The first axis of a row as the inputs of a layer."""
+    """The first axis of a row as the inputs of a layer, or all of it, cut to their shapes."""
 
     def __init__(self, layer, shape):
         self.layer, self.first = layer, layers.Quantize(shape, Kif(f0=8.0))
 
     def __call__(self, x):
         x = self.first(x)
-        return self.layer(*(layers.select(x, n) for n in range(self.layer.inputs)))
+        shapes = [quantizer.shape for quantizer in self.layer.input_quantizer]
+        if len(shapes[0]) < len(self.first.shape):
+            return self.layer(*(layers.select(x, n) for n in range(self.layer.inputs)))
+        return self.layer(*(layers.select(x, *map(slice, shape)) for shape in shapes))
 
 
 CASES = {
@@ -62,6 +65,8 @@ CASES = {
         (3, 4, 2),
     ),
     "add": (lambda rngs: Parts(layers.Add((3,), 3), (3, 3)), (3, 3)),
+    "add, axes that repeat": (lambda rngs: Parts(layers.Add(((2, 3), (1, 3))), (2, 3)), (2, 3)),
+    "multiply, axes that repeat": (lambda rngs: Parts(layers.Multiply(((2, 1), (1, 3), (2, 3))), (2, 3)), (2, 3)),
     "subtract": (
         lambda rngs: Parts(layers.Subtract((2, 2), input_granularity="channel", input_quantizer=Kif(overflow="SAT")), (2, 2, 2)),
         (2, 2, 2),

@@ -190,7 +190,9 @@ REFUSED = {
     "whole number or a slice": lambda r: layers.select(jnp.ones((1, 6)), 0, 0),
     "at least one axis": lambda r: layers.select(jnp.ones((1, 6)), 0),
     "differ in that one alone": lambda r: layers.concatenate([jnp.ones((1, 6, 2)), jnp.ones((1, 5, 3))]),
-    "inputs is 3": lambda r: layers.Subtract((2,), 3),
+    "inputs is 3; 2": lambda r: layers.Subtract((2,), 3),
+    "may differ only where one has an axis of size 1": lambda r: layers.Add(((2, 3), (2, 2))),
+    "2 shapes are given; leave inputs out": lambda r: layers.Add(((2, 3), (2, 1)), 3),
     "is given 1": lambda r: layers.Add((2,))(jnp.ones((1, 2))),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from hgqjax.description.operations._base import Constant, DescriptionError, Grid
 from hgqjax.description.operations.contract import Contract
 from hgqjax.description.operations.elementwise import Input, Quantize, Relu, Table
 from hgqjax.description.operations.linear import Conv, Dense, Einsum, Linear
-from hgqjax.description.operations.merge import Add, Concatenate, Maximum, Minimum, Multiply, Subtract
+from hgqjax.description.operations.merge import Add, Concatenate, Elementwise, Maximum, Minimum, Multiply, Subtract
 from hgqjax.description.operations.pool import AveragePool, MaxPool, Pool, Sum
 from hgqjax.description.operations.shapes import Gather, Rearrange, Reshape, Slice, Transpose
 from hgqjax.description.operations.tables import KEY_BITS, Lookup
@@ -30,6 +30,7 @@ __all__ = [
     "Dense",
     "DescriptionError",
     "Einsum",
+    "Elementwise",
     "Gather",
     "Grid",
     "Input",

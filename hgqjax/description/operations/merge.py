@@ -13,16 +13,28 @@ from hgqjax.description.operations._base import DescriptionError, Grid, Operatio
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Elementwise(Operation):
-    """One result for each element of two inputs or more, which all have the shape of the result."""
+    """One result for each element of two inputs or more, which have the shape of the result, or 1 instead on axes that repeat."""
 
     def __post_init__(self):
         if len(self.inputs) < 2:
             raise DescriptionError(f"layer {self.name!r} is of kind {self.kind} and reads {len(self.inputs)} inputs; at least 2 are needed")
 
-    def _check(self, grids: tuple[Grid, ...]) -> None:
-        odd = [f"{name!r} is {g.f.shape}" for name, g in zip(self.inputs, grids, strict=True) if g.f.shape != self.shape]
-        if odd:
-            raise DescriptionError(f"layer {self.name!r} of shape {self.shape} needs inputs of its own shape, but {odd[0]}")
+    def _repeated(self, grids: tuple[Grid, ...]) -> list[Grid]:
+        """The grids of the inputs, all of the shape of the result."""
+        for name, g in zip(self.inputs, grids, strict=True):
+            shape = g.f.shape
+            if len(shape) != len(self.shape) or any(n not in (1, size) for n, size in zip(shape, self.shape, strict=True)):
+                raise DescriptionError(
+                    f"layer {self.name!r} of shape {self.shape} needs inputs of its own shape, or of size 1 on some axes, "
+                    f"but {name!r} is {shape}"
+                )
+        if any(all(g.f.shape[n] == 1 for g in grids) for n, size in enumerate(self.shape) if size > 1):
+            shapes = ", ".join(str(g.f.shape) for g in grids)
+            raise DescriptionError(f"layer {self.name!r} has shape {self.shape}, which inputs of shapes {shapes} do not give")
+        return [Grid(*(np.broadcast_to(v, self.shape) for v in g)) for g in grids]
+
+    def _rows(self, values: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        return [np.broadcast_to(v, (len(v), *self.shape)) for v in values]
 
 
 class Aligned(Elementwise):
@@ -37,14 +49,14 @@ class Aligned(Elementwise):
         return self.combine(a[0], b[0]), self.combine(a[1], b[1])
 
     def grid(self, *inputs):
-        self._check(inputs)
+        inputs = self._repeated(inputs)
         f = functools.reduce(np.maximum, (g.f for g in inputs))
         ends = [(exact.shift_left(g.low, f - g.f), exact.shift_left(g.high, f - g.f)) for g in inputs]
         low, high = functools.reduce(self.bounds, ends)
         return Grid(f, low.astype(object), high.astype(object))
 
     def evaluate(self, values, grids, grid):
-        aligned = (exact.shift_left(v, grid.f - g.f) for v, g in zip(values, grids, strict=True))
+        aligned = (exact.shift_left(v, grid.f - g.f) for v, g in zip(self._rows(values), self._repeated(grids), strict=True))
         return exact.narrow(functools.reduce(self.combine, aligned))
 
 
@@ -103,11 +115,10 @@ class Multiply(Elementwise):
     kind: ClassVar[str] = "multiply"
 
     def grid(self, *inputs):
-        self._check(inputs)
-        return functools.reduce(_multiply_grids, inputs)
+        return functools.reduce(_multiply_grids, self._repeated(inputs))
 
     def evaluate(self, values, grids, grid):
-        return functools.reduce(exact.multiply, values)
+        return functools.reduce(exact.multiply, self._rows(values))
 
 
 def _multiply_grids(a: Grid, b: Grid) -> Grid:

@@ -116,6 +116,11 @@ def _pool(op: Pool, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Ite
         yield f"pools windows of size {op.size} every {op.strides}; in io_stream hls4ml needs strides that are the size"
 
 
+def _merge(op: Operation, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
+    if io_type == "io_stream" and any(g.f.shape != op.shape for g in grids):
+        yield "repeats an input along axes of size 1, which hls4ml has not in io_stream; use io_parallel"
+
+
 def _concatenate(op: Concatenate, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
     if len(op.shape) > 3:
         yield f"concatenates values of {len(op.shape)} axes; hls4ml does so up to 3"
@@ -142,7 +147,7 @@ _RULES: dict[type[Operation], Callable[[Any, tuple[Grid, ...], str, str], Iterat
     Quantize: _quantize,
     Einsum: _einsum,
     Conv: _conv,
-    **dict.fromkeys((Add, Subtract, Multiply, Maximum, Minimum), _nothing),
+    **dict.fromkeys((Add, Subtract, Multiply, Maximum, Minimum), _merge),
     Concatenate: _concatenate,
     **dict.fromkeys((Reshape, Transpose), _nothing),
     Slice: _slice,

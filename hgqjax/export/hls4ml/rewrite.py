@@ -1,8 +1,8 @@
 """A model description as another one that computes the same words with what hls4ml has, in a form that leaves nothing to get wrong.
 
-Merges have two inputs, sums (and slices in io_stream) are layers with the weights 0 and 1, other slices gathers, kernel rows of constant-0
-inputs are 0, constants have no trailing zero bits, quantizers are no wider than what can reach them, and an output that is also read inside
-gets a copy (an output port is never read).
+Merges have two inputs of one shape, sums (and slices in io_stream) are layers with the weights 0 and 1, other slices gathers, kernel rows
+of constant-0 inputs are 0, constants have no trailing zero bits, quantizers are no wider than what can reach them, and an output that is
+also read inside gets a copy (an output port is never read).
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from hgqjax.description.operations import (
     Contract,
     Conv,
     Dense,
+    Elementwise,
     Gather,
     Grid,
     Linear,
@@ -86,7 +87,9 @@ def _lower(description: ModelDescription, io_type: str) -> list[Operation]:
 
 def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> Iterator[Operation]:
     """What stands for `op`; the last part has its name."""
-    if isinstance(op, Add | Multiply | Maximum | Minimum | Concatenate) and len(op.inputs) > 2:
+    if isinstance(op, Elementwise) and any(shapes[name] != op.shape for name in op.inputs):
+        yield from _repeated(op, shapes, io_type)
+    elif isinstance(op, Add | Multiply | Maximum | Minimum | Concatenate) and len(op.inputs) > 2:
         yield from _chain(op, shapes)
     elif isinstance(op, Slice) and io_type == "io_stream":
         yield from _selection(op, shapes[op.inputs[0]])
@@ -107,6 +110,18 @@ def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> I
         yield Reshape(name=op.name, inputs=op.inputs, shape=op.shape)
     else:
         yield op
+
+
+def _repeated(op: Elementwise, shapes: dict[str, tuple[int, ...]], io_type: str) -> Iterator[Operation]:
+    """Inputs with axes of size 1 get all elements of the result first: wires, no adders."""
+    names = list(op.inputs)
+    for n, name in enumerate(op.inputs):
+        shape = shapes[name]
+        if shape != op.shape:
+            index = np.array(np.broadcast_to(np.arange(math.prod(shape), dtype=np.int64).reshape(shape), op.shape))
+            names[n] = f"{op.name}__repeated{n}"
+            yield Gather(name=names[n], inputs=(name,), shape=op.shape, index=index)
+    yield from _parts(dataclasses.replace(op, inputs=tuple(names)), shapes, io_type)
 
 
 def _one_result(op: Contract, shape: tuple[int, ...]) -> Iterator[Operation]:

@@ -124,7 +124,8 @@ def check_words(description: ModelDescription) -> None:
 
 
 def _each(function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-    """Elementwise on arrays of one shape; numpy must not look into the symbols."""
+    """Elementwise on arrays, axes of size 1 repeated; numpy must not look into the symbols."""
+    arrays = np.broadcast_arrays(*arrays)
     out = np.empty(arrays[0].shape, object)
     for n in np.ndindex(out.shape):
         out[n] = function(*(a[n] for a in arrays))
