@@ -205,7 +205,7 @@ def _is_number(value: Any) -> bool:
 
 def _array(column, pl) -> np.ndarray:
     """A polars column: numbers with NaN where they are missing, or objects."""
-    if column.dtype.is_decimal():
+    if column.dtype.is_decimal() or (column.dtype.is_integer() and "128" in str(column.dtype)):  # numpy has none of either
         column = column.cast(pl.Float64)
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)

@@ -8,6 +8,7 @@ import numpy as np
 from hgqjax import data as data_
 from hgqjax.config import from_json
 from hgqjax.description import ModelDescription
+from hgqjax.errors import first_line
 
 
 class RowReader:
@@ -46,9 +47,13 @@ class RowReader:
             return (x if len(parts) == 1 else tuple(x[..., part] for part in parts)), y, weight, trained.unit
         if "scaler" not in about or "classes" not in about:
             raise ValueError(f"model {description.name!r} does not hold its scaler and classes, so rows of {data} cannot be fed to it")
-        scaler = data_.Scaler(*(np.array(about["scaler"][part]) for part in ("mean", "scale")))
+        try:
+            scaler = data_.Scaler(*(np.asarray(about["scaler"][part], np.float64) for part in ("mean", "scale")))
+            classes, features = (tuple(map(str, about.get(name, ()))) for name in ("classes", "features"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"model {description.name!r} has a scaler or classes that are none ({first_line(error)})") from None
         columns = from_json(data_.Columns, about["columns"]) if "columns" in about else data_.Columns()
-        rows = self._load(data, scaler, tuple(about["classes"]), columns, tuple(about.get("features", ())))
+        rows = self._load(data, scaler, classes, columns, features)
         return *rows, about.get("unit", "")
 
     def name(self, data: str) -> str:

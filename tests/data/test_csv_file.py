@@ -98,6 +98,11 @@ def test_lines_are_counted_by_quotes_and_blanks(tmp_path):
         arrays.read(write(tmp_path, text))
 
 
+def test_whole_numbers_beyond_64_bits(tmp_path):
+    rows = arrays.read(write(tmp_path, "a,y\n99999999999999999999,0\n1,1\n"))
+    assert rows.x.tolist() == [[1e20], [1.0]]
+
+
 def test_numbers_with_fractions_are_a_regression(tmp_path):
     rows = arrays.read(write(tmp_path, "a,y\n1,0.5\n2,1\n"))
     assert rows.kind == "regression" and rows.y.tolist() == [0.5, 1.0]

@@ -11,6 +11,7 @@ import pytest
 from hgqjax import cli, export, resources, runs, training
 from hgqjax import data as data_
 from hgqjax.description import ModelDescription
+from hgqjax.evaluation import RowReader
 from hgqjax.reports import reader
 from hgqjax.runs import folders, jobs, networks
 from hgqjax.runs.cluster import JobError
@@ -43,6 +44,35 @@ def rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(rows, tmp_path_factory):
     return runs.run(small(rows), name="small", root=tmp_path_factory.mktemp("results"), progress=False)
+
+
+@pytest.mark.slow  # half a minute: a network of its own is compiled
+def test_two_weighted_targets_of_a_table_in_parts(tmp_path):
+    import polars as pl
+
+    rng = np.random.default_rng(0)
+    x, part = rng.normal(size=(900, 3)), np.arange(900) % 3
+    table = {"b": x[:, 1], "e1": x[:, 0] + x[:, 1], "a": x[:, 0], "e2": x[:, 2] - 1, "c": x[:, 2], "w": rng.uniform(size=900), "part": part}
+    pl.DataFrame(table).write_csv(tmp_path / "t.csv")
+    columns = data_.Columns(target=("e1", "e2"), features=("a", "b", "c"), weight="w", split="part", unit="GeV")
+    train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution()))
+    config = small(str(tmp_path / "t.csv"), columns=columns, train=train, betas=(1e-6,), points=1, gate_rows=500)
+    run = runs.run(config, root=tmp_path, progress=False)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["config"]["columns"]["target"] == ["e1", "e2"] and manifest["data"]["rows"] == {"train": 300, "val": 300, "test": 300}
+    (row,) = summary(run)
+    assert row["project"] == "projects/p00" and int(row["differing_words"]) == 0 and int(row["rows_checked"]) >= 500
+    description = ModelDescription.load(run / "models/p00")
+    assert description.metadata["targets"] == ["e1", "e2"] and description.metadata["features"] == ["a", "b", "c"]
+    reader = RowReader()
+    _, y, weight, unit = reader(description, str(tmp_path / "t.csv"))
+    assert y.shape == (900, 2) and unit == "GeV" and np.array_equal(weight, table["w"].astype(np.float32))
+    test = part == 2
+    x_scaled, *_ = reader(description, str(tmp_path / "t.csv"))
+    residual = description.evaluate(x_scaled[test]) - y[test]
+    expected = np.sqrt(np.sum(weight[test, None] * residual**2) / (2 * np.sum(weight[test])))
+    np.testing.assert_allclose(float(row["test_score"]), expected, rtol=1e-5)
+    assert reader.trained_on(description, str(tmp_path / "t.csv"))
 
 
 def summary(run):

@@ -15,6 +15,7 @@ Both folders are relative to the file; a key that is left out has the default of
 
 import inspect
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     path, yaml = Path(path), _yaml()
     try:
         config = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ExportError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     _check_keys(path, config, "", ("HGQModel", *_TOP, "HLSConfig"))
     hls = config.get("HLSConfig", {})
@@ -80,7 +81,7 @@ def read_config(path: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     for key, value in {**config, **model}.items():
         kinds = {"ClockPeriod": (int, float), "ReuseFactor": (int,), "HLSConfig": (dict,)}.get(key, (str,))
         if type(value) not in kinds:
-            raise ExportError(f"{path}: {key} is {value!r}, which is no {' or '.join(kind.__name__ for kind in kinds)}")
+            raise ExportError(f"{path}: {key} is {reprlib.repr(value)}, which is no {' or '.join(kind.__name__ for kind in kinds)}")
     if "clock_ns" in arguments:
         arguments["clock_ns"] = float(arguments["clock_ns"])
     arguments["output_dir"] = path.parent / arguments["output_dir"]
@@ -92,7 +93,7 @@ def _check_keys(path: Path, found: Any, prefix: str, legal: tuple[str, ...]):
         raise ExportError(f"{path}: {prefix.rstrip('.') or 'the file'} is not a table of keys and values")
     for key in found:
         if key not in legal:
-            raise ExportError(f"{path}: unknown key {prefix}{key}; legal are {', '.join(prefix + name for name in legal)}")
+            raise ExportError(f"{path}: unknown key {prefix}{str(key)[:80]}; legal are {', '.join(prefix + name for name in legal)}")
 
 
 def _yaml():
