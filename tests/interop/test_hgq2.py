@@ -433,6 +433,20 @@ def test_damage_is_named(change, message, tmp_path):
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
+def test_a_bomb_of_zeros_and_weights_that_the_file_does_not_hold(tmp_path, monkeypatch):
+    def claims(file):
+        del file["layers/q_dense/vars/0"]
+        file.create_dataset("layers/q_dense/vars/0", (10**6, 10**6), "f4", chunks=(1000, 1000))
+
+    path = rewritten(GOLDEN / "dense.keras", tmp_path / "claims.keras", weights(claims))
+    with pytest.raises(InteropError, match="claims.keras: its weight 'layers/q_dense/vars/0' claims 4 TB, but the file has .* kB"):
+        load_hgq2(path)
+    path = rewritten(GOLDEN / "dense.keras", tmp_path / "bomb.keras", lambda parts: parts.update({"config.json": bytes(10**7)}))
+    monkeypatch.setattr("hgqjax.archives.available_memory", lambda: 10**7)
+    with pytest.raises(InteropError, match="bomb.keras: its content takes 10.* MB in memory; 3 times that is needed and 10 MB are free"):
+        load_hgq2(path)
+
+
 def test_a_width_of_another_shape_is_named(tmp_path):
     def change(file):
         for n in range(3):
