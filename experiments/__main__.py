@@ -14,7 +14,7 @@ from experiments import float_jets, jets, lut_models, methods, muon, svhn
 from hgqjax import runs
 from hgqjax.cli import guarded
 from hgqjax.cli.pages import print_report
-from hgqjax.cli.parse import costs_by_name
+from hgqjax.cli.parse import by_name
 from hgqjax.training import devices
 
 RESULTS = Path("results")
@@ -32,7 +32,7 @@ def main() -> int:
     where, arguments = how.parse_known_args()
     configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
     about = {"prog": "python -m experiments", "description": __doc__}
-    with costs_by_name(tyro):
+    with by_name(tyro):
         config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
     name = arguments[0]
     devices.use_cores()

@@ -53,7 +53,7 @@ def outcome(sweep) -> dict:
     def digest(point):
         return hashlib.sha256(b"".join(leaf.tobytes() for leaf in point.leaves)).hexdigest()
 
-    points = [[p.member, p.check, p.score, p.cost, digest(p)] for p in sweep.archive.points]
+    points = [[p.member, p.check, p.merit, p.cost, digest(p)] for p in sweep.archive.points]
     failed = {str(member): reason for member, reason in sweep.failed.items()}
     return {"history": sweep.history, "points": points, "failed": failed}
 
