@@ -1,7 +1,9 @@
 """A trained model becomes a model description: frozen, calibrated, and compared with the JAX model word by word."""
 
 import functools
+import inspect
 import itertools
+import math
 import re
 from typing import Any
 
@@ -42,8 +44,7 @@ class _Graph:
         self.operations.append(op)
         return layers.Symbol(self, name, op.shape)
 
-    def input(self, shape) -> layers.Symbol:
-        name = next(name for name in ("x", "input", "rows", "model_input") if name not in self.names.values())
+    def input(self, name: str, shape) -> layers.Symbol:
         return self._add("input", name, (), shape)
 
     def quantize(self, x: layers.Symbol, name: str, fmt: Format, layer: Any) -> layers.Symbol:
@@ -90,24 +91,30 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     as `sample`, for the gates of the back ends.
 
     Args:
-      model: a `hgqjax.layers.Module` whose `__call__` uses layers only, each once; unchanged.
-      calibration: scaled float rows, (rows, *shape), at least one.
+      model: a `hgqjax.layers.Module` whose `__call__` uses layers only, each once; unchanged. It may have several inputs, which get the
+        names of the arguments of `__call__`, and return a tuple of several results.
+      calibration: scaled float rows, (rows, *shape), at least one; a tuple of as many for each input where the model has several.
 
     Raises: DescriptionError, naming the layer, where constants are not finite, a format is wider than 52 bits, sums exceed 53 bits, an
       unsigned quantizer meets negative rows, a layer is used twice or not at all, the model computes outside layers, or a word differs.
     """
-    rows = np.asarray(calibration, np.float32)
-    if rows.ndim < 2 or not len(rows) or not np.all(np.isfinite(rows)):
-        raise m.DescriptionError(f"calibration has shape {rows.shape}; at least one row of finite numbers is needed")
+    rows = tuple(np.asarray(part, np.float32) for part in (calibration if isinstance(calibration, tuple) else (calibration,)))
+    for n, part in enumerate(rows):
+        if part.ndim < 2 or not len(part) or not np.all(np.isfinite(part)):
+            what = "calibration" if len(rows) == 1 else f"calibration[{n}]"
+            raise m.DescriptionError(f"{what} has shape {part.shape}; at least one row of finite numbers is needed")
     _check_finite(model)
+    names = _input_names(model, len(rows))
     try:
         frozen = layers.calibrate(model, rows)
     except ValueError as error:
         raise m.DescriptionError(str(error)) from error
     _check_finite(frozen)
-    about = {"name": name, "sample": rows[:SAMPLE_ROWS], "metadata": metadata or {}}
+    sample = tuple(part[:SAMPLE_ROWS] for part in rows)
+    about = {"name": name, "sample": sample[0] if len(sample) == 1 else sample, "metadata": metadata or {}}
+    shapes = dict(zip(names, (part.shape[1:] for part in rows), strict=True))
     for _ in range(3):
-        graph, description = _trace(frozen, rows.shape[1:], about)
+        graph, description = _trace(frozen, shapes, about)
         widest = _check_sums(description)
         outside = _outside(description, rows)
         if not outside:
@@ -128,10 +135,26 @@ def _check_finite(model: layers.Module) -> None:
             raise m.DescriptionError(f"layer {layer_name!r} has a NaN or infinity; the model has diverged")
 
 
-def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any]) -> tuple[_Graph, ModelDescription]:
+def _input_names(model: layers.Module, count: int) -> list[str]:
+    """Names of `count` inputs: x of a single one, else those of the arguments of the model, unless a layer has them."""
+    arguments = inspect.signature(type(model).__call__).parameters.values()
+    named = [p.name for p in arguments if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in arguments)
+    needed = sum(p.default is p.empty for p in arguments if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)) - 1
+    if not needed <= count <= (math.inf if any_number else len(named)):
+        raise m.DescriptionError(
+            f"calibration is rows of {count} inputs, but the model takes {', '.join(map(repr, named)) or 'none'}; "
+            "a tuple of rows for each of them is needed"
+        )
+    found = ["x"] if count == 1 else [*named, *(f"x{n}" for n in range(len(named), count))][:count]
+    taken = {name for name, _ in model.named(layers.Layer)}
+    return [next(n for n in (name, f"{name}_rows", f"{name}_model_rows") if n not in taken) for name in found]
+
+
+def _trace(frozen: layers.Module, shapes: dict[str, tuple[int, ...]], about: dict[str, Any]) -> tuple[_Graph, ModelDescription]:
     graph = _Graph(frozen)
     try:
-        results = frozen(graph.input(shape))
+        results = frozen(*(graph.input(name, shape) for name, shape in shapes.items()))
         results = results if isinstance(results, tuple) else (results,)
         if not all(isinstance(r, layers.Symbol) for r in results):
             raise TypeError("it returns something that is neither a layer's result nor a tuple of them")
@@ -152,11 +175,11 @@ def _trace(frozen: layers.Module, shape: tuple[int, ...], about: dict[str, Any])
     return graph, description
 
 
-def _outside(description: ModelDescription, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _outside(description: ModelDescription, rows: tuple[np.ndarray, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """WRAP quantizers that would wrap on `rows`, with the least and greatest rounded value of each element, by the exact evaluator."""
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for start in range(0, len(rows), BATCH_ROWS):
-        values = description.integers(rows[start : start + BATCH_ROWS])
+    for start in range(0, len(rows[0]), BATCH_ROWS):
+        values = description.integers(tuple(part[start : start + BATCH_ROWS] for part in rows))
         for op in description.operations:
             if not isinstance(op, m.Quantize) or op.overflow != "WRAP":
                 continue
@@ -193,16 +216,16 @@ def _check_sums(description: ModelDescription) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _called(graphdef, state, x):
+def _called(graphdef, state, rows):
     """The frozen model's results; what differs between the points of a sweep is an argument, so that it is compiled once for all."""
-    return nnx.merge(graphdef, state, copy=True)(x)
+    return nnx.merge(graphdef, state, copy=True)(*rows)
 
 
 def _check_words(frozen: layers.Module, description: ModelDescription, widest_sum: int) -> None:
     """Raises DescriptionError unless the JAX model gives the evaluator's words on the sample."""
     wide = widest_sum > 24
     with jax.enable_x64(wide):
-        x = jax.numpy.asarray(description.sample, np.float64 if wide else np.float32)
+        x = tuple(jax.numpy.asarray(part, np.float64 if wide else np.float32) for part in layers.row_arrays(description.sample))
         with jax.default_matmul_precision("float32"):
             results = _called(*nnx.split(frozen), x)
         results = [np.asarray(r, np.float64) for r in (results if isinstance(results, tuple) else (results,))]

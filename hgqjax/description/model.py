@@ -23,14 +23,15 @@ FORMAT, VERSION = "hgqjax-model", 1
 class ModelDescription:
     """Everything hardware needs, in topological order; `evaluate` is the reference that back ends are compared with.
 
-    `sample` holds rows of real input (float32), kept for the gates of the back ends; `metadata` is JSON (data set, scaler, training).
+    `sample` holds rows of real input (float32; a tuple, one array for each input, where there are several), kept for the gates of the back
+    ends; `metadata` is JSON (data set, scaler, training).
     `grids` has the grid of every operation; `unquantized` names those whose values are still floats: inputs, and what only moves these.
     """
 
     name: str
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
-    sample: np.ndarray | None = None
+    sample: np.ndarray | tuple[np.ndarray, ...] | None = None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -121,7 +122,9 @@ class ModelDescription:
         """Writes the folder `path` (description.json, arrays.npz), which must not exist; nothing is left behind when it fails."""
         arrays: dict[str, np.ndarray] = {}
         operations = [to_json(op, arrays) for op in self.operations]
-        if self.sample is not None:
+        if isinstance(self.sample, tuple):
+            arrays |= {f"sample.{n}": part for n, part in enumerate(self.sample)}
+        elif self.sample is not None:
             arrays["sample"] = self.sample
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
@@ -165,7 +168,7 @@ class ModelDescription:
                 name=header["name"],
                 operations=tuple(from_json(entry, arrays) for entry in header["operations"]),
                 outputs=tuple(header["outputs"]),
-                sample=arrays.get("sample"),
+                sample=_sample(arrays),
                 metadata=header["metadata"],
             )
         except (ArchiveError, DescriptionError) as error:
@@ -177,3 +180,9 @@ class ModelDescription:
         """A table for people (`hgqjax.description.layer_table`): every layer with its shape, widths of inputs and weights, pruned shares,
         EBOPs by both definitions and predicted LUTs; the totals."""
         return text_table(self)
+
+
+def _sample(arrays: dict[str, np.ndarray]) -> np.ndarray | tuple[np.ndarray, ...] | None:
+    """The rows that `save` wrote: of one input, of each of several, or none."""
+    parts = tuple(arrays[f"sample.{n}"] for n in range(len(arrays)) if f"sample.{n}" in arrays)
+    return parts or arrays.get("sample")

@@ -74,13 +74,14 @@ def gate_rows(description: ModelDescription, *, rows: Rows | None = None, min_ro
       alone visits a random choice of them. Of several inputs the shorter ones go on with random words.
     """
     rng = np.random.default_rng(seed)
+    sample = description.sample if isinstance(description.sample, tuple) else (description.sample,) * len(description.inputs)
+    sample = [None if part is None else part[: max(min_rows // 2, 1)] for part in sample]
     if len(description.inputs) == 1:
-        sample = None if description.sample is None else description.sample[: max(min_rows // 2, 1)]
-        return _input_rows(description, 0, [sample, rows], min_rows, rng)
+        return _input_rows(description, 0, [sample[0], rows], min_rows, rng)
     given = (None,) * len(description.inputs) if rows is None else rows
     if not isinstance(given, tuple) or len(given) != len(description.inputs):
         raise ExportError(f"rows for the gate must be a tuple of {len(description.inputs)} arrays, one for each input")
-    parts = [_input_rows(description, n, [part], min_rows, rng) for n, part in enumerate(given)]
+    parts = [_input_rows(description, n, [sample[n], part], min_rows, rng) for n, part in enumerate(given)]
     most = max(map(len, parts))
     more = [_input_rows(description, n, [], 2 * (most - len(part)), rng)[len(part) - most :] for n, part in enumerate(parts)]
     return tuple(np.concatenate([a, b]) if len(a) < most else a for a, b in zip(parts, more, strict=True))

@@ -3,7 +3,7 @@
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.batch_norm import BatchNorm
-from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits
+from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
 from hgqjax.layers.conv import Conv1D, Conv2D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
@@ -66,6 +66,7 @@ __all__ = [
     "regularizer_bits",
     "relu",
     "reshape",
+    "row_arrays",
     "row_curvatures",
     "seed",
     "select",

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,22 +16,33 @@ from hgqjax.layers.quantize import _Quantizer
 from hgqjax.layers.table import Table
 
 
-def adapt(model: Module, x: Float[Array, "rows ..."]) -> None:
+def adapt(model: Module, x: Float[Array, "rows ..."] | tuple[Float[Array, "rows ..."], ...]) -> None:
     """Starts the widths of every activation quantizer from the rows `x` that reach it, layer by layer, in training mode.
+
+    A tuple of rows is for a model of several inputs.
 
     Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges and batch statistics.
     """
     model.set_mode(Mode.ADAPT)
     graphdef, state = nnx.split(model)
-    nnx.update(model, _called(graphdef, state, jnp.asarray(x)))
+    nnx.update(model, _called(graphdef, state, tuple(map(jnp.asarray, row_arrays(x)))))
     model.set_mode(Mode.TRAIN)
+
+
+def row_arrays(x: Any) -> tuple[Any, ...]:
+    """Rows of each input of a model: those of the tuple `x`, else `x` itself; raises ValueError where they differ in number."""
+    rows = x if isinstance(x, tuple) else (x,)
+    counts = [len(part) for part in rows]
+    if len(set(counts)) != 1:
+        raise ValueError(f"inputs have {', '.join(map(str, counts)) or 'no'} rows; each input needs as many as the others")
+    return rows
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _called(graphdef, state, rows):
     """The state after a call on `rows`; compiled at once, which takes a fraction of the time of one operation after the other."""
     model = nnx.merge(graphdef, state, copy=True)
-    model(rows)
+    model(*rows)
     return nnx.state(model)
 
 
@@ -38,8 +50,10 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     """A frozen copy of `model` whose ranges are exactly those of the rows `x`: what a WRAP format is then sure to hold.
 
     Batch norms are folded into the weights, tables are made. The copy is in evaluation mode: calling it changes nothing and is bit-exact.
+    A tuple of rows is for a model of several inputs; `batch` of them are computed at a time. Raises ValueError where inputs differ in rows.
     """
-    batch = max(min(65536, 2**22 // math.prod(x.shape[1:])), 1) if batch is None else batch  # rows of images are large
+    rows = row_arrays(x)
+    batch = max(min(65536, 2**22 // sum(math.prod(part.shape[1:]) for part in rows)), 1) if batch is None else batch  # images are large
     model = nnx.clone(model)
     model.set_mode(Mode.CALIBRATE)
     for _, layer in model.named(AbstractLinear):
@@ -47,9 +61,9 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     for _, quantizer in model.named(_Quantizer):
         quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
     graphdef, seen, rest = nnx.split(model, Observed, ...)
-    for start in range(0, len(x), batch):
+    for start in range(0, len(rows[0]), batch):
         with jax.default_matmul_precision("float32"):
-            seen = _observe(graphdef, seen, rest, jnp.asarray(x[start : start + batch]))
+            seen = _observe(graphdef, seen, rest, tuple(jnp.asarray(part[start : start + batch]) for part in rows))
     nnx.update(model, seen)
     for name, table in model.named(Table):
         table.tabulate(name)
@@ -61,7 +75,7 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
 def _observe(graphdef, seen, rest, rows):
     """The ranges after `rows`; compiled once for all models of one structure."""
     model = nnx.merge(graphdef, seen, rest, copy=True)
-    model(rows)
+    model(*rows)
     return nnx.state(model, Observed)
 
 

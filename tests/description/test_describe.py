@@ -200,7 +200,7 @@ class Named(layers.Module):
 
 def test_a_layer_may_be_called_x():
     description = describe(Named(), rows())
-    assert [op.name for op in description.operations] == ["input", "x_input", "x"]
+    assert [op.name for op in description.operations] == ["x_rows", "x_input", "x"]
 
 
 def test_an_error_of_the_model_itself_is_raised_as_it_is():

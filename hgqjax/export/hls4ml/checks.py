@@ -49,9 +49,6 @@ TABLE_BITS = 16
 
 def check_operations(description: ModelDescription, io_type: str, strategy: str) -> None:
     """Raises ExportError naming the first operation that hls4ml cannot do with these settings."""
-    if len(description.inputs) != 1:
-        names = ", ".join(repr(op.name) for op in description.inputs)
-        raise ExportError(f"the hls4ml export takes models with one input, this one has {len(description.inputs)}: {names}")
     for op in description.operations:
         if type(op) not in _RULES:
             known = ", ".join(kind.kind for kind in _RULES)
@@ -182,10 +179,9 @@ def check_types(rewritten: ModelDescription, strategy: str) -> None:
         if isinstance(op, Table) and types[op.inputs[0]].width > TABLE_BITS:
             width = types[op.inputs[0]].width
             raise ExportError(f"layer {op.name!r}: the table's input has {width} bits in C++, more than the {TABLE_BITS} that are possible")
-    (source,) = rewritten.inputs
-    wraps = {reader.overflow == "WRAP" for reader in input_readers(rewritten, source)}
-    if len(wraps) > 1:
-        raise ExportError(f"input {source.name!r} feeds a quantizer that wraps and one that saturates; one port cannot do both")
+    for source in rewritten.inputs:
+        if len({reader.overflow == "WRAP" for reader in input_readers(rewritten, source)}) > 1:
+            raise ExportError(f"input {source.name!r} feeds a quantizer that wraps and one that saturates; one port cannot do both")
     for name in rewritten.outputs:
         kind = enclosing(rewritten.grids[name])
         if kind.i + kind.f > 53:

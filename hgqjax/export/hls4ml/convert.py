@@ -67,7 +67,7 @@ def to_hls4ml(
     part: str = DEFAULT_PART,
     clock_ns: float = 5.0,
     project_name: str = "myproject",
-    rows: np.ndarray | None = None,
+    rows: gate.Rows | None = None,
     verify: bool = True,
     min_rows: int = 10_000,
     seed: int = 0,
@@ -84,7 +84,7 @@ def to_hls4ml(
       part: the device.
       clock_ns: target clock period, ns.
       project_name: name of the top function.
-      rows: data (n, *input shape) for the gate besides `description.sample`.
+      rows: data (n, *input shape) for the gate besides `description.sample`; a tuple where the model has several inputs.
       verify: False leaves the gate out, and the project says so.
       min_rows: least number of rows of the gate. An image of 32x32x3 takes the C++ 25 ms, so a few hundred may do for those.
       seed: of the gate's random words.
@@ -168,11 +168,12 @@ def _check_tools(strategy: str, verify: bool):
 _RUN = """
 import ctypes, sys
 import numpy as np
-library, function, x, *outputs = sys.argv[1:]
-x = np.load(x)
+library, function, count, *paths = sys.argv[1:]
+inputs, outputs = [np.load(path) for path in paths[:int(count)]], paths[int(count):]
+x = inputs[0]
 call = getattr(ctypes.CDLL(library), function)
 results = [np.zeros((len(x), int(size))) for size in outputs[1::2]]
-rows = [(a.ctypes.data, a.strides[0]) for a in (x, *results)]
+rows = [(a.ctypes.data, a.strides[0]) for a in (*inputs, *results)]
 for n in range(len(x)):
     call(*(ctypes.c_void_p(start + n * step) for start, step in rows))
 for path, result in zip(outputs[::2], results):
@@ -183,16 +184,18 @@ for path, result in zip(outputs[::2], results):
 def _run_gate(description, rewritten, graph, project: Path, rows, min_rows: int, seed: int) -> GateReport:
     start = time.perf_counter()
     x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
-    (source,) = rewritten.inputs
-    if any(reader.rounding == "RND_CONV" for reader in input_readers(rewritten, source)):
-        f = graph.get_input_variables()[0].type.precision.fractional
-        x = np.ldexp(np.floor(np.ldexp(x, f)), -f)
+    parts = list(x) if isinstance(x, tuple) else [x]
+    for n, (source, port) in enumerate(zip(rewritten.inputs, graph.get_input_variables(), strict=True)):
+        if any(reader.rounding == "RND_CONV" for reader in input_readers(rewritten, source)):
+            f = port.type.precision.fractional
+            parts[n] = np.ldexp(np.floor(np.ldexp(parts[n], f)), -f)
+    x = tuple(parts) if isinstance(x, tuple) else parts[0]
     library = build_library(project)
     values = run_library(library, graph.config.get_project_name(), x, [var.size() for var in graph.get_output_variables()])
     words = tuple(gate.to_words(v, description.grids[name]) for v, name in zip(values, description.outputs, strict=True))
     total = gate.check_words(description, x, words, tool=f"hls4ml {graph.config.backend.name} C++")
     library.unlink()
-    return GateReport(len(x), total, seed, time.perf_counter() - start)
+    return GateReport(gate.row_count(x), total, seed, time.perf_counter() - start)
 
 
 def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
@@ -212,13 +215,16 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
     return library
 
 
-def run_library(library: Path, project_name: str, x: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-    """Output values (rows, size) of each output for rows `x`, float64; in a process of its own, which C++ may abort."""
+def run_library(library: Path, project_name: str, x: gate.Rows, sizes: list[int]) -> list[np.ndarray]:
+    """Output values (rows, size) of each output for rows `x` of each input, float64; in a process of its own, which C++ may abort."""
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/x.npy", np.ascontiguousarray(x, np.float64).reshape(len(x), -1))
+        inputs = []
+        for n, part in enumerate(x if isinstance(x, tuple) else (x,)):
+            inputs.append(f"{folder}/x{n}.npy")
+            np.save(inputs[-1], np.ascontiguousarray(part, np.float64).reshape(len(part), -1))
         outputs = [f"{folder}/{n}.npy" for n in range(len(sizes))]
         more = [v for path, size in zip(outputs, sizes, strict=True) for v in (path, str(size))]
-        command = [sys.executable, "-c", _RUN, str(library), f"{project_name}_double", f"{folder}/x.npy", *more]
+        command = [sys.executable, "-c", _RUN, str(library), f"{project_name}_double", str(len(inputs)), *inputs, *more]
         code, said = processes.run(command)
         if code:
             raise ExportError(f"the compiled C++ stopped with code {code}: {(said.splitlines() or ['no message'])[-1]}")

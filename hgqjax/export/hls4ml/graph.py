@@ -49,9 +49,9 @@ def model_graph(description: ModelDescription, strategy: str, reuse_factor: int,
         settings = create_config(**config)
         model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": reuse_factor, "Strategy": strategy, "BitExact": False}
         settings["HLSConfig"] = {"Model": model, "LayerName": {layer["name"]: entry for layer, entry in nodes}}
-        (source,) = description.inputs
+        inputs = [names[op.name] for op in description.inputs]
         outputs = [names[name] for name in description.outputs]
-        return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=[names[source.name]], outputs=outputs)
+        return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=inputs, outputs=outputs)
 
 
 class _Muted(io.TextIOBase):
