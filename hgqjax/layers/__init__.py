@@ -2,6 +2,7 @@
 
 from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
+from hgqjax.layers.attention import MultiHeadAttention
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
 from hgqjax.layers.conv import Conv1D, Conv2D
@@ -16,6 +17,7 @@ from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, reshape, select, transpose
+from hgqjax.layers.softmax import Below, Softmax
 from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
 
@@ -24,6 +26,7 @@ __all__ = [
     "AbstractLinear",
     "Add",
     "BatchNorm",
+    "Below",
     "BitWidth",
     "Conv1D",
     "Conv2D",
@@ -37,6 +40,7 @@ __all__ = [
     "Layer",
     "Mode",
     "Module",
+    "MultiHeadAttention",
     "Multiply",
     "Observed",
     "Quantize",
@@ -44,6 +48,7 @@ __all__ = [
     "SeparableConv1D",
     "SeparableConv2D",
     "Sequential",
+    "Softmax",
     "Subtract",
     "Sum",
     "Symbol",

@@ -77,6 +77,15 @@ CASES = {
         lambda rngs: Parts(layers.Einsum("t,t->", (3,), (3,), input_granularity="tensor", input_quantizer=Kif(overflow="SAT")), (2, 3)),
         (2, 3),
     ),
+    "below the greatest": (lambda rngs: layers.Below((2, 3), input_quantizer=Kif(overflow="SAT")), (2, 3)),
+    "softmax": (lambda rngs: layers.Softmax((2, 3), scale=0.5), (2, 3)),
+    "attention": (lambda rngs: layers.MultiHeadAttention(3, 2, heads=2, key_features=2, rngs=rngs), (3, 2)),
+    "linformer": (
+        lambda rngs: layers.MultiHeadAttention(
+            3, 2, heads=1, key_features=2, value_features=3, projected_tokens=2, use_bias=False, rngs=rngs
+        ),
+        (3, 2),
+    ),
     "sum": (lambda rngs: layers.Sum((4, 3), (0,), shift=2), (4, 3)),
     "sum of all": (lambda rngs: layers.Sum((2, 3), (-1, 0), input_granularity="channel"), (2, 3)),
     "sum that keeps its axis": (lambda rngs: layers.Sum((2, 3), (1,), keepdims=True), (2, 3)),
@@ -94,10 +103,12 @@ CASES = {
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32
+SLOW = ("attention", "linformer")
+"""Compositions of many layers, each test of which compiles for long."""
 OTHERS = nnx.Not(layers.Observed)
 
 
-@pytest.fixture(params=CASES, ids=str)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES], ids=str)
 def case(request):
     """(layer in training, rows)"""
     make, shape = CASES[request.param]
@@ -124,9 +135,10 @@ def same(a, b):
 
 def test_every_public_layer_is_a_case():
     public = {c for _, c in inspect.getmembers(layers, inspect.isclass) if issubclass(c, layers.Layer)}
-    assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {
-        type(getattr(made, "layer", made)) for made in (nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))) for make, _ in CASES.values())
-    }
+    made = [nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))) for make, _ in CASES.values()]
+    tested = {type(getattr(one, "layer", one)) for one in made}
+    assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {c for c in tested if issubclass(c, layers.Layer)}
+    assert tested >= {layers.Softmax, layers.MultiHeadAttention}  # compositions
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):

@@ -1,0 +1,99 @@
+"""Softmax as a composition of layers: a difference, two tables, a sum and a product; no function is left for a back end to approximate."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from hgqjax import resources
+from hgqjax.layers._base import Layer, Module, Symbol, Value
+from hgqjax.layers.merge import Multiply
+from hgqjax.layers.pool import max_pool
+from hgqjax.layers.quantize import ACTIVATION, Quantize
+from hgqjax.layers.shapes import reshape, transpose
+from hgqjax.layers.sum import Sum
+from hgqjax.layers.table import Table
+from hgqjax.quantizers import AbstractQuantizer, Kif
+
+DISTANCE = Kif(keep_negative=False, i0=3.0, f0=3.0, overflow="SAT")
+ENTRY = Kif(keep_negative=False, i0=0.0, f0=7.0, overflow="SAT")
+TOTAL = Kif(keep_negative=False, i0=3.0, f0=4.0, overflow="SAT")
+EPSILON = 2.0**-10
+"""Added to a sum before it divides: a sum of no bits needs a word too."""
+
+
+class Below(Layer):
+    """``max(q(x)) - q(x)`` over the last axis: how far each value is below the greatest of its row, at least 0.
+
+    Args: shape: of a row. input_quantizer: see `Quantize`; one width for all, so that the difference is as wide as the values.
+
+    Cost: `hgqjax.resources.Subtract`; finding the greatest is not counted, as in `max_pool`.
+
+    >>> Below((3,))(jnp.array([[1.0, -0.5, 0.0]])).tolist()
+    [[0.0, 1.5, 1.0]]
+    """
+
+    def __init__(self, shape: Sequence[int], *, input_quantizer: AbstractQuantizer = ACTIVATION):
+        self.input_quantizer = Quantize(tuple(shape), input_quantizer, "tensor")
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        x = self.input_quantizer(x)
+        return x.max(-1, keepdims=True) - x
+
+    def cost(self) -> resources.Subtract:
+        signal = self.input_quantizer.signal()
+        return resources.Subtract((signal, signal))
+
+    def describe(self, x: Symbol) -> Symbol:
+        name, (*lead, terms) = x.graph.name_of(self), self.input_quantizer.shape
+        x = self.input_quantizer.describe(x, f"{name}_input")
+        columns = transpose(reshape(x, (math.prod(lead), terms)), (1, 0))
+        most = reshape(max_pool(columns, terms), (*lead, 1))
+        return x.graph.apply("subtract", (most, x), (*lead, terms), name=name)
+
+
+class Softmax(Module):
+    r"""``exp(scale x) / sum(exp(scale x))`` over the last axis, by :math:`e = \exp(-scale\,(\max x - x))` and ``e * (1 / sum(e))``.
+
+    Args:
+      shape: of a row.
+      scale: what x is multiplied by, folded into the table: 1 / sqrt(features) in attention.
+      input_quantizer: of x, one width for all.
+      distance_quantizer: of max(x) - x, the key of the table of exponentials; saturating, so that what is far below counts alike.
+      exponential_quantizer: of e, in the table, in the sum and in the product.
+      sum_quantizer: of sum(e), the key of the table of inverses. inverse_quantizer: of the inverses, in the table and in the product.
+
+    The parts, each with its cost: `below` (`Below`), `exponential` (`Table`), `total` (`Sum`), `inverse` (`Table`), `product` (`Multiply`).
+
+    >>> layer = Softmax((3,))
+    >>> [round(float(v), 2) for v in layer(jnp.array([[1.0, 1.0, -7.0]]))[0]]
+    [0.5, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        scale: float = 1.0,
+        input_quantizer: AbstractQuantizer = ACTIVATION,
+        distance_quantizer: AbstractQuantizer = DISTANCE,
+        exponential_quantizer: AbstractQuantizer = ENTRY,
+        sum_quantizer: AbstractQuantizer = TOTAL,
+        inverse_quantizer: AbstractQuantizer = ENTRY,
+    ):
+        shape = tuple(shape)
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale is {scale}; a finite number above 0 is needed")
+        kept = (*shape[:-1], 1)
+        self.below = Below(shape, input_quantizer=input_quantizer)
+        self.exponential = Table(
+            lambda d: jnp.exp(-scale * d), shape, input_quantizer=distance_quantizer, output_quantizer=exponential_quantizer
+        )
+        self.total = Sum(shape, (-1,), keepdims=True, input_quantizer=exponential_quantizer, input_granularity="tensor")
+        self.inverse = Table(lambda t: 1.0 / (t + EPSILON), kept, input_quantizer=sum_quantizer, output_quantizer=inverse_quantizer)
+        self.product = Multiply((shape, kept), input_quantizer=exponential_quantizer, input_granularity="tensor")
+
+    def __call__(self, x: Value) -> Value:
+        e = self.exponential(self.below(x))
+        return self.product(e, self.inverse(self.total(e)))
