@@ -30,7 +30,7 @@ def softmax(layer: Layer, graph: Graph) -> str:
     kept = tuple(1 if n in axes else size for n, size in enumerate(shape))
     scale = float(layer["input_scaler"])
     if layer["stable"]:
-        most = graph.broadcast(_greatest(layer, graph, source, axes), shape)
+        most = _greatest(layer, graph, source, axes)
         source = graph.add(o.Subtract, f"{layer.name}_distance", (most, source), shape)
         source = graph.quantize(layer, layer["exp_iq_conf"], "exp_table/iq", f"{layer.name}_exp_table_iq", source)
         scale = -scale
@@ -40,7 +40,6 @@ def softmax(layer: Layer, graph: Graph) -> str:
     total = graph.add(o.Sum, f"{layer.name}_sum", (e,), kept, axes=tuple(axes))
     total = graph.quantize(layer, layer["inv_iq_conf"], "inv_table/iq", f"{layer.name}_inv_table_iq", total)
     inverse = _table(layer, graph, total, "inv", lambda x: 1.0 / (x + EPSILON))
-    inverse = graph.broadcast(inverse, shape)
     return graph.finish(layer, graph.add(o.Multiply, layer.name, (e, inverse), shape))
 
 

@@ -1,6 +1,5 @@
 """The operations of a network of HGQ2 while its layers are read, and what all its layers have in common."""
 
-import math
 import re
 from typing import Any
 
@@ -64,14 +63,6 @@ class Graph:
         under = [f"iq/quantizers/quantizer_{n}" if n else "iq/quantizers/quantizer" for n in range(len(names))]
         parts = enumerate(zip(configs, under, names, strict=True))
         return tuple(self.quantize(layer, config, path, f"{layer.name}_iq{n}", name) for n, (config, path, name) in parts)
-
-    def broadcast(self, source: str, to: tuple[int, ...]) -> str:
-        """`source` repeated along its axes of size 1 to the shape `to`, of as many axes."""
-        shape = self.shapes[source]
-        if shape == to:
-            return source
-        index = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), to).astype(np.int64)
-        return self.add(o.Gather, f"{source}_copies", (source,), to, index=index)
 
     def quantize(self, layer: Layer, config: Any, under: str, name: str, source: str) -> str:
         """Adds the quantizer whose variables lie `under` the layer."""

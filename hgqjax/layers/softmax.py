@@ -19,8 +19,8 @@ from hgqjax.quantizers import AbstractQuantizer, Kif
 DISTANCE = Kif(keep_negative=False, i0=3.0, f0=3.0, overflow="SAT")
 ENTRY = Kif(keep_negative=False, i0=0.0, f0=7.0, overflow="SAT")
 TOTAL = Kif(keep_negative=False, i0=3.0, f0=4.0, overflow="SAT")
-EPSILON = 2.0**-10
-"""Added to a sum before it divides: a sum of no bits needs a word too."""
+LEAST = 0.5
+"""Of a sum before it divides: it holds the exponential of the greatest value, which is 1 but for rounding; smaller words never come in."""
 
 
 class Below(Layer):
@@ -91,7 +91,7 @@ class Softmax(Module):
             lambda d: jnp.exp(-scale * d), shape, input_quantizer=distance_quantizer, output_quantizer=exponential_quantizer
         )
         self.total = Sum(shape, (-1,), keepdims=True, input_quantizer=exponential_quantizer, input_granularity="tensor")
-        self.inverse = Table(lambda t: 1.0 / (t + EPSILON), kept, input_quantizer=sum_quantizer, output_quantizer=inverse_quantizer)
+        self.inverse = Table(lambda t: 1.0 / jnp.maximum(t, LEAST), kept, input_quantizer=sum_quantizer, output_quantizer=inverse_quantizer)
         self.product = Multiply((shape, kept), input_quantizer=exponential_quantizer, input_granularity="tensor")
 
     def __call__(self, x: Value) -> Value:
