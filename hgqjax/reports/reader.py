@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import training
+from hgqjax.archives import read_json
 from hgqjax.config import ConfigError, from_json
 from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.errors import first_line
@@ -178,12 +179,12 @@ def gates(folder: Path) -> list[Gate]:
         if any(part.startswith(".") for part in path.relative_to(folder).parts):  # one that is being written
             continue
         try:
-            about = json.loads(path.read_text())
+            about = read_json(path.read_bytes())
             names = ("flavor",) if path.name == RTL_FILE else ("backend", "io_type", "strategy")
             gate = about["gate"] or {}
             what = ", ".join(str(about[name]) for name in names)
             numbers = (gate["rows"], gate["words"], gate["differing_words"]) if gate else (None, None, None)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReportError(f"{path} cannot be read as the record of an export: {first_line(error)}") from error
         found.append(Gate(path.parent.relative_to(folder).as_posix(), what, *numbers))
     return found

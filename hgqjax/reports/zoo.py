@@ -15,6 +15,7 @@ from tyro.conf import Positional
 
 from hgqjax import data as data_
 from hgqjax import export, resources, scores
+from hgqjax.archives import Npz
 from hgqjax.description import layer_table
 from hgqjax.description.layer_table import Widths
 from hgqjax.errors import sentence
@@ -185,10 +186,10 @@ def golden_words(description: export.ModelDescription, path: Path) -> int | None
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if "x0" not in file.files:
-                return None
-            arrays = {key: file[key] for key in file.files if key[0] in "xyt"}
+        file = Npz(path)
+        if "x0" not in file.names:
+            return None
+        arrays = file.read(key for key in file.names if key[:1] in ("x", "y", "t"))
     except Exception as error:  # whatever a damaged zip file raises
         raise ZooError(f"{path.name} cannot be read: {error}") from error
     values = description.integers(tuple(arrays[f"x{n}"] for n in range(len(description.inputs))))

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import jax
 
+from hgqjax.archives import read_json
 from hgqjax.config import to_json
 from hgqjax.files import MANIFEST, write_atomically
 
@@ -78,7 +79,7 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """An existing run; raises RunError with one sentence where there is none."""
         try:
-            manifest = json.loads((Path(folder) / MANIFEST).read_text())
+            manifest = read_json((Path(folder) / MANIFEST).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(_instead_of_run(Path(folder))) from None
         except (OSError, ValueError) as error:
@@ -88,6 +89,10 @@ class Run:
         missing = {"status", "experiment", "config", "data", "seconds"} - set(manifest)
         if missing:
             raise RunError(f"{folder}/manifest.json has no field {min(missing)!r}")
+        kinds = {"status": str, "experiment": str, "config": dict, "data": dict, "seconds": int | float}
+        wrong = [name for name, kind in kinds.items() if not isinstance(manifest[name], kind)]
+        if wrong:
+            raise RunError(f"{folder}/manifest.json has a field {wrong[0]!r} of type {type(manifest[wrong[0]]).__name__}")
         return cls(Path(folder), manifest)
 
     def save(self, **changes: Any) -> None:

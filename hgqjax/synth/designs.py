@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
+from hgqjax.archives import read_json
 from hgqjax.config import to_json
 from hgqjax.description import ModelDescription
 from hgqjax.export.gate import ExportError
@@ -123,7 +124,7 @@ def load(source: Path) -> ModelDescription | None:
 def read_rtl(folder: Path) -> Rtl:
     """The RTL project in `folder`; raises SynthError where it is not one, or not whole."""
     try:
-        about = json.loads((folder / RTL_FILE).read_text())
+        about = read_json((folder / RTL_FILE).read_bytes())
         sources = tuple(folder / name for name in about["sources"])
         rtl = Rtl(
             folder=folder,

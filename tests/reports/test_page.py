@@ -276,6 +276,8 @@ def empty_cell(folder):
         (wrong_type, r"summary\.csv has a value of the wrong type: .*zero"),
         (empty_cell, r"summary\.csv has an empty cell in column member$"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"is not a run folder: "),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), r"is not a run folder: is JSON that is nested too deeply$"),
+        (lambda folder: change_manifest(folder, seconds="long"), r"manifest\.json has a field 'seconds' of type str$"),
         (lambda folder: change_manifest(folder, schema=2), r"manifest\.json is not of schema 1$"),
         (lambda folder: change_manifest(folder, data={}), r"manifest\.json does not name its status and its data set$"),
         (lambda folder: (folder / "models/p00/arrays.npz").write_bytes(b"x"), r"point p00 has no sound model: .*checksum"),
