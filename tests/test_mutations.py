@@ -185,6 +185,27 @@ MUTATIONS = [
         "for x, y in ((a.low, b.low), (a.high, b.high))]",
         "description/test_operations.py",
     ),
+    Mutation(
+        "a contraction's interval from two of its four corners",
+        "description/operations/contract.py",
+        "for x in ends[0] for y in ends[1]]",
+        "for x, y in zip(*ends, strict=True)]",
+        "description/test_operations.py::test_contract",
+    ),
+    Mutation(
+        "the grid of a contraction from terms that are always 0",
+        "description/operations/contract.py",
+        "both = alive[0][..., None] & alive[1][:, None]",
+        "both = (alive[0][..., None] | True) & (alive[1][:, None] | True)",
+        "description/test_operations.py::test_the_grid_of_a_contraction_is_exact",
+    ),
+    Mutation(
+        "tables of HGQ-LUT without the root of the number of inputs",
+        "interop/hgq2_tables.py",
+        "return scale / math.sqrt(n_in), offset / math.sqrt(n_in)",
+        "return scale, offset",
+        "interop/test_families.py::test_every_word_of_every_layer",
+    ),
 ]
 
 
