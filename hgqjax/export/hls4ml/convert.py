@@ -25,7 +25,7 @@ import numpy as np
 from hgqjax import processes
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.readers import input_readers
-from hgqjax.export import gate
+from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
@@ -253,6 +253,9 @@ def _finish(description: ModelDescription, project: Path, final: Path, arguments
         "compiler": compiler,
     }
     (project / GATE_FILE).write_text(json.dumps(record, indent=2) + "\n")
+    build = f"An hls4ml project for {arguments['backend']} HLS, strategy {arguments['strategy']}. {readme.compared(report)}.\n"
+    build += "`hls4ml.converters.link_existing_project(folder)` takes it over in Python: `compile()`, `predict(x)`, `build()`.\n"
+    readme.write(description, project, build + "By hand: `build_prj.tcl`.")
 
 
 def folder_sha256(folder: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax.description.model import ModelDescription
-from hgqjax.export import gate
+from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport, Rows
 from hgqjax.export.project import DEFAULT_PART, MODEL_FOLDER, RTL_FILE, check_clock, check_part
 from hgqjax.export.rtl import bench, simulate, trace, words
@@ -181,6 +181,7 @@ def to_rtl(
         description.save(folder / MODEL_FOLDER)
         record = _record(design, report, few) | {"clock_ns": clock_ns, "latency_cutoff": levels, "part": part}
         (folder / RTL_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        readme.write(description, folder, _how_to_build(design, report, clock_ns))
     simulated = gate.row_count(few) if verify else 0
     return RtlProject(output_dir, flavor, project_name, design.latency_cycles, design.cost, report, simulated)
 
@@ -249,6 +250,13 @@ def _write(graph, folder: Path, flavor: str, top: str, levels: float, part: str,
     buses = [words.Bus(tuple((int(k), int(i), int(f)) for k, i, f in kifs)) for kifs in ends]
     latency = int(model.latency) if levels > 0 else 0
     return _Design(written, flavor, top, sources, latency, int(model.reg_bits), float(written.cost), *buses)
+
+
+def _how_to_build(design: _Design, report: GateReport | None, clock_ns: float) -> str:
+    checked = readme.compared(report)
+    bits = f"`model_inp` has {design.inputs.width} bits, `model_out` {design.outputs.width}; element 0 is lowest"
+    cycles = f"{design.latency_cycles} cycles at {clock_ns:g} ns, a result each cycle" if design.latency_cycles else "combinational"
+    return f"{design.flavor} RTL, {cycles}. {checked}.\n{bits}. Sources: {', '.join(f'`{source}`' for source in design.sources)}."
 
 
 def _spread(x: Rows, count: int) -> Rows:
