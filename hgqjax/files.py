@@ -30,10 +30,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.rename(path)
     except BaseException as error:
-        full = isinstance(error, Exception) and _is_full(path.parent)
+        words = os.strerror(errno.ENOSPC)
+        full = isinstance(error, Exception) and (_is_full(path.parent) or (isinstance(error, OSError) and words in str(error)))
         shutil.rmtree(temporary, ignore_errors=True)
-        if full and "space left" not in str(error):  # numpy and compilers have words of their own for it
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if full:  # numpy, compilers and lists of files that were not copied have words of their own for it
+            raise OSError(errno.ENOSPC, words, str(path)) from error
         raise
 
 

@@ -100,6 +100,12 @@ def test_a_full_disk_is_said_so(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device") as caught, new_folder(tmp_path / "project"):
         raise OSError("1000 requested and 8 written")  # numpy's words
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    with pytest.raises(OSError, match="No space left on device") as caught, new_folder(tmp_path / "project"):
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")] * 9)  # of a copied tree
+    assert caught.value.filename == str(tmp_path / "project") and not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="another reason"), new_folder(tmp_path / "project"):
+        raise ValueError("another reason")
 
 
 def test_json_that_is_none():
