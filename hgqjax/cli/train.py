@@ -22,7 +22,7 @@ def sweep(
 ) -> None:
     """Train a front of quantized networks, one for each penalty and seed, in one compiled program.
 
-    Every network is a member of the sweep. A larger beta (penalty, loss per bit operation) gives a smaller network. The points of the
+    Every network is a member of the sweep. A larger beta (penalty, loss per predicted LUT) gives a smaller network. The points of the
     front are frozen, calibrated on training and validation rows, measured on the test rows with exact integers, and saved as model
     descriptions; --projects N turns N of them into hls4ml projects whose compiled C++ is checked word for word.
 

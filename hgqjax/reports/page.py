@@ -117,19 +117,22 @@ def _points(run: RunView) -> Markup:
     what = run.score_label
     heads = ["point", f"test {what}", f"validation {what}", "EBOPs", "EBOPs (paper_v1)", "LUTs predicted", "rows checked"]
     heads += ["differing words", "beta" if run.points[0].budget is None else "budget", "seed", "epoch"]
+    several = any(p.network for p in run.points)
+    heads += ["network"] if several else []
     rows = []
     for p in run.points:
         scores = [_score(run, p, "test"), _score(run, p, "val")]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
         rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}", p.seed, p.epoch])
+        rows[-1] += [p.network or ""] if several else []
     note = "EBOPs are exact, counted on the frozen models by their declared widths (hgq2), and by the bits that the values of weights have "
     note += "(paper_v1); LUTs are predicted from the weights (resources.Luts). "
     note += run.score.explained(run.unit)
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
-    return Markup(
-        element("h3", "Selected models") + table("Selected models", heads, rows, left=("point",)) + element("p", note, class_="note")
-    )
+    notes = [note, *run.manifest.get("notes", [])]  # of a run: penalties that have no point, and why
+    models = table("Selected models", heads, rows, left=("point", "network"))
+    return Markup(element("h3", "Selected models") + models + Markup("").join(element("p", text, class_="note") for text in notes))
 
 
 def _gates(run: RunView) -> Markup | None:

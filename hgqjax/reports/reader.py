@@ -53,6 +53,8 @@ class Point:
     test_error: float | None = None
     budget: float | None = None
     """Cost that the penalty schedule steered to, instead of a beta."""
+    network: str | None = None
+    """Which of several networks, by its hidden layers."""
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
     """Further shares that the score has, such as ``test_outliers``."""
 
@@ -242,6 +244,7 @@ def _points(path: Path, needed: bool, score: AbstractScore) -> list[Point]:
     if not needed and (not path.exists() or not path.read_bytes().strip()):
         return []
     kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, int | None: pl.Int64, float | None: pl.Float64}
+    kinds |= {str | None: pl.String}
     schema = {field.name: kinds[field.type] for field in dataclasses.fields(Point) if field.type in kinds}
     frame = _texts(path)
     shares = [name for share in score.shares for name in (f"val_{share}", f"test_{share}") if name in frame.columns]
@@ -250,7 +253,7 @@ def _points(path: Path, needed: bool, score: AbstractScore) -> list[Point]:
             del schema[field.name]
     schema |= dict.fromkeys(shares, pl.Float64)
     frame = _cast(frame, schema, path).with_columns(pl.col("model", "project").fill_null(""))
-    optional = set(shares) | {field.name for field in dataclasses.fields(Point) if field.type in (int | None, float | None)}
+    optional = set(shares) | {field.name for field in dataclasses.fields(Point) if field.type in (int | None, float | None, str | None)}
     empty = [name for name in schema if name not in optional and frame[name].null_count()]
     if empty:
         raise ReportError(f"{path} has an empty cell in column {empty[0]}")

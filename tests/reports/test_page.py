@@ -107,6 +107,18 @@ def test_names_of_points_are_escaped(folder):
     assert "<i id=x>" in page.text and ("i", {"id": "x"}) not in page.elements
 
 
+def test_networks_of_one_front_and_penalties_without_a_point_are_named(tmp_path):
+    folder = run_folders.make_run(tmp_path / "run", checks=2)
+    rows = (folder / "summary.csv").read_text().splitlines()
+    named = [f"{row},{name}" for row, name in zip(rows, ("network", "64-32", "16", "16"), strict=True)]
+    (folder / "summary.csv").write_text("\n".join(named) + "\n")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"notes": ["beta 3e-05 has no point: <b>"]}))
+    page = read(report(folder, formats=()))
+    assert [row[-1] for row in page.tables["Selected models"]] == ["network", "16", "16", "64-32"]
+    assert "beta 3e-05 has no point: <b>" in page.text
+
+
 def test_points_with_statistical_errors(page):
     heads, *rows = page.tables["Selected models"]
     assert [row[0] for row in rows] == ["p02", "p01", "p00"]  # by rising EBOPs
