@@ -43,10 +43,17 @@ def write(folder, suffix):
     return path
 
 
+KINDS = (".csv", ".tsv", ".parquet", ".npz", ".npy", ".h5", ".root")
+
+
+def test_every_suffix_is_among_the_kinds():
+    assert set(arrays.SUFFIXES) == {*KINDS, ".txt", ".hdf5", ".arff"}  # two other names, and ARFF, which test_tables.py has
+
+
 CHOICE = Columns(target=("energy",), features=("b", "a"), weight="w", split="part", unit="GeV")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".npz", ".npy", ".h5", ".root"])
+@pytest.mark.parametrize("suffix", KINDS)
 def test_a_regression_with_weights_and_parts_from_every_kind_of_file(tmp_path, suffix):
     loaded = data.load(write(tmp_path, suffix), CHOICE)
     part = TABLE["part"]
