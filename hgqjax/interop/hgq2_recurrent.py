@@ -11,6 +11,9 @@ from hgqjax.interop.hgq2_graph import Graph, function_name
 from hgqjax.interop.hgq2_quantizers import quantizer
 from hgqjax.interop.keras_file import Layer
 
+MOST_STEPS = 1024
+"""Of a recurrent layer: each is hardware of its own."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Cell:
@@ -111,6 +114,8 @@ def _cell(layer: Layer, graph: Graph, gates: int) -> _Cell:
             raise layer.refuse(f"has {setting}; a layer that gives its outputs and starts from 0 is legal")
     if layer["enable_oq"] or not layer["enable_iq"] or len(shape) != 2:
         raise layer.refuse(f"reads values of shape {shape}; steps and features, an input quantizer and no output quantizer are legal")
+    if shape[0] > MOST_STEPS:
+        raise layer.refuse(f"has {shape[0]} steps; {MOST_STEPS} are the most that are unrolled")
     units, features = int(layer["units"]), shape[-1]
     rows = (2,) if gates == 3 and layer["reset_after"] else ()
     shapes = [(features, gates * units), (units, gates * units), *([(*rows, gates * units)] if layer["use_bias"] else [])]

@@ -17,6 +17,8 @@ from hgqjax.interop.keras_file import Layer
 
 BLOCK = 2**18
 """Words of tables that are computed at a time."""
+MOST_HIDDEN = 64
+"""Inner layers of the network behind a table."""
 MOST_WORDS = 2**24
 """Of all tables of a layer together."""
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -32,13 +34,13 @@ def dense_t(layer: Layer, graph: Graph) -> str:
     """QDenseT: a function of its own for each pair of an input and an output, summed over the inputs."""
     (source,), (shape,) = graph.sources(layer)
     n_in, n_out = shape[-1], int(layer["n_out"])
-    full = (*shape, n_out)
+    full, network = (*shape, n_out), _network(layer, n_in, n_out)  # which checks the sizes before anything of them is allocated
     index = np.broadcast_to(np.arange(math.prod(shape)).reshape(*shape, 1), full).astype(np.int64)
     source = graph.add(o.Gather, f"{layer.name}_copies", (source,), full, index=index)
     if not layer["enable_iq"]:
         raise layer.refuse("has no input quantizer, without which there is no table")
     source = graph.quantize(layer, layer["iq_conf"], "iq", f"{layer.name}_iq", source)
-    network, outputs = _network(layer, n_in, n_out), quantizer(layer, layer["toq_conf"], "toq")
+    outputs = quantizer(layer, layer["toq_conf"], "toq")
     fields = tables(layer, graph, source, outputs.data(layer, full), lambda n, x: network(n % (n_in * n_out), x))
     source = graph.add(o.Lookup, f"{layer.name}_tables", (source,), full, **fields)
     summed = graph.add(o.Sum, layer.name, (source,), (*shape[:-1], n_out), axes=(len(full) - 2,))
@@ -77,6 +79,8 @@ def tables(layer: Layer, graph: Graph, source: str, results: dict, function: Cal
 def _network(layer: Layer, n_in: int, n_out: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function of edge n (input n // n_out, output n % n_out) at values x, one each, float64."""
     hidden, width, biased = int(layer["n_hl"]), int(layer["d_hl"]), bool(layer.config.get("use_bias", True))
+    if not 0 <= hidden <= MOST_HIDDEN:
+        raise layer.refuse(f"has {hidden} inner layers; 0 .. {MOST_HIDDEN} are legal")
     name = function_name(layer["subnn_activation"])
     if name not in FUNCTIONS:
         raise layer.refuse(f"has the inner activation {name!r}; legal are {', '.join(FUNCTIONS)}")

@@ -160,6 +160,9 @@ def changed(name, out, layer, **settings):
 REFUSED = [
     ("lut", "each", {"enable_iq": False}, r"layer 'each' \(QDenseT\) has no input quantizer, without which there is no table"),
     ("lut", "each", {"subnn_activation": "gelu"}, "layer 'each' .* has the inner activation 'gelu'; legal are linear, relu, sigmoid"),
+    ("lut", "deep", {"n_hl": 10**9}, "layer 'deep' .* has 1000000000 inner layers; 0 .. 64 are legal"),
+    ("lut", "deep", {"n_out": 10**12}, "layer 'deep' .* has inner weights of shapes"),
+    ("recurrent", "x", {"batch_shape": [None, 2000, 2]}, "layer 'simple' .* has 2000 steps; 1024 are the most that are unrolled"),
     ("lut", "deep", {"d_hl": 4}, r"layer 'deep' .* has inner weights of shapes \[.*\] in module/layers/einsum_dense; needed are"),
     ("lut", "normed", {"bn_scale": False}, "layer 'normed' .* has batch statistics of shapes .*; needed are beta, mean, variance of shape"),
     (
