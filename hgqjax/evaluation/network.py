@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax import scores
 from hgqjax.data import Scaler
 from hgqjax.description import ModelDescription
 from hgqjax.description.operations import Linear
@@ -89,13 +90,16 @@ class Network:
         return tuple(part[0] for part in y) if isinstance(y, tuple) else y[0]
 
     def classify(self, rows: Any) -> np.ndarray | str:
-        """Names of the classes with the greatest output, the first of equal ones: an array (rows,), or one name of a single row.
+        """Names of the classes that rows are taken for: an array (rows,), or one name of a single row.
+
+        That is the class with the greatest output, the first of equal ones; with one logit the second class where it is above 0.
 
         Raises: ValueError where the network has no classes; else as `scale`.
         """
         if not self.classes:
             raise ValueError(f"network {self.description.name!r} has no classes; predict gives its outputs")
-        best = np.argmax(self.predict(rows), axis=-1)
+        score = scores.of_model(self.description.metadata) or scores.Accuracy()
+        best = score.guess(self.predict(rows))
         return str(self.classes[int(best)]) if best.ndim == 0 else np.array(self.classes)[best]
 
     def values(self, rows: Any) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Linear, Quantize
 from hgqjax.files import write_atomically
-from hgqjax.reports import markup
+from hgqjax.reports import markup, test_rows
 from hgqjax.reports import published as published_
 from hgqjax.reports.reader import Point, ReportError, RunView, read, require
 from hgqjax.training.front import pareto
@@ -63,7 +63,8 @@ def draw(
     formats: Sequence[Format] = get_args(Format),
 ) -> list[Path]:
     """Draws what the run has so far into ``<run>/figures``, over older files: `front` (test accuracy and exact EBOPs of the frozen
-    models), `widths` (how many weights and activations have how many bits), `training` (loss, score, EBOPs, beta by epoch).
+    models), `widths` (how many weights and activations have how many bits), `training` (loss, score, EBOPs, beta by epoch), `test`
+    (confusion matrix and ROC curves, or histograms of residuals, of the model that is best on the validation rows).
 
     Args:
       run_folder: with manifest.json, metrics.parquet, summary.csv and models, as `hgqjax.runs.folders` writes them; a run need not be done.
@@ -89,6 +90,8 @@ def draw(
             figures["widths"] = _widths(run, chosen)
         if not run.metrics.is_empty():
             figures["training"] = _training(run)
+        if best := test_rows.best_drawn(run):
+            figures["test"] = test_rows.draw(run, best)
         for stem, figure in figures.items():
             files += _write(figure, run.folder / "figures", stem, formats)
     return files

@@ -19,6 +19,7 @@ __all__ = ["ReportError", "report"]
 CAPTIONS = {
     "front": "Test {score} of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows while training.",
     "widths": "Bits of weights (magnitude) and of activations (total), layer by layer.",
+    "test": "What the model that is best on the validation rows gets right and wrong on the test rows.",
     "training": "Loss, {name}, EBOPs and beta by epoch, a line a member.",
 }
 GLOSSARY = (
@@ -57,6 +58,7 @@ def report(
     plots = {stem: _figure(run, stem) for stem in dict.fromkeys(path.stem for path in drawn)}
     sections = [
         section("Front", plots.get("front", ""), _points(run)),
+        section("Test rows", plots["test"]) if "test" in plots else None,
         section("Projects", projects) if (projects := _gates(run)) else None,
         section("Synthesis", synthesised) if (synthesised := _synthesis(run)) else None,
         section("Bit-widths", plots.get("widths", ""), _layers(run, rows)) if rows else None,

@@ -15,7 +15,7 @@ from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.errors import first_line
 from hgqjax.export.project import GATE_FILE, RTL_FILE
 from hgqjax.reports.published import Published
-from hgqjax.runs.folders import Run, RunError, tidy
+from hgqjax.runs.folders import Run, RunError, curves_path, tidy
 from hgqjax.scores import AbstractScore
 
 METRIC_COLUMNS = {"member": "Int64", "beta": "Float64", "seed": "Int64", "step": "Int64", "epoch": "Int64"}
@@ -116,6 +116,22 @@ class RunView:
     def error(self, point: Point, split: str = "test") -> float | None:
         """Statistical error of the score of `point` on the rows of `split`, in its units; None where it is not known."""
         return self.score.error(point.found(split), self.rows(split))
+
+    def curves(self, point: Point) -> dict[str, Any]:
+        """What was kept to draw of `point` on the test rows, as `AbstractScore.curves` gives it; nothing where there is no such file.
+
+        Raises: ReportError where it cannot be read.
+        """
+        path = curves_path(self.folder / point.model)
+        if not point.model or not path.exists():
+            return {}
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path} cannot be read: {first_line(error)}") from error
+        if not isinstance(found, dict):
+            raise ReportError(f"{path} does not hold what a report draws of test rows")
+        return found
 
     def model(self, point: Point) -> ModelDescription | None:
         """The model description of `point`; None where the summary names none, ReportError where it cannot be read."""

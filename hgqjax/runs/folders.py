@@ -204,6 +204,11 @@ def _wait_for(file: IO[bytes]) -> None:
             return
 
 
+def curves_path(model: Path) -> Path:
+    """The file beside a model of a run with what a report draws of its test rows, as `AbstractScore.curves` gives it."""
+    return model.with_name(f"{model.name}_test.json")
+
+
 def run_of(path: str | Path) -> Path | None:
     """The run folder that `path` is or lies in; None where there is none."""
     path = Path(path).absolute()

@@ -5,6 +5,7 @@ its own (`on_worker`) from the run folder and the configuration (`runs.Sweep`).
 """
 
 import dataclasses
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -16,8 +17,10 @@ import jax
 from hgqjax import data as data_
 from hgqjax import export, resources, training
 from hgqjax.config import ConfigError, to_json
-from hgqjax.evaluation import measure
+from hgqjax.evaluation import measure, outputs
+from hgqjax.files import write_atomically
 from hgqjax.runs import folders
+from hgqjax.scores import AbstractScore
 from hgqjax.training import devices
 from hgqjax.training.objective import Objective
 
@@ -47,7 +50,7 @@ class RunContext:
     @classmethod
     def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "RunContext":
         """With what follows from the configuration and the rows."""
-        builds = [network.build(dataset.input_shape, outputs(config, dataset)) for network in config.networks()]
+        builds = [network.build(dataset.input_shape, output_count(config, dataset)) for network in config.networks()]
         trains = tuple(training.make_train(config.train, build) for build in builds)
         return cls(folder, config, dataset, trains, training.Data.of(dataset), rows_devices)
 
@@ -98,7 +101,7 @@ def on_worker(job: Callable[..., dict[str, Any]], folder: str, config: Any, *arg
     return job(context, *arguments)
 
 
-def outputs(config: Any, dataset: data_.Dataset) -> int:
+def output_count(config: Any, dataset: data_.Dataset) -> int:
     """How many outputs the network of a run has."""
     return config.train.objective.score.outputs(dataset.n_classes, len(dataset.target_names))
 
@@ -189,10 +192,18 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         description.save(path)
         row |= _costs(description, objective) | {"cost_estimate": point.cost}
         val = measure(description, dataset.x_val, dataset.y_val, objective.score, dataset.weight_val)
-        test = measure(description, dataset.x_test, dataset.y_test, objective.score, dataset.weight_test)
+        test = _test(description, dataset, objective.score, path)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
     return folders.do_once(context.folder, name, work)
+
+
+def _test(description: export.ModelDescription, dataset: data_.Dataset, score: AbstractScore, model: Path) -> dict[str, float]:
+    """What `measure` gives of the test rows; what a report draws of them goes into a file beside the model."""
+    rows = outputs(description, dataset.x_test), dataset.y_test, dataset.weight_test
+    drawn = score.curves(*rows, dataset.classes or dataset.target_names)
+    write_atomically(folders.curves_path(model), json.dumps(drawn) + "\n")
+    return score.measure(*rows)
 
 
 def _costs(description: export.ModelDescription, objective: Objective) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The phases of a run: train the groups of members, freeze points of the front, write projects behind the gate."""
 
 import functools
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def _freeze(
         if not path.exists():
             with new_folder(path) as temporary:
                 shutil.copytree(jobs.frozen_path(context.folder, names[n]), temporary, dirs_exist_ok=True)
+        curves = folders.curves_path(jobs.frozen_path(context.folder, names[n]))
+        if curves.exists():  # else a run that was interrupted after it was moved
+            os.replace(curves, folders.curves_path(path))
         found = {key.removeprefix("test_"): value for key, value in row.items() if key.startswith("test_")}
         result = config.train.objective.score.text(found, len(context.dataset.y_test), context.dataset.unit)
         said = f"{row['ebops']:7.0f} EBOPs, {row['luts_predicted']:7.0f} LUTs predicted, test {result} ({context.dataset.name})"

@@ -225,7 +225,7 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     _check_score(config.train.objective.score, dataset)
-    builds = [network.build(dataset.input_shape, jobs.outputs(config, dataset)) for network in config.networks()]
+    builds = [network.build(dataset.input_shape, jobs.output_count(config, dataset)) for network in config.networks()]
     if config.points_at:
         for build in builds:
             _check_budgets(config, build, dataset)

@@ -8,15 +8,27 @@ import numpy as np
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError
+from hgqjax.scores.autoencoder import Reconstruction
+from hgqjax.scores.binary import Auc, BinaryAccuracy, Efficiency
 from hgqjax.scores.classification import Accuracy
+from hgqjax.scores.labels import LabelAccuracy
 from hgqjax.scores.regression import Resolution
 
-NAMES: dict[str, type[AbstractScore]] = {"accuracy": Accuracy, "resolution": Resolution}
+NAMES: dict[str, type[AbstractScore]] = {
+    "accuracy": Accuracy,
+    "binary": BinaryAccuracy,
+    "auc": Auc,
+    "efficiency": Efficiency,
+    "labels": LabelAccuracy,
+    "resolution": Resolution,
+    "reconstruction": Reconstruction,
+}
 """The scores by the names that the command takes."""
-FITTING: dict[Kind, AbstractScore] = {"classes": Accuracy(), "regression": Resolution()}
+FITTING: dict[Kind, AbstractScore] = {"classes": Accuracy(), "labels": LabelAccuracy(), "regression": Resolution()}
 """What rows of each kind are trained and measured by, where nothing else is said."""
 
-__all__ = ["FITTING", "NAMES", "AbstractScore", "Accuracy", "Resolution", "ScoreError", "fitting", "of_model", "parse", "spelled"]
+__all__ = ["FITTING", "NAMES", "AbstractScore", "Accuracy", "Auc", "BinaryAccuracy", "Efficiency", "LabelAccuracy", "Reconstruction"]
+__all__ += ["Resolution", "ScoreError", "fitting", "of_model", "parse", "spelled"]
 
 
 def parse(text: str) -> AbstractScore:
@@ -49,12 +61,12 @@ def spelled(score: AbstractScore) -> str:
 
 
 def fitting(y: np.ndarray) -> AbstractScore:
-    """The score of rows whose model does not say its own: by the type of their targets.
+    """The score of rows whose model does not say its own: by the type and shape of their targets.
 
     >>> fitting(np.array([0, 1])), fitting(np.array([0.5, 1.5]))
     (Accuracy(), Resolution(window=None))
     """
-    return FITTING["regression" if y.dtype.kind == "f" else "classes"]
+    return FITTING["regression" if y.dtype.kind == "f" else "classes" if y.ndim == 1 else "labels"]
 
 
 def of_model(metadata: Mapping[str, Any]) -> AbstractScore | None:

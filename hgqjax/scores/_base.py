@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +65,18 @@ class AbstractScore(abc.ABC):
     def measure(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
         """Of the exact outputs of a frozen model, in float64: ``score``; ``error``, unless `error` can tell it; what `shares` names."""
 
+    def curves(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None, names: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What a report draws of exact outputs, as `hgqjax.scores.curves` makes it: ``confusion`` with ``classes``, ``roc``, ``residuals``.
+
+        Args:
+          names: of the classes, or of the targets.
+        """
+        return {}
+
+    def guess(self, outputs: np.ndarray) -> np.ndarray:
+        """The number of the class that each row of outputs (..., outputs) is taken for: that of the greatest, of equal ones the first."""
+        return np.asarray(np.argmax(outputs, axis=-1))
+
     def error(self, found: Mapping[str, float | None], rows: int | float | None) -> float | None:
         """Statistical error of ``found["score"]``, in its units, as it was measured on so many rows; None where it is not known."""
         error = found.get("error")
@@ -117,11 +129,11 @@ class AbstractScore(abc.ABC):
 
     def brief(self, score: float) -> str:
         """A few characters, for a progress bar."""
-        return f"{self.shown(score):.3g}"
+        return f"{score:.1%}" if self.unit == "%" else f"{self.shown(score):.3g}"
 
     def plain(self, score: float) -> str:
-        """`shown`, as sentences have it."""
-        return f"{self.shown(score):.4g}"
+        """`shown`, as sentences have it: of percents so many digits behind the point, else four digits in all."""
+        return f"{self.shown(score):.{self.digits}f}" if self.unit == "%" else f"{self.shown(score):.4g}"
 
     def cell(self, score: float, error: float | None = None, sign: str = "±") -> str:
         """`shown` with the digits of a table, and its error."""
@@ -155,7 +167,7 @@ class AbstractScore(abc.ABC):
         return 1 / self.factor if self.factor != 1 else abs(worst) / 10
 
     def _error_text(self, error: float) -> str:
-        return f"{self.shown(error):.2g}"
+        return f"{self.shown(error):.{self.digits}f}" if self.unit == "%" else f"{self.shown(error):.2g}"
 
 
 def mean(values: Array, weight: Array | None) -> Array:

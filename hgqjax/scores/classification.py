@@ -11,6 +11,7 @@ import optax
 
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError, average, described, mean
+from hgqjax.scores.curves import confusion, roc_curve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,15 @@ class Accuracy(AbstractScore):
         return average((jnp.argmax(outputs, axis=-1) == y).astype(jnp.float32), weight)
 
     def measure(self, outputs, y, weight=None):
-        return share(np.argmax(outputs, axis=-1) == y, weight)
+        return share(self.guess(outputs) == y, weight)
+
+    def curves(self, outputs, y, weight=None, names=()):
+        count = outputs.shape[1]
+        names = list(names) or [str(n) for n in range(count)]
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        shares = np.exp(shifted) / np.sum(np.exp(shifted), axis=1, keepdims=True)
+        found = {"confusion": confusion(self.guess(outputs), y, weight, count), "classes": names}
+        return found | {"roc": [roc_curve(name, shares[:, n], y == n, weight) for n, name in enumerate(names)]}
 
     def error(self, found, rows):
         return share_error(found, rows)
@@ -51,17 +60,8 @@ class Accuracy(AbstractScore):
             )
         check_labels(y, outputs, 2, what)
 
-    def brief(self, score):
-        return f"{score:.1%}"
-
-    def plain(self, score):
-        return f"{self.shown(score):.2f}"
-
     def explained(self, unit=""):
-        return f"The error of {'an' if self.name[0] in 'aeiou' else 'a'} {self.name} a on n rows is sqrt(a(1 - a)/n). "
-
-    def _error_text(self, error):
-        return f"{self.shown(error):.2f}"
+        return "The error of an accuracy a on n rows is sqrt(a(1 - a)/n). "
 
 
 def share(hits: np.ndarray, weight: np.ndarray | None) -> dict[str, float]:
@@ -93,7 +93,10 @@ def check_labels(y, outputs: tuple[int, ...], least: int, what: str) -> None:
     """Raises ScoreError where labels index outputs that there are not, or there are fewer than `least`."""
     count = math.prod(outputs)
     if count < least:
-        raise ScoreError(f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each")
+        raise ScoreError(
+            f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each; two classes and 1 output, a "
+            "logit, are for scores.BinaryAccuracy, Auc or Efficiency (--train.objective.score binary, auc or efficiency)"
+        )
     if isinstance(y, jax.core.Tracer) or not len(y):
         return
     low, high = int(y.min()), int(y.max())

@@ -9,27 +9,19 @@ import numpy as np
 
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError, average, mean
+from hgqjax.scores.curves import histogram
+
+TARGETS = 6
+"""Of so many targets, at most, each has a histogram of residuals of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Resolution(AbstractScore):
-    r"""Root mean square of the residuals, those within the window, in the unit of y; less is better. Loss: mean squared error of all.
-
-    Residuals of the window's size and more, and those that are no number, are outliers: their share is counted apart. Where no residual is
-    in the window the resolution is the window. Of several targets the residuals of all are taken together, so they should have one unit.
-
-    The statistical error of a resolution r on n residuals is the standard error of their squares over 2 r, whatever their distribution;
-    that of several targets has a row as its unit, as residuals of one row depend on each other. It is unknown of fewer than two.
-
-    >>> Resolution(window=30.0).text({"score": 1.9, "error": 0.02, "outliers": 0.001}, unit="mrad")
-    'resolution 1.9 +- 0.02 mrad, outliers 0.10 %'
-    """
+class AbstractResidual(AbstractScore):
+    """What all scores of residuals have in common."""
 
     window: float | None = None
     """In units of y, above 0; None: every residual counts."""
 
-    name: ClassVar[str] = "resolution"
-    plural: ClassVar[str] = "resolutions"
     kinds: ClassVar[tuple[Kind, ...]] = ("regression",)
     higher_is_better: ClassVar[bool] = False
 
@@ -76,6 +68,14 @@ class Resolution(AbstractScore):
         outside = float(np.mean(~inside)) if weight is None else float(np.average(np.mean(~inside, axis=1), weights=weight))
         return found | {"outliers": outside}
 
+    def curves(self, outputs, y, weight=None, names=()):
+        residuals = outputs.reshape(len(y), -1) - y.reshape(len(y), -1)
+        if residuals.shape[1] > TARGETS:  # of a whole row, as an autoencoder gives
+            repeated = None if weight is None else np.repeat(weight, residuals.shape[1])
+            return {"residuals": [histogram("all targets", residuals.ravel(), repeated, self.window)]}
+        names = names if len(names) == residuals.shape[1] else [f"y{n}" for n in range(residuals.shape[1])]
+        return {"residuals": [histogram(name, residuals[:, n], weight, self.window) for n, name in enumerate(names)]}
+
     def share_label(self, name, unit=""):
         return f"outliers ({f'{self.window:g} {unit}'.rstrip()} and more)"
 
@@ -86,6 +86,24 @@ class Resolution(AbstractScore):
             f"The {self.name} is the root mean square of the residuals{edge}; less is better. {others}"
             f"The error of a {self.name} is the standard error of the squares of the residuals, over twice the {self.name}. "
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolution(AbstractResidual):
+    r"""Root mean square of the residuals, those within the window, in the unit of y; less is better. Loss: mean squared error of all.
+
+    Residuals of the window's size and more, and those that are no number, are outliers: their share is counted apart. Where no residual is
+    in the window the resolution is the window. Of several targets the residuals of all are taken together, so they should have one unit.
+
+    The statistical error of a resolution r on n residuals is the standard error of their squares over 2 r, whatever their distribution;
+    that of several targets has a row as its unit, as residuals of one row depend on each other. It is unknown of fewer than two.
+
+    >>> Resolution(window=30.0).text({"score": 1.9, "error": 0.02, "outliers": 0.001}, unit="mrad")
+    'resolution 1.9 +- 0.02 mrad, outliers 0.10 %'
+    """
+
+    name: ClassVar[str] = "resolution"
+    plural: ClassVar[str] = "resolutions"
 
 
 def _by_row(values):

@@ -1,6 +1,7 @@
 """Scores: each against its formula in numpy, while training and on exact outputs, with weights and without; words; refusals."""
 
 import dataclasses
+import json
 import math
 
 import jax
@@ -10,13 +11,22 @@ import pytest
 
 from hgqjax import scores
 from hgqjax.config import from_json, to_json
+from hgqjax.scores import autoencoder, curves
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.integers(0, 4, 60).astype(np.float32)
+LABELS = (np.arange(60) % 2).astype(np.int32)
+SEPARATED = np.round(RNG.normal(size=(60, 1)) + LABELS[:, None], 1).astype(np.float32), LABELS  # with ties, as quantized outputs have
 CASES = [
     (scores.Accuracy(), RNG.normal(size=(60, 3)).astype(np.float32), RNG.integers(0, 3, 60).astype(np.int32)),
     (scores.Resolution(), RNG.normal(size=(60, 1)).astype(np.float32), RNG.normal(size=60).astype(np.float32)),
     (scores.Resolution(window=1.0), RNG.normal(size=(60, 1)).astype(np.float32), RNG.normal(size=60).astype(np.float32)),
+    (scores.BinaryAccuracy(), RNG.normal(size=(60, 1)).astype(np.float32), RNG.integers(0, 2, 60).astype(np.int32)),
+    (scores.Auc(), *SEPARATED),
+    (scores.Auc(background_rate=0.2), *SEPARATED),
+    (scores.Efficiency(background_rate=0.3), *SEPARATED),
+    (scores.LabelAccuracy(), RNG.normal(size=(60, 3)).astype(np.float32), RNG.integers(0, 2, (60, 3)).astype(np.int32)),
+    (scores.Reconstruction(), RNG.normal(size=(60, 4)).astype(np.float32), RNG.normal(size=(60, 4)).astype(np.float32)),
     (scores.Resolution(window=1.5), RNG.normal(size=(60, 2)).astype(np.float32), RNG.normal(size=(60, 2)).astype(np.float32)),
 ]
 each = pytest.mark.parametrize(("score", "outputs", "y"), CASES, ids=[repr(score) for score, _, _ in CASES])
@@ -74,7 +84,11 @@ def test_the_error_is_the_scatter_over_repeated_draws(score, outputs, y):
         for _ in range(400):
             rows = rng.integers(0, 60, 60)
             draws.append(score.measure(outputs[rows], y[rows], None if weight is None else weight[rows])["score"])
-        assert score.error(score.measure(outputs, y, weight), 60) == pytest.approx(np.std(draws), rel=0.2)
+        error = score.error(score.measure(outputs, y, weight), 60)
+        if isinstance(score, scores.Efficiency):  # which leaves the scatter of the threshold out
+            assert 0 < error < np.std(draws)
+        else:
+            assert error == pytest.approx(np.std(draws), rel=0.2)
 
 
 @each
@@ -114,9 +128,10 @@ def test_words():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("recall", "there is no score 'recall'; legal are accuracy, resolution"),
+        ("recall", "there is no score 'recall'; legal are accuracy, binary, auc, efficiency, labels, resolution"),
         ("resolution:window=-1", "window is -1.0; a finite number above 0 is needed"),
         ("resolution:windw=1", "resolution has the unknown field 'windw'"),
+        ("auc:background_rate=2", "background_rate is 2.0; a number between 0 and 1 is needed"),
         ("resolution:window=x", "resolution.window is 'x'; a value of type float is needed"),
     ],
 )
@@ -133,6 +148,10 @@ def test_mistakes_in_a_name_are_one_sentence(text, sentence):
         (scores.Accuracy(), (3,), np.array([0, 3]), "labels of y run from 0 to 3, but the network has 3 outputs; legal are 0 to 2"),
         (scores.Accuracy(), (3,), np.array([-1, 2]), "labels of y run from -1 to 2"),
         (scores.Accuracy(), (3,), np.array([0.5, 1.0]), "y has shape .* and type float64, .* an accuracy needs one whole number"),
+        (scores.Auc(), (2,), np.array([0, 1]), "and the network has 2 outputs; for the AUC of two classes each row needs a label"),
+        (scores.BinaryAccuracy(), (1,), np.array([0, 2]), "labels of y run from 0 to 2; for a network of one logit legal are 0 and 1"),
+        (scores.LabelAccuracy(), (2,), np.zeros((5, 3), int), "several labels at once need a column of 0 and 1 for each output"),
+        (scores.LabelAccuracy(), (2,), np.array([[0, 2]]), "labels of y run from 0 to 2; legal are 0 and 1"),
         (scores.Resolution(), (1,), np.zeros((5, 2)), "y has 2 numbers of type float64 for each row, but the network has 1 output"),
         (scores.Resolution(), (2,), np.zeros(5), "y has one number of type float64 for each row, but the network has 2 outputs"),
     ],
@@ -140,3 +159,61 @@ def test_mistakes_in_a_name_are_one_sentence(text, sentence):
 def test_labels_that_do_not_fit_outputs_are_refused(score, outputs, y, sentence):
     with pytest.raises(scores.ScoreError, match=sentence):
         score.check(outputs, y)
+
+
+def test_area_and_efficiency_are_those_of_all_pairs_and_thresholds():
+    outputs, y = SEPARATED
+    for weight in (np.ones(60), WEIGHT.astype(float)):
+        signal, background = (np.flatnonzero(y == label) for label in (1, 0))
+        pairs = weight[signal][:, None] * weight[background]
+        above = outputs[signal] - outputs[background].T
+        area = np.sum(pairs * ((above > 0) + 0.5 * (above == 0))) / pairs.sum()
+        assert scores.Auc().measure(outputs, y, weight)["score"] == pytest.approx(area, rel=1e-12)
+        fpr, tpr = curves.roc(outputs[:, 0], y == 1, weight)
+        assert np.trapezoid(tpr, fpr) == pytest.approx(area, rel=1e-12) and (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+        for rate in (0.05, 0.1, 0.3, 0.9):
+            best = 0.0
+            for threshold in outputs[:, 0]:
+                passing = outputs[:, 0] >= threshold
+                if np.sum(weight * passing * (y == 0)) <= rate * weight[background].sum() + 1e-9:
+                    best = max(best, np.sum(weight * passing * (y == 1)) / weight[signal].sum())
+            assert scores.Efficiency(background_rate=rate).measure(outputs, y, weight)["score"] == pytest.approx(best, rel=1e-12)
+
+
+def test_a_batch_of_one_class_has_no_area():
+    outputs, ones = jnp.array([[0.5], [1.0]]), jnp.array([1, 1])
+    assert float(scores.Auc().value(outputs, ones)) == 0.5 and np.isfinite(scores.Auc().loss(outputs, ones))
+    found = scores.Auc().measure(np.asarray(outputs), np.asarray(ones))
+    assert found["score"] == 0.5 and scores.Auc().error(found, 2) is None
+    assert scores.Efficiency().measure(np.asarray(outputs), 1 - np.asarray(ones))["score"] == 0.0
+
+
+def test_a_trigger_of_an_autoencoder():
+    rng = np.random.default_rng(2)
+    background, signal = rng.normal(size=(300, 4)), 3 * rng.normal(size=(100, 4))
+    found = autoencoder.anomaly(background, signal, 0.1)
+    sizes = [np.mean(rows**2, axis=1) for rows in (background, signal)]
+    assert found["score"] == pytest.approx(np.mean(sizes[1][:, None] > sizes[0])) and 0 < found["error"] < 0.05
+    assert found["efficiency"] == np.mean(sizes[1] >= np.sort(sizes[0])[-30])
+
+
+@each
+def test_what_reports_draw_counts_every_row(score, outputs, y):
+    for weight in (None, WEIGHT):
+        found = json.loads(json.dumps(score.curves(outputs.astype(np.float64), y, weight)))
+        total = 60 if weight is None else WEIGHT.sum()
+        assert found
+        if "confusion" in found:
+            table = np.array(found["confusion"])
+            ones = np.ones(60) if weight is None else weight
+            assert table.sum() == pytest.approx(total)
+            assert [table[n].sum() for n in range(len(table))] == pytest.approx([ones[y == n].sum() for n in range(len(table))])
+            if score.name == "accuracy":
+                assert np.trace(table) / total == pytest.approx(score.measure(outputs, y, weight)["score"])
+        for curve in found.get("roc", []):
+            background, signal = np.array(curve["background"]), np.array(curve["signal"])
+            assert (background[0], signal[0], background[-1], signal[-1]) == (0, 0, 1, 1) and np.all(np.diff(signal) >= 0)
+        for bars in found.get("residuals", []):
+            many = score.name == "reconstruction error" and len(found["residuals"]) == 1
+            assert sum(bars["counts"]) + bars["outside"] == pytest.approx(total * (outputs.shape[1] if many else 1))
+            assert score.window in (None, bars["edges"][-1])
