@@ -11,7 +11,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # one for the session: xdist'
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hgqjax-jax-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("NUMBA_OPT", "1")  # da4ml's solver compiles itself on first use: 97 s so, 146 s else
-os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+# what compiles faster is compiled again: to write it takes longer
+os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 import hypothesis
 import jax
@@ -19,7 +20,7 @@ import pytest
 
 for _setting in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes"):
     _given = os.environ[_setting.upper()]  # a plugin may have imported JAX before they were there
-    jax.config.update(_setting, _given if _setting.endswith("dir") else int(_given))
+    jax.config.update(_setting, {"dir": str, "secs": float}.get(_setting.rpartition("_")[2], int)(_given))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # starts JAX with one device, whatever a command that a test calls asks for

@@ -155,7 +155,7 @@ def structure():
     return ModelDescription(name="structure", operations=ops, outputs=("nnet", "RELU", "RELU"))
 
 
-@pytest.mark.parametrize(("seed", "backend"), [(0, "Vitis"), (1, "Vivado")])
+@pytest.mark.parametrize(("seed", "backend"), [(0, "Vitis"), pytest.param(1, "Vivado", marks=pytest.mark.slow)])
 def test_random_networks(seed, backend, tmp_path):
     verified(random_network(seed), tmp_path / "project", backend=backend)
 

@@ -1,5 +1,6 @@
 """The contract that every layer keeps. A new layer is one more line in CASES: how to make it, and the shape of a row."""
 
+import functools
 import inspect
 
 import jax
@@ -108,10 +109,10 @@ SLOW = ("attention", "linformer")
 OTHERS = nnx.Not(layers.Observed)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES], ids=str)
-def case(request):
-    """(layer in training, rows)"""
-    make, shape = CASES[request.param]
+@functools.cache
+def trained(name):
+    """A layer in training, split, and rows: its making compiles one operation after the other, so once for all tests."""
+    make, shape = CASES[name]
     rows = jnp.asarray(np.random.default_rng(1).normal(0.3, 1.5, (ROWS, *shape)), jnp.float32)
     layer = make(nnx.Rngs(0))
     nnx.update(
@@ -119,7 +120,14 @@ def case(request):
     )
     layer.set_mode("train")
     call(layer, rows)
-    return layer, rows
+    return nnx.split(layer), rows
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES], ids=str)
+def case(request):
+    """(layer in training, rows)"""
+    (graphdef, state), rows = trained(request.param)
+    return nnx.merge(graphdef, state, copy=True), rows
 
 
 call = nnx.jit(lambda layer, rows: layer(rows))  # at once: one operation after the other compiles for long

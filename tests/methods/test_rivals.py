@@ -141,7 +141,7 @@ def test_row_curvatures_are_those_of_the_whole_hessian():
     layers.adapt(model, x)
 
     def loss(model):
-        return Objective().task_loss(model(x), y)
+        return Objective().score.loss(model(x), y)
 
     names = [name for name, _ in model.named(QuantizeWeight) if "kernel" in name]
     found = layers.row_curvatures(model, names, loss)
@@ -249,6 +249,7 @@ def searched():
     return trained(method, (250.0, 800.0, 800.0, 800.0), (0, 0, 0, 1), epochs=20, batch_norm=False)
 
 
+@pytest.mark.slow
 def test_hmq_widths_respond_to_the_target_and_are_exported(searched):
     models, metrics = searched
     costs = [float(resources.ebops(words(model)).total) for model in models[:2]]
@@ -261,6 +262,7 @@ def test_hmq_widths_respond_to_the_target_and_are_exported(searched):
     assert np.all(np.asarray(metrics["cost"])[:, 6:] == np.asarray(metrics["cost"])[:, -1:])  # chosen after 12 of 20 epochs
 
 
+@pytest.mark.slow
 def test_hmq_is_decided_by_the_key(searched):
     _, metrics = searched
     assert all(np.array_equal(values[1], values[2]) for values in metrics.values())

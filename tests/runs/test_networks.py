@@ -28,6 +28,7 @@ def test_configurations_build_and_are_kept_as_json(name):
     assert len(dict(model.named(layers.AbstractLinear))) >= 4
 
 
+@pytest.mark.slow
 def test_a_uniform_network_has_one_width_a_layer():
     x = np.random.default_rng(0).uniform(0, 1, (40, 8, 8, 1)).astype(np.float32)
     config = networks.Cnn(method=methods.Uniform(bits=5), filters=(2,), hidden=(3,))

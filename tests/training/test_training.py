@@ -120,6 +120,7 @@ def test_a_budget_is_reached():
     assert history(sweep, 0, "cost")[0] > 600 and 250 < history(sweep, 0, "cost")[-1] < 350
 
 
+@pytest.mark.slow
 def test_statistics_are_kept_at_the_end():
     short = training.make_train(dataclasses.replace(CONFIG, batch_statistics=0.0), one_layer)
     segment = jax.jit(short.segment)
@@ -167,8 +168,8 @@ def test_all_members_diverged(train):
 
 def test_dead_layers_are_named():
     pruned = Kif(b0=4.0, f_limits=(-24.0, -20.0))
-    dead = training.make_train(CONFIG, plain(4, 8, 3, kernel_quantizer=pruned))
-    assert training.sweep(dead, data(), members(0.0), [0]).history[-1]["dead"] == ["layer_0", "layer_1"]
+    dead = training.make_train(CONFIG, plain(4, 3, kernel_quantizer=pruned))
+    assert training.sweep(dead, data(), members(0.0), [0]).history[-1]["dead"] == ["layer_0"]
 
 
 class Killed(BaseException):
@@ -176,7 +177,7 @@ class Killed(BaseException):
 
 
 def test_an_interrupted_sweep_ends_with_the_same_front(train, swept, tmp_path):
-    for stop in (1, 2, 3):
+    for stop in (1, 3):
         folder = tmp_path / str(stop)
 
         def kill(check, _, stop=stop):
@@ -227,7 +228,7 @@ def test_regression_and_the_paper_definition():
     config = dataclasses.replace(CONFIG, objective=Objective(score=Resolution(), gamma=1e-6, cost=resources.Ebops(definition="paper_v1")))
     rows = data()
     rows = rows._replace(y_train=rows.x_train[:, 0] * 2, y_val=rows.x_val[:, 0] * 2)
-    sweep = training.sweep(training.make_train(config, plain(4, 8, 1)), rows, members(1e-7), [0])
+    sweep = training.sweep(training.make_train(config, plain(4, 1)), rows, members(1e-7), [0])
     assert 0 < history(sweep, 0, "val_score")[-1] < history(sweep, 0, "val_score")[0]
     assert history(sweep, 0, "val_score")[-1] < 2 and max(p.merit for p in sweep.archive.points) == -min(history(sweep, 0, "val_score"))
 
@@ -254,10 +255,11 @@ class Weights(resources.AbstractCost):
 
 def test_any_cost_model_can_be_the_penalty():
     config = dataclasses.replace(CONFIG, objective=Objective(cost=Weights()))
-    sweep = training.sweep(training.make_train(config, plain(4, 8, 3)), data(), members(1e-7), [0])
-    assert set(history(sweep, 0, "cost")) == {4 * 8 + 8 * 3}
+    sweep = training.sweep(training.make_train(config, plain(4, 3)), data(), members(1e-7), [0])
+    assert set(history(sweep, 0, "cost")) == {4 * 3}
 
 
+@pytest.mark.slow
 def test_a_penalty_on_luts_makes_weights_of_few_digits():
     config = dataclasses.replace(CONFIG, epochs=10, objective=Objective(cost=resources.Luts()))
     train = training.make_train(
