@@ -2,10 +2,10 @@
 
 import jax
 
-from hgqjax.layers._base import Symbol
+from hgqjax.layers._base import Symbol, Value
 
 
-def relu(x: jax.Array | Symbol) -> jax.Array | Symbol:
+def relu(x: Value) -> Value:
     """``max(x, 0)``; gradient 0 at 0. Of an array, or of a layer's result while a model is described.
 
     >>> import jax.numpy as jnp

@@ -202,8 +202,8 @@ def _labels(equation: str, input_shape: tuple[int, ...], output_shape: tuple[int
     """Labels of x, kernel and result; raises ValueError where they are not one for each axis, or sizes disagree."""
     parts = equation.replace(" ", "").replace("->", ",").split(",")
     fits = len(parts) == 3 and equation.count("->") == 1 and all(len(set(part)) == len(part) and part.isalpha() for part in parts)
+    x, kernel, y = parts if fits else ("", "", "")
     if fits:
-        x, kernel, y = parts
         sizes = dict(zip(x, input_shape, strict=False)) | dict(zip(y, output_shape, strict=False))
         fits = all(sum(label in part for part in parts) >= 2 for label in set("".join(parts)))
         fits = fits and len(y) == len(output_shape) and tuple(sizes.get(label) for label in x) == input_shape

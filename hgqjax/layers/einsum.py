@@ -8,12 +8,13 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Symbol, Value
+from hgqjax.layers._base import Symbol
 from hgqjax.layers.quantize import ACTIVATION, Quantize
+from hgqjax.layers.several import AbstractSeveral
 from hgqjax.quantizers import AbstractQuantizer
 
 
-class Einsum(Layer):
+class Einsum(AbstractSeveral):
     """``einsum(equation, q(a), q(b))`` of two results.
 
     Args:
@@ -30,8 +31,6 @@ class Einsum(Layer):
     [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
     """
 
-    inputs = 2
-
     def __init__(
         self,
         equation: str,
@@ -45,11 +44,8 @@ class Einsum(Layer):
         self.output_shape = _result(self.equation, shapes)
         self.input_quantizer = nnx.List([Quantize(shape, input_quantizer, input_granularity) for shape in shapes])
 
-    def __call__(self, a: Value, b: Value) -> Value:
-        return self.describe(a, b) if isinstance(a, Symbol) else self.forward(a, b)
-
-    def forward(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        a, b = (quantizer(x) for quantizer, x in zip(self.input_quantizer, (a, b), strict=True))
+    def forward(self, *xs: jax.Array) -> jax.Array:
+        a, b = self.quantized(xs)
         first, second, y = self.equation.replace("->", ",").split(",")
         return jnp.einsum(f"...{first},...{second}->...{y}", a, b).reshape(len(a), *self.output_shape)
 
@@ -57,10 +53,9 @@ class Einsum(Layer):
         a, b = (quantizer.signal() for quantizer in self.input_quantizer)
         return resources.Contract((a, b), self.equation)
 
-    def describe(self, a: Symbol, b: Symbol) -> Symbol:
-        graph, name = a.graph, a.graph.name_of(self)
-        xs = tuple(q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.input_quantizer, (a, b), strict=True)))
-        return graph.apply("contract", xs, self.output_shape, name=name, equation=self.equation)
+    def describe(self, *xs: Symbol) -> Symbol:
+        name, quantized = self.described(xs)
+        return xs[0].graph.apply("contract", quantized, self.output_shape, name=name, equation=self.equation)
 
 
 def _result(equation: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[int, ...]:

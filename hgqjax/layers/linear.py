@@ -95,8 +95,10 @@ class AbstractLinear(Layer):
         kernel, bias = self._kernel(), None if self.bias is None else self.bias[...]
         if self.norm is None or bias is None or self.neuron_axis is None:
             return kernel, bias
-        batch = x is not None and self.mode.batch_statistics
-        statistics = self.norm.of_batch(self.product(x, kernel)) if batch else self.norm.running()
+        if x is not None and self.mode.batch_statistics:
+            statistics = self.norm.of_batch(self.product(x, kernel))
+        else:
+            statistics = self.norm.running()
         return self.norm.folded(kernel, bias, self.neuron_axis, statistics)
 
     def fold(self) -> None:

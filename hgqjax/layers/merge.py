@@ -10,12 +10,13 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Symbol, Value
+from hgqjax.layers._base import Symbol
 from hgqjax.layers.quantize import ACTIVATION, Quantize
+from hgqjax.layers.several import AbstractSeveral
 from hgqjax.quantizers import AbstractQuantizer
 
 
-class _Merge(Layer):
+class _Merge(AbstractSeveral):
     """``op(q(x0), q(x1), ...)``.
 
     Args:
@@ -41,22 +42,15 @@ class _Merge(Layer):
         if inputs not in (None, len(shapes)):
             raise ValueError(f"{name}: inputs is {inputs}, but {len(shapes)} shapes are given; leave inputs out")
         self.output_shape = repeated_shape(shapes, name)
-        self.inputs = len(shapes)
         self.input_quantizer = nnx.List([Quantize(one, input_quantizer, input_granularity) for one in shapes])
-
-    def __call__(self, *xs: Value) -> Value:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
-        if len(xs) != self.inputs:
-            raise ValueError(f"{type(self).__name__} was made for {self.inputs} inputs and is given {len(xs)}")
-        symbols = [x for x in xs if isinstance(x, Symbol)]
-        return self.describe(*symbols) if symbols else self.forward(*xs)
 
     @staticmethod
     @abc.abstractmethod
     def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
         """The result for two inputs."""
 
-    def forward(self, *xs: jax.Array) -> jax.Array:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
-        return functools.reduce(self.combine, (quantizer(x) for quantizer, x in zip(self.input_quantizer, xs, strict=True)))
+    def forward(self, *xs: jax.Array) -> jax.Array:
+        return functools.reduce(self.combine, self.quantized(xs))
 
     @abc.abstractmethod
     def operation(self, inputs: tuple[resources.Signal, ...]) -> Any:
@@ -65,10 +59,9 @@ class _Merge(Layer):
     def cost(self) -> Any:
         return self.operation(tuple(quantizer.signal() for quantizer in self.input_quantizer))
 
-    def describe(self, *xs: Symbol) -> Symbol:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
-        graph, name = xs[0].graph, xs[0].graph.name_of(self)
-        quantized = (q.describe(x, f"{name}_input{n}") for n, (q, x) in enumerate(zip(self.input_quantizer, xs, strict=True)))
-        return graph.apply(self.kind, tuple(quantized), self.output_shape, name=name)
+    def describe(self, *xs: Symbol) -> Symbol:
+        name, quantized = self.described(xs)
+        return xs[0].graph.apply(self.kind, quantized, self.output_shape, name=name)
 
 
 def _shapes(shape: Sequence[int] | Sequence[Sequence[int]], inputs: int | None) -> list[tuple[int, ...]]:

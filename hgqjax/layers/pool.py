@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from jax import lax
 
-from hgqjax.layers._base import Symbol
+from hgqjax.layers._base import Symbol, Value
 from hgqjax.layers.shapes import reshape, row_shape
 from hgqjax.layers.windows import Padding, each, pads, positions
 
 
-def max_pool(x: jax.Array | Symbol, size, strides=None, padding: Padding = "VALID") -> jax.Array | Symbol:
+def max_pool(x: Value, size, strides=None, padding: Padding = "VALID") -> Value:
     """Greatest value of each window over the spatial axes of rows (spatial axes..., channels); padding never wins.
 
     Args:
@@ -30,7 +30,7 @@ def max_pool(x: jax.Array | Symbol, size, strides=None, padding: Padding = "VALI
     return lax.reduce_window(x, np.asarray(-np.inf, x.dtype), lax.max, *window)
 
 
-def average_pool(x: jax.Array | Symbol, size, strides=None) -> jax.Array | Symbol:
+def average_pool(x: Value, size, strides=None) -> Value:
     """Mean of each window, exact: windows have a power of two of elements, so that hardware only shifts. `size`, `strides`: as `max_pool`.
 
     >>> average_pool(jax.numpy.arange(8.0).reshape(1, 4, 2), 2).tolist()
@@ -46,7 +46,7 @@ def average_pool(x: jax.Array | Symbol, size, strides=None) -> jax.Array | Symbo
     return lax.reduce_window(x, np.asarray(0, x.dtype), lax.add, *window) * (1.0 / elements)
 
 
-def global_max_pool(x: jax.Array | Symbol) -> jax.Array | Symbol:
+def global_max_pool(x: Value) -> Value:
     """Greatest value over all spatial axes: (rows, spatial axes..., channels) to (rows, channels).
 
     >>> global_max_pool(jax.numpy.arange(8.0).reshape(1, 4, 2)).tolist()
@@ -55,7 +55,7 @@ def global_max_pool(x: jax.Array | Symbol) -> jax.Array | Symbol:
     return _whole(max_pool, x)
 
 
-def global_average_pool(x: jax.Array | Symbol) -> jax.Array | Symbol:
+def global_average_pool(x: Value) -> Value:
     """Mean over all spatial axes, which hold a power of two of elements: (rows, spatial axes..., channels) to (rows, channels).
 
     >>> global_average_pool(jax.numpy.arange(8.0).reshape(1, 4, 2)).tolist()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -156,15 +157,14 @@ class QuantizeWeight(_Quantizer):
             self._keep(seen)
         return self._trained(x, seen)
 
-    def signal(self, weight: Callable[[], Array] | None = None) -> Signal:
+    def signal(self, weight: Callable[[], Any] | None = None) -> Signal:
         """What the cost models read; `weight` gives the weight that is quantized here, for those that read its values."""
 
-        def quantized():
-            x = weight()
+        def quantized(x: Array) -> tuple[Array, Array]:
             seen = ranges.observe(x, self.low[...].shape)
             return x, self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
 
-        values = None if weight is None else quantized
+        values = None if weight is None else lambda: quantized(weight())
         about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint) and not self._samples}
         return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, **about)
 

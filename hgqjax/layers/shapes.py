@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgqjax.layers._base import Symbol
+from hgqjax.layers._base import Symbol, Value
 
 
 def row_shape(x: jax.Array | Symbol) -> tuple[int, ...]:
@@ -15,7 +15,7 @@ def row_shape(x: jax.Array | Symbol) -> tuple[int, ...]:
     return x.shape if isinstance(x, Symbol) else x.shape[1:]
 
 
-def reshape(x: jax.Array | Symbol, shape: Sequence[int]) -> jax.Array | Symbol:
+def reshape(x: Value, shape: Sequence[int]) -> Value:
     """Rows of another `shape` with the same elements, last axis fastest.
 
     >>> reshape(jnp.zeros((5, 4, 3)), (2, 6)).shape
@@ -27,7 +27,7 @@ def reshape(x: jax.Array | Symbol, shape: Sequence[int]) -> jax.Array | Symbol:
     return x.graph.apply("reshape", (x,), shape) if isinstance(x, Symbol) else x.reshape(len(x), *shape)
 
 
-def flatten(x: jax.Array | Symbol) -> jax.Array | Symbol:
+def flatten(x: Value) -> Value:
     """Rows of one axis.
 
     >>> flatten(jnp.zeros((5, 4, 3))).shape
@@ -36,7 +36,7 @@ def flatten(x: jax.Array | Symbol) -> jax.Array | Symbol:
     return x if len(row_shape(x)) == 1 else reshape(x, (math.prod(row_shape(x)),))
 
 
-def transpose(x: jax.Array | Symbol, axes: Sequence[int]) -> jax.Array | Symbol:
+def transpose(x: Value, axes: Sequence[int]) -> Value:
     """Axis n of a row of the result is axis ``axes[n]`` of one of `x`; the batch axis is not counted.
 
     >>> transpose(jnp.zeros((5, 4, 3)), (1, 0)).shape
@@ -50,7 +50,7 @@ def transpose(x: jax.Array | Symbol, axes: Sequence[int]) -> jax.Array | Symbol:
     return x.transpose(0, *(1 + n for n in axes))
 
 
-def select(x: jax.Array | Symbol, *index: int | slice) -> jax.Array | Symbol:
+def select(x: Value, *index: int | slice) -> Value:
     """``row[index]`` of each row: for each axis from the first on, a whole number (the axis goes) or a slice; the rest is kept whole.
 
     >>> select(jnp.arange(12.0).reshape(1, 4, 3), slice(1, 3), 0).tolist()
@@ -72,7 +72,7 @@ def select(x: jax.Array | Symbol, *index: int | slice) -> jax.Array | Symbol:
     return x[(slice(None), *index)]
 
 
-def concatenate(xs: Sequence[jax.Array | Symbol], axis: int = -1) -> jax.Array | Symbol:
+def concatenate(xs: Sequence[Value], axis: int = -1) -> Value:
     """The rows of `xs` one after the other along `axis`, counted without the batch axis; the last by default.
 
     >>> concatenate([jnp.zeros((5, 4, 3)), jnp.ones((5, 4, 2))]).shape
@@ -85,7 +85,7 @@ def concatenate(xs: Sequence[jax.Array | Symbol], axis: int = -1) -> jax.Array |
     axis %= rank
     if len({shape[:axis] + shape[axis + 1 :] for shape in shapes}) > 1:
         raise ValueError(f"rows of shapes {shapes} are joined along axis {axis}; they may differ in that one alone")
-    if isinstance(xs[0], Symbol):
+    if symbols := tuple(x for x in xs if isinstance(x, Symbol)):
         shape = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
-        return xs[0].graph.apply("concatenate", tuple(xs), shape, axis=axis)
-    return jnp.concatenate(xs, axis=1 + axis)
+        return symbols[0].graph.apply("concatenate", symbols, shape, axis=axis)
+    return jnp.concatenate([x for x in xs if not isinstance(x, Symbol)], axis=1 + axis)  # pyright: ignore[reportReturnType] all are arrays

@@ -70,8 +70,8 @@ class Table(Layer):
     def thaw(self) -> None:
         self.entries = None
 
-    def tabulate(self, name: str = "table") -> None:
-        """Makes the table for the formats in force, and widens the range of the output to hold it; `name` is for errors."""
+    def tabulate(self, name: str = "table") -> jax.Array:
+        """The entries: makes the table for the formats in force, and widens the range of the output to hold it; `name` is for errors."""
         k, i, f = (np.asarray(v) for v in self.input_quantizer.format())
         alive = k + i + f > 0
         k, i, f = (int(np.max(v, where=alive, initial=-60)) if alive.any() else 0 for v in (k, i, f))
@@ -92,6 +92,7 @@ class Table(Layer):
             what = f"{width} bits" if width > RESULT_BITS else "no sign (keep_negative=False), but its function gives negative values"
             raise ValueError(f"layer {name!r} has an output of {what}; at most {RESULT_BITS} bits that hold all entries are legal")
         self.entries, self.first, self.f_in = Observed(entries.astype(jnp.float32)), int(words[0]), f
+        return self.entries[...]
 
     def _computed(self, values: np.ndarray, name: str) -> jax.Array:
         """The function of all values, float64; raises ValueError where it is not one of single values, or not finite."""
@@ -112,8 +113,8 @@ class Table(Layer):
     def describe(self, x: Symbol) -> Symbol:
         name = x.graph.name_of(self)
         x = self.input_quantizer.describe(x, f"{name}_input")
-        self.tabulate(name)
+        entries = self.tabulate(name)
         k, i, f = (int(np.asarray(v).ravel()[0]) for v in self.output_quantizer.format())
-        table = np.ldexp(np.asarray(self.entries[...], np.float64), f).astype(np.int64)
+        table = np.ldexp(np.asarray(entries, np.float64), f).astype(np.int64)
         bits = max(i + f + (k if self.output_quantizer.quantizer.overflow == "SAT" else 0), 0)
         return x.graph.apply("table", (x,), x.shape, name=name, table=table, f=f, bits=bits, f_in=self.f_in, low=self.first)

@@ -1,6 +1,7 @@
 """Sizes of windows that slide over spatial axes, as convolutions and pooling take them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,10 @@ def pads(padding: Padding, spatial, size, strides, dilation, name: str) -> tuple
         total = [max((-(-n // stride) - 1) * stride + d * (taps - 1) + 1 - n, 0) for n, taps, stride, d in axes]
         return tuple((n // 2, n - n // 2) for n in total)
     if isinstance(padding, Sequence) and not isinstance(padding, str):
-        padding = (padding,) if len(spatial) == 1 and all(isinstance(v, int) for v in padding) else padding
-        pairs = tuple(tuple(pair) if isinstance(pair, Sequence) else () for pair in padding)
+        parts: Sequence[Any] = (padding,) if len(spatial) == 1 and all(isinstance(v, int) for v in padding) else padding
+        pairs: list[tuple[Any, ...]] = [tuple(pair) if isinstance(pair, Sequence) else () for pair in parts]
         if len(pairs) == len(spatial) and all(len(p) == 2 and min(p) >= 0 for p in pairs):
-            return pairs
+            return tuple((int(p[0]), int(p[1])) for p in pairs)
     raise ValueError(f"{name}: padding is {padding!r}; 'VALID', 'SAME' or a pair (before, after) for each spatial axis is needed")
 
 
