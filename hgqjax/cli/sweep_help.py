@@ -30,11 +30,12 @@ FIRST = ("--data", "--target", "--rows", "--model.hidden", "--betas", "--seeds",
 GROUPS = {
     "columns of the data": ("--features", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
     "the front": ("--points-at", "--each-seed", "--learning-rate", "--points", "--within"),
-    "the network": ("--model.",),
+    "the network": ("--model.", "--models"),
     "training": ("--train.",),
     "loss and cost": ("--train.objective.",),
     "projects": ("--backend", "--strategy", "--io-type", "--gate-rows"),
-    "where it runs": ("--",),
+    "where it runs": ("--results", "--cluster", "--groups", "--rows-devices", "--distributed", "--coordinator", "--process"),
+    "others": ("--",),
 }
 """Titles, and how the options of each begin; an option is in the group with the longest beginning of its name."""
 CHOICES = {"model.method": typing.get_args(Method), "train.penalty": typing.get_args(Penalty)}
@@ -70,7 +71,8 @@ def text() -> str:
     lines = ["usage: hgqjax sweep [OPTIONS] [model.method:NAME [ITS OPTIONS]] [train.penalty:NAME [ITS OPTIONS]]", ""]
     lines += ["\n\n".join(textwrap.fill(part, width) for part in _summary(train.sweep).split("\n\n"))]
     for title, members in groups.items():
-        lines += ["", f"{title}:", *(line for option in members for line in _shown(f"{option.flag} {option.words}", option.about, width))]
+        shown = [line for option in members for line in _shown(f"{option.flag} {option.words}", option.about, width)]
+        lines += ["", f"{title}:", *shown] if shown else []
     for name, kinds in CHOICES.items():
         lines += ["", f"{name}:NAME, after all options:"]
         lines += [line for kind in kinds for line in _shown(f"{name}:{choice_name(kind)}", _summary(kind).partition("\n\n")[0], width)]
