@@ -46,7 +46,14 @@ def export(
     _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 
 
-def summary(model: Positional[Path], *, data: str | None = None, window: float | None = None) -> None:
+def summary(
+    model: Positional[Path],
+    *,
+    data: str | None = None,
+    window: float | None = None,
+    signal: str | None = None,
+    background_rate: float = 0.01,
+) -> None:
     """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its score there: accuracy, resolution, ...
 
     Args:
@@ -55,15 +62,22 @@ def summary(model: Positional[Path], *, data: str | None = None, window: float |
             rows that the model was trained for, such as its accuracy, or its resolution and the share of outliers. A .keras file
             holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
         window: of a resolution: residuals of this size and more are outliers, where the model itself does not say.
+        signal: of an autoencoder: rows that it was not trained for. How well the error of a row tells them from the rows of --data,
+            the background: AUC, and signal efficiency.
+        background_rate: share of the background that passes, for the signal efficiency.
     """
-    from hgqjax.evaluation.rows import RowReader
+    from hgqjax.evaluation import RowReader, trigger
     from hgqjax.interop.models import open_model
 
-    description = open_model(model)
+    if signal is not None and data is None:
+        raise ValueError("--signal goes with --data, the rows of the background")
+    description, reader = open_model(model), RowReader()
     print(description.summary())
     if data is not None:
-        found = measure(model, description, data, RowReader(), window)
+        found = measure(model, description, data, reader, window)
         print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
+    if signal is not None:
+        print(f"{signal} against {data}: {trigger(description, data, signal, reader, background_rate)}")
 
 
 def predict(model: Positional[Path], *, data: str, output: Path | None = None, rows: int | None = None) -> None:

@@ -51,6 +51,23 @@ class Measured:
         return self.score.text(self.found, self.rows, self.unit)
 
 
+def trigger(description: ModelDescription, background: str, signal: str, reader: RowReader, rate: float) -> str:
+    """How well the error of a row, given back by an autoencoder, tells rows of `signal` from those of `background`, in words.
+
+    Args:
+      background, signal: data sets or files. rate: share of the background that may pass, for the signal efficiency.
+
+    Raises: ValueError where the model is no autoencoder; else as `RowReader`.
+    """
+    if not isinstance(scores.of_model(description.metadata), scores.Reconstruction):
+        raise ValueError(f"model {description.name!r} is no autoencoder, trained by the score reconstruction")
+    residuals = []
+    for data in (background, signal):
+        x, y, *_ = reader(description, data)
+        residuals.append(outputs(description, x).reshape(len(y), -1) - y.reshape(len(y), -1))
+    return scores.Auc(background_rate=rate).text(scores.anomaly(*residuals, rate))
+
+
 def measured(
     description: ModelDescription, data: str, reader: RowReader, *, rows: int | None = None, window: float | None = None
 ) -> Measured:

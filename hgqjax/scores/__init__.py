@@ -8,7 +8,7 @@ import numpy as np
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError
-from hgqjax.scores.autoencoder import Reconstruction
+from hgqjax.scores.autoencoder import Reconstruction, anomaly
 from hgqjax.scores.binary import Auc, BinaryAccuracy, Efficiency
 from hgqjax.scores.classification import Accuracy
 from hgqjax.scores.labels import LabelAccuracy
@@ -28,7 +28,7 @@ FITTING: dict[Kind, AbstractScore] = {"classes": Accuracy(), "labels": LabelAccu
 """What rows of each kind are trained and measured by, where nothing else is said."""
 
 __all__ = ["FITTING", "NAMES", "AbstractScore", "Accuracy", "Auc", "BinaryAccuracy", "Efficiency", "LabelAccuracy", "Reconstruction"]
-__all__ += ["Resolution", "ScoreError", "fitting", "of_model", "parse", "spelled"]
+__all__ += ["Resolution", "ScoreError", "anomaly", "fitting", "of_model", "parse", "spelled"]
 
 
 def parse(text: str) -> AbstractScore:

@@ -10,10 +10,11 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import run_folders
 
 from hgqjax import cli, layers, load, runs, scores, training
 from hgqjax import data as data_
-from hgqjax.config import ConfigError
+from hgqjax.config import ConfigError, to_json
 from hgqjax.description import ModelDescription
 from hgqjax.reports import reader
 from hgqjax.reports.page import report
@@ -94,6 +95,31 @@ def test_two_targets_labels_at_once_and_an_autoencoder(tmp_path):
     run, point, dataset, model = finished(tmp_path / "rows.npz", scores.Reconstruction(), data_.Columns(target=("features",)))
     assert point.test_score == pytest.approx(np.sqrt(np.mean((model.evaluate(dataset.x_test) - dataset.x_test) ** 2)))
     assert point.test_score < 0.8 and run.score_label == "reconstruction error (sigma)"  # 1 is what a constant gives
+
+
+def test_the_error_of_an_autoencoder_is_a_trigger(tmp_path, capsys):
+    rng, x = features(200)
+    rows, strange = (tmp_path / name for name in ("rows.npz", "strange.npz"))
+    np.savez(rows, x=x, y=np.zeros(200, int))
+    np.savez(strange, x=3 * x[:80] + rng.normal(size=(80, 4)).astype(np.float32), y=np.ones(80, int))
+    about = {
+        "classes": [], "features": list("abcd"), "scaler": {"mean": [0.0] * 4, "scale": [1.0] * 4}, "kind": "regression", "unit": "sigma",
+        "columns": to_json(data_.Columns(target=("features",))), "score": to_json(scores.Reconstruction()),
+    }  # fmt: skip
+    model = dataclasses.replace(run_folders.make_model(5.5, (4, 4)), metadata=about)
+    model.save(tmp_path / "m")
+    given = [data_.load_rows(str(path), scaler=data_.Scaler(np.zeros(4), np.ones(4)), classes=(),
+                             columns=data_.Columns(target=("features",))) for path in (rows, strange)]  # fmt: skip
+    sizes = [np.mean((model.evaluate(part.x) - part.y) ** 2, axis=1) for part in given]
+    area = np.mean((sizes[1][:, None] > sizes[0]) + 0.5 * (sizes[1][:, None] == sizes[0]))
+    passing = np.mean(sizes[1] > np.sort(sizes[0])[-21])  # of 200, at most 20 pass
+    argv = ["summary", str(tmp_path / "m"), "--data", str(rows), "--signal", str(strange), "--background-rate", "0.1"]
+    assert cli.main(argv) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{strange} against {rows}: AUC {area:.4g} +- ") and last.endswith(f"efficiency {100 * passing:.2f} %")
+    assert cli.main(argv[:2] + argv[4:6]) == 2 and "--signal goes with --data" in capsys.readouterr().err
+    dataclasses.replace(model, metadata=about | {"score": to_json(scores.Resolution())}).save(tmp_path / "r")
+    assert cli.main(["summary", str(tmp_path / "r"), *argv[2:]]) == 2 and "is no autoencoder" in capsys.readouterr().err
 
 
 OWN = """
