@@ -32,7 +32,7 @@ class Objective:
 
     def __call__(self, model: layers.Module, x, y, beta: Float[Array, ""], weight: Array | None = None):
         """``(loss, metrics)`` of a training call of `model`; metrics: loss of the task, score, total cost. `weight` is that of the rows."""
-        outputs = model(x)
+        outputs = model(*layers.row_arrays(x))
         task = self.score.loss(outputs, y, weight)
         cost = self.costs(model).total
         loss = task + beta * cost + self.gamma * layers.regularizer_bits(model)

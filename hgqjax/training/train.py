@@ -35,11 +35,14 @@ class Member(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Rows on the device: training and validation. Those of type float16, which takes half the memory, are used as float32."""
+    """Rows on the device: training and validation. Those of type float16, which takes half the memory, are used as float32.
 
-    x_train: Float[Array, "rows ..."]
+    Of a model of several inputs `x_train` and `x_val` are tuples of rows, one array for each.
+    """
+
+    x_train: Float[Array, "rows ..."] | tuple[Float[Array, "rows ..."], ...]
     y_train: Array
-    x_val: Float[Array, "val_rows ..."]
+    x_val: Float[Array, "val_rows ..."] | tuple[Float[Array, "val_rows ..."], ...]
     y_val: Array
     weight_train: Float[Array, " rows"] | None = None
     """Of each row in loss and score, at least 0; their mean should be 1, so that beta means the same. None: all rows count alike."""
@@ -148,7 +151,7 @@ class Train:
         """Fresh parameters; widths of activations start from the first training rows. Raises: as `check`."""
         self.check(data)
         model = self.build(nnx.Rngs(params=key))
-        layers.adapt(model, _as_float32(data.x_train[: self.config.batch_size]))
+        layers.adapt(model, _rows(data.x_train, slice(self.config.batch_size)))
         layers.seed(model, key)
         model.set_mode("train")
         _, weights, widths, observed = _split(model)
@@ -165,9 +168,10 @@ class Train:
 
         Raises: ScoreError, one sentence.
         """
-        row = jax.ShapeDtypeStruct((1, *data.x_train.shape[1:]), jnp.float32)
-        found = self._results.get(row.shape) or jax.eval_shape(lambda x: self.build(nnx.Rngs(0))(x), row)
-        self._results[row.shape] = found
+        row = [jax.ShapeDtypeStruct((1, *part.shape[1:]), jnp.float32) for part in layers.row_arrays(data.x_train)]
+        shapes = tuple(part.shape for part in row)
+        found = self._results.get(shapes) or jax.eval_shape(lambda *xs: self.build(nnx.Rngs(0))(*xs), *row)
+        self._results[shapes] = found
         if isinstance(found, jax.ShapeDtypeStruct):  # a score of several results checks them itself
             for what, y in (("y_train", data.y_train), ("y_val", data.y_val)):
                 self.config.objective.score.check(found.shape[1:], y, what)
@@ -200,19 +204,20 @@ class Train:
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
         return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
 
-    def _outputs(self, state: State, x: Array) -> Array:
+    def _outputs(self, state: State, x: Array | tuple[Array, ...]) -> Array:
         """Results for rows `x`, statistics frozen, unwrapped; of many large rows one part after the other."""
 
         def of(rows):
-            return self._merge(self._frozen, state)(_as_float32(rows))
+            return self._merge(self._frozen, state)(*map(_as_float32, rows))
 
-        part = max(AT_ONCE // math.prod(x.shape[1:]), 1)
-        if len(x) <= part:
-            return of(x)
-        whole = len(x) // part * part
-        y = lax.map(of, x[:whole].reshape(-1, part, *x.shape[1:]))
+        xs = layers.row_arrays(x)
+        count, part = len(xs[0]), max(AT_ONCE // sum(math.prod(x.shape[1:]) for x in xs), 1)
+        if count <= part:
+            return of(xs)
+        whole = count // part * part
+        y = lax.map(of, tuple(x[:whole].reshape(-1, part, *x.shape[1:]) for x in xs))
         y = y.reshape(whole, *y.shape[2:])
-        return y if whole == len(x) else jnp.concatenate([y, of(x[whole:])])
+        return y if whole == count else jnp.concatenate([y, of(tuple(x[whole:] for x in xs))])
 
     def model(self, state: State) -> layers.Module:
         """The model of a single (not batched) state."""
@@ -229,9 +234,10 @@ class Train:
         return jnp.where(jnp.any(bad), jnp.argmax(bad) + 1, last).astype(jnp.int32)
 
     def _steps_per_epoch(self, data: Data) -> int:
-        steps = len(data.x_train) // self.config.batch_size
+        count = len(layers.row_arrays(data.x_train)[0])
+        steps = count // self.config.batch_size
         if steps < 1:
-            raise ValueError(f"batch_size is {self.config.batch_size}, but there are only {len(data.x_train)} training rows")
+            raise ValueError(f"batch_size is {self.config.batch_size}, but there are only {count} training rows")
         return steps
 
     def _optimizer(self, member: Member, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -267,7 +273,7 @@ class Train:
             return state
 
         def loss(model):
-            outputs = model(_as_float32(data.x_train[rows]))
+            outputs = model(*layers.row_arrays(_rows(data.x_train, rows)))
             return self.config.objective.score.loss(outputs, data.y_train[rows], _at(data.weight_train, rows))
 
         def again(state):
@@ -283,13 +289,13 @@ class Train:
         optimizer = self._optimizer(member, steps)
         state = self._reassigned(state, data, epoch)
         key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
-        order = shuffle.permutation(key, len(data.x_train))[: steps * size].reshape(steps, size)
+        order = shuffle.permutation(key, len(data.y_train))[: steps * size].reshape(steps, size)
 
         def step(state, inputs):
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
             beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
-            batch = (_as_float32(data.x_train[rows]), data.y_train[rows], _at(data.weight_train, rows))
+            batch = (_rows(data.x_train, rows), data.y_train[rows], _at(data.weight_train, rows))
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
@@ -327,6 +333,11 @@ def _split(model: layers.Module):
 
 def _at(weight: Array | None, rows) -> Array | None:
     return None if weight is None else weight[rows]
+
+
+def _rows(x: Array | tuple[Array, ...], which: Array | slice) -> Array | tuple[Array, ...]:
+    """The rows `which` of each input, float32."""
+    return tuple(_as_float32(part[which]) for part in x) if isinstance(x, tuple) else _as_float32(x[which])
 
 
 def _as_float32(rows: Array) -> Array:

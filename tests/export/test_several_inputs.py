@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hgqjax import export, layers
+from hgqjax import export, layers, training
 from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.export.gate import ExportError, gate_rows
 from hgqjax.export.hls4ml import to_hls4ml
@@ -71,6 +71,26 @@ def test_hls4ml_has_the_same_words(description, tmp_path):
     more = rows(40, seed=2)
     project = to_hls4ml(description, tmp_path / "p", rows=more, min_rows=500)
     assert project.gate.differing_words == 0 and project.gate.words == project.gate.rows * (3 + 2) and project.gate.rows > 500
+
+
+class Angle(Event):
+    def __call__(self, tracks, event):
+        return super().__call__(tracks, event)[0]
+
+
+def test_it_is_trained():
+    x = rows(512)
+    y = jnp.asarray((x[0][:, 0].sum(1) * x[1][:, 0] > 0).astype(np.int32))
+    xs = tuple(map(jnp.asarray, x))
+    data = training.Data(xs, y, tuple(part[:128] for part in xs), y[:128])
+    train = training.make_train(training.Config(epochs=8, batch_size=64), Angle)
+    members = training.Member(beta=jnp.array([0.0]), learning_rate=jnp.array([2e-2]), budget=jnp.array([0.0]))
+    sweep = training.sweep(train, data, members, [0])
+    assert sweep.history[-1]["val_loss"] < sweep.history[0]["val_loss"]
+    description = export.describe(train.model(sweep.state(sweep.archive.points[0])), x)
+    assert [op.name for op in description.inputs] == ["tracks", "event"]
+    with pytest.raises(ValueError, match="^inputs have 512, 511 rows; each input needs as many as the others$"):
+        training.sweep(train, data._replace(x_train=(xs[0], xs[1][1:])), members, [0])
 
 
 def test_what_does_not_fit_is_refused(model, description, tmp_path):
