@@ -78,6 +78,7 @@ class Angle(Event):
         return super().__call__(tracks, event)[0]
 
 
+@pytest.mark.slow
 def test_it_is_trained():
     x = rows(512)
     y = jnp.asarray((x[0][:, 0].sum(1) * x[1][:, 0] > 0).astype(np.int32))
