@@ -9,9 +9,7 @@ import pytest
 
 from experiments import jets, muon, svhn
 from experiments.earlier import EARLIER
-from hgqjax.config import from_json, to_json
 from hgqjax.resources import Ebops
-from hgqjax.runs import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS
@@ -22,12 +20,6 @@ def test_the_command_shows_an_experiments_options():
         [sys.executable, "-m", "experiments", "jets_demo", "--help"], cwd=ROOT, env=os.environ, text=True, capture_output=True
     )
     assert done.returncode == 0 and "--train.objective.cost" in done.stdout, done.stderr
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_configuration_is_the_same_from_its_manifest(name):
-    config = CONFIGS[name][1]
-    assert from_json(Sweep, to_json(config)) == config
 
 
 @pytest.mark.parametrize("name", ["jets_ramp", "jets_constant", "muon_ramp", "svhn_ramp"])
