@@ -40,8 +40,8 @@ def write_trigger(path):
     return str(path)
 
 
-def finished(path, score, columns=data_.Columns(), **changes):
-    train = dataclasses.replace(TRAIN, objective=Objective(score=score))
+def finished(path, score, columns=data_.Columns(), epochs=16, **changes):
+    train = dataclasses.replace(TRAIN, epochs=epochs, objective=Objective(score=score))
     model = networks.Mlp(hidden=(), batch_norm=False)
     arguments = {"data": str(path), "columns": columns, "model": model, "train": train, "betas": (1e-6,), "points": 1, "within": 10.0}
     folder = runs.run(runs.Sweep(**arguments | changes), root=path.parent / "results", progress=False)
@@ -92,7 +92,7 @@ def test_two_targets_labels_at_once_and_an_autoencoder(tmp_path):
     assert point.test_score > 0.7 and "label accuracy (%)" in report(run.folder, formats=()).read_text()
 
     np.savez(tmp_path / "rows.npz", x=5 * x + 2, y=np.zeros(500, int))
-    run, point, dataset, model = finished(tmp_path / "rows.npz", scores.Reconstruction(), data_.Columns(target=("features",)))
+    run, point, dataset, model = finished(tmp_path / "rows.npz", scores.Reconstruction(), data_.Columns(target=("features",)), epochs=80)
     assert point.test_score == pytest.approx(np.sqrt(np.mean((model.evaluate(dataset.x_test) - dataset.x_test) ** 2)))
     assert point.test_score < 0.8 and run.score_label == "reconstruction error (sigma)"  # 1 is what a constant gives
 
