@@ -14,7 +14,7 @@ MEGABYTES = 2000
 
 def run(folder, seed, count):
     command = [sys.executable, str(DRIVER), str(folder), str(seed), str(count), str(MEGABYTES)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=DRIVER.parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=DRIVER.parents[1], timeout=1200)
     last = (folder / "last").read_text() if (folder / "last").exists() else "none"
     assert done.returncode == 0, f"died of {last}: {done.stderr[-2000:]}"
     failures = json.loads(done.stdout.splitlines()[-1])
