@@ -24,7 +24,9 @@ def read(path: pathlib.Path, columns: Columns = Columns()) -> Table:
     except ImportError:
         raise DataError(f"{path}: reading .root files needs uproot; pip install 'hgqjax[root]'") from None
     try:
-        with uproot.open(path) as file:
+        with uproot.open(
+            path, handler=uproot.source.file.MemmapSource
+        ) as file:  # its default starts threads, which a damaged file can hang
             return _table(file, path, columns)
     except DataError:
         raise
