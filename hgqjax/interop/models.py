@@ -6,7 +6,7 @@ from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.files import MANIFEST
 
 SUFFIX = ".keras"
-MODELS = "a folder with description.json, a .keras file of HGQ2, or a folder with truth_tables.json and config.json of KANELE,"
+MODELS = "a folder with description.json, a .keras file of HGQ2, or a folder with KANELE's truth_tables.json and config.json"
 
 
 def is_model(path: Path) -> bool:
