@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def check_memory(size: int, what: str, copies: int = 3) -> None:
         raise ArchiveError(f"{what} takes {in_words(size)} in memory;{times} {in_words(free)} are free")
 
 
-def npy_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype, int]:
+def npy_header(file: io.BufferedIOBase | IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     """Shape, type and bytes of the values of an .npy file, of which the header alone is read.
 
     Raises: ArchiveError where it is none, or holds Python objects.
@@ -88,7 +88,7 @@ def npy_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype, int]
     return shape, dtype, math.prod(shape) * dtype.itemsize
 
 
-def read_npy(file: io.BufferedIOBase) -> np.ndarray:
+def read_npy(file: io.BufferedIOBase | IO[bytes]) -> np.ndarray:
     """The array of an .npy file whose size was checked.
 
     Raises: ArchiveError where its text is none, which Python must not see; else as numpy.

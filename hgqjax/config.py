@@ -50,7 +50,7 @@ def from_json(kind: Any, data: Any, where: str = "config") -> Any:
         if not isinstance(data, list):
             raise ConfigError(f"{where} is {data!r}; a list is needed")
         return tuple(from_json(typing.get_args(kind)[0], v, f"{where}[{n}]") for n, v in enumerate(data))
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _from_dict(kind, data, where)
     if origin is typing.Literal:
         if data not in typing.get_args(kind):

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Rounding = Literal["RND", "TRN", "RND_CONV", "S_RND"]
@@ -30,7 +32,7 @@ def one_program(*static: str):
 
         @functools.wraps(function)
         def call(*args, **named):
-            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, named)))
+            traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, named)))
             return (function if traced else compiled)(*args, **named)
 
         return call
@@ -45,7 +47,7 @@ def check_modes(rounding: str, overflow: str) -> None:
             raise ValueError(f"{argument} is {value!r}; legal are {', '.join(get_args(legal))}")
 
 
-def as_float(x) -> Array:
+def as_float(x: ArrayLike) -> Array:
     """`x` as a JAX array; raises ValueError unless it holds floats."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -53,9 +55,9 @@ def as_float(x) -> Array:
     return x
 
 
-def check_format(k, i, f) -> None:
+def check_format(k: ArrayLike, i: ArrayLike, f: ArrayLike) -> None:
     """Raises ValueError, naming the width, unless k is 0 or 1, i and f are whole and k + i + f is at most 52; skips traced widths."""
-    widths = {name: np.asarray(v) for name, v in (("k", k), ("i", i), ("f", f)) if not isinstance(v, jax.core.Tracer)}
+    widths = {name: np.asarray(v) for name, v in (("k", k), ("i", i), ("f", f)) if not isinstance(v, Tracer)}
     for name, v in widths.items():
         wrong = ~np.isin(v, (0, 1)) if name == "k" else ~np.isfinite(v) | (np.rint(v) != v)
         if np.any(wrong):
@@ -153,7 +155,7 @@ def _straight_through_jvp(primals, tangents):
     return primals[0], tangents[1]
 
 
-def round_to_integer(v: Float[Array, "*s"], rounding: str, key: Array | None = None) -> Float[Array, "*s"]:
+def round_to_integer(v: Float[Array, "*s"], rounding: Rounding, key: Array | None = None) -> Float[Array, "*s"]:
     """Rounds `v` to whole numbers: RND half up, TRN down, RND_CONV half to even, S_RND up with probability ``v - floor(v)``.
 
     RND tests the remainder: ``floor(v + 0.5)`` is wrong one ulp below a tie. S_RND is unbiased to the step of the uniform numbers it
@@ -174,7 +176,7 @@ def round_to_integer(v: Float[Array, "*s"], rounding: str, key: Array | None = N
     return down + (jax.random.uniform(key, v.shape, v.dtype) < v - down).astype(v.dtype)
 
 
-def limits(k: Float[Array, "..."], i: Float[Array, "..."], f: Float[Array, "..."], overflow: str):
+def limits(k: Float[Array, "..."], i: Float[Array, "..."], f: Float[Array, "..."], overflow: Overflow):
     """Least and greatest value of the format: ``[-k 2**i, 2**i - 2**-f]``; SAT_SYM: ``-k`` times the greatest.
 
     Where ``i + f < 0`` the limits are those of ``i = -f``, so that the greatest value is never negative.
@@ -253,7 +255,16 @@ _quantize.defvjp(_quantize_fwd, _quantize_bwd)
 _quantized = one_program("rounding", "overflow", "wrapped")(_quantize)
 
 
-def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
+def quantize(
+    x: ArrayLike,
+    k: ArrayLike,
+    i: ArrayLike,
+    f: ArrayLike,
+    rounding: Rounding = "RND",
+    overflow: Overflow = "WRAP",
+    *,
+    key: Array | None = None,
+) -> Array:
     r"""Rounds `x` to the grid of step :math:`2^{-f}`, then (WRAP) or before (SAT, SAT_SYM) brings it into the range. Bit-exact.
 
     SAT: :math:`[-k 2^i, 2^i - 2^{-f}]`, SAT_SYM: :math:`\pm(2^i - 2^{-f})`, WRAP: modulo :math:`2^{k+i}` into the SAT range.
@@ -283,7 +294,16 @@ def quantize(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: 
     return _apply(x, k, i, f, rounding, overflow, key, True)
 
 
-def quantize_unwrapped(x, k, i, f, rounding: str = "RND", overflow: str = "WRAP", *, key: Array | None = None) -> Array:
+def quantize_unwrapped(
+    x: ArrayLike,
+    k: ArrayLike,
+    i: ArrayLike,
+    f: ArrayLike,
+    rounding: Rounding = "RND",
+    overflow: Overflow = "WRAP",
+    *,
+    key: Array | None = None,
+) -> Array:
     """`quantize` where WRAP leaves out the modulo and the zero of formats that have no bits: what WRAP layers train with.
 
     While training, the range follows the data (`ranges`), so that a wrap cannot happen on the rows seen; a value too small for its
@@ -303,7 +323,7 @@ def _apply(x, k, i, f, rounding, overflow, key, wrapped):
     return _quantized(x, *(jnp.asarray(w).astype(x.dtype) for w in widths), key, rounding=rounding, overflow=overflow, wrapped=wrapped)
 
 
-def aligned(x, name: str, width):
+def aligned(x: Array, name: str, width: ArrayLike) -> Array | np.ndarray:
     """`width` with the rank of `x`; raises ValueError, with its `name`, unless it then broadcasts to the shape of `x`."""
     width = width if isinstance(width, jax.Array) else np.asarray(width)
     if width.ndim > x.ndim or any(n not in (1, m) for n, m in zip(width.shape[::-1], x.shape[::-1], strict=False)):

@@ -39,8 +39,8 @@ def run(
     ours, theirs = os.pipe()[::-1]
     try:
         argv = [sys.executable, "-S", "-c", _WATCHED, *command]
-        about = {"cwd": cwd, "env": environment, "stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(argv, start_new_session=True, **about)
+        ends = theirs, subprocess.PIPE, subprocess.STDOUT
+        process = subprocess.Popen(argv, stdin=ends[0], stdout=ends[1], stderr=ends[2], cwd=cwd, env=environment, start_new_session=True)
     except BaseException:
         os.close(ours)
         raise

@@ -59,7 +59,7 @@ def update(old: Range, x: Float[Array, "..."], decay_bits: float = 0.0) -> Range
 
 
 @fixed_point.one_program("rounding")
-def integer_bits(seen: Range, f: Float[Array, "..."], rounding: str):
+def integer_bits(seen: Range, f: Float[Array, "..."], rounding: fixed_point.Rounding):
     """``(k, i)``: the sign bit and the fewest integer bits above all magnitudes of the range, rounded to ``2**-f``; i = -f for {0}.
 
     ``i = floor(log2 max(-low, high)) + 1`` of the rounded extrema, exact in floating point. The range is that of magnitudes, as in HGQ2

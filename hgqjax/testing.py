@@ -12,6 +12,7 @@ The strategies need hypothesis (extra ``test``), which is imported when one is m
 
 import math
 from fractions import Fraction
+from typing import Literal, cast
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def near_edges(k: int, i: int, f: int, count: int, dtype=np.float32):
     """
     from hypothesis import strategies as st
 
-    bits = 8 * np.dtype(dtype).itemsize
+    bits = cast(Literal[16, 32, 64], 8 * np.dtype(dtype).itemsize)
     bound = 2.0 ** (i + 1)
     anywhere = st.floats(-bound, bound, allow_subnormal=False, width=bits)
     number = st.one_of(st.sampled_from(edges(k, i, f, dtype).tolist()), anywhere)

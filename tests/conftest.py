@@ -16,6 +16,7 @@ os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "JAX_PERSIST
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 for _setting in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes"):
@@ -39,6 +40,12 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the folder ../shared with real data and golden values is not here")
     return SHARED
+
+
+@pytest.fixture
+def annotations_unchecked(monkeypatch):
+    """Annotations are not checked at run time, as for users: the check would refuse an unknown mode before its own error does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 class Copy:

@@ -107,6 +107,7 @@ def test_stochastic_rounding_needs_a_key():
         ((jnp.zeros(3), 1, 1, jnp.zeros((1, 3))), r"f has shape \(1, 3\), which does not broadcast"),
     ],
 )
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         quantize(*arguments)

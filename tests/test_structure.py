@@ -4,7 +4,9 @@ import ast
 import functools
 import graphlib
 import importlib
+import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,22 @@ def test_public_rooms_are_attributes():
 def tree_of(path):
     """What is written in a file, parsed once for all tests."""
     return ast.parse(path.read_text())
+
+
+def test_tools_see_the_rooms_and_the_version():
+    import hgqjax
+
+    rooms = {path.name for path in (ROOT / "hgqjax").iterdir() if (path / "__init__.py").exists() and path.name != "cli"}
+    assert rooms - {"__pycache__"} <= set(dir(hgqjax)) and {"fixed_point", "config", "testing", "__version__"} <= set(dir(hgqjax))
+    assert hgqjax.__version__ == importlib.metadata.version("hgqjax")
+    loaded = subprocess.run([sys.executable, "-c", "import sys, hgqjax; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    assert not {"jax", "numpy", "flax", "optax"} & set(loaded.stdout.split())
+
+
+def test_the_type_checker_is_seldom_silenced():
+    ignores = [line for path in SOURCES for line in path.read_text().splitlines() if "pyright: ignore" in line or "type: ignore" in line]
+    assert len(ignores) <= 10
+    assert all(re.search(r"# pyright: ignore\[[\w, ]+\](  #)? \w", line) for line in ignores), "each names its rule and says why"
 
 
 def imports(path):

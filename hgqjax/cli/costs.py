@@ -5,5 +5,9 @@ from hgqjax import resources
 
 def cost_names() -> dict[str, resources.AbstractCost]:
     """The cost models that an option names."""
-    ebops = {"ebops": resources.Ebops(), "ebops_paper_v1": resources.Ebops(definition="paper_v1")}
-    return ebops | {"luts": resources.Luts(), "weight_bits": resources.WeightBits()}
+    return {
+        "ebops": resources.Ebops(),
+        "ebops_paper_v1": resources.Ebops(definition="paper_v1"),
+        "luts": resources.Luts(),
+        "weight_bits": resources.WeightBits(),
+    }

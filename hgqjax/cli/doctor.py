@@ -72,7 +72,7 @@ def fits(release: str, wanted: str) -> bool:
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    numbers = [int(n) for n in re.match(r"[\d.]*", release)[0].split(".") if n]
+    numbers = [int(n) for n in re.findall(r"^[\d.]*", release)[0].split(".") if n]
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
@@ -108,7 +108,9 @@ def parsed(line: str) -> tuple[str, str, tuple[str, ...], str]:
     ('jax', '>=0.8.1', (), '')
     """
     requirement, _, marker = line.partition(";")
-    name, inner, releases = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?\s*(.*)", requirement.strip()).groups()
+    found = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?\s*(.*)", requirement.strip())
+    assert found is not None, f"{line!r} is no requirement"
+    name, inner, releases = found.groups()
     extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
     return name, releases, tuple(inner.split(",")) if inner else (), extra[1] if extra else ""
 

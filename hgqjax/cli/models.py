@@ -76,7 +76,7 @@ def summary(
     if data is not None:
         found = measure(model, description, data, reader, window)
         print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
-    if signal is not None:
+    if signal is not None and data is not None:
         print(f"{signal} against {data}: {trigger(description, data, signal, reader, background_rate)}")
 
 

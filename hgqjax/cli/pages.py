@@ -93,6 +93,7 @@ def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None,
         raise ValueError(f"--data-name names the rows of a file, but --data {data} is a data set that has its name; leave it out")
     reader = RowReader()
     for path in _model_paths(models):
+        assert data is not None, "models come with data"
         description = open_model(path)
         here = models_.measure(path, description, data, reader, window)
         name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "models" else path.stem

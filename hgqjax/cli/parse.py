@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
+from typing import Any, cast
 
 CHOICE = re.compile(r"(model\.method|train\.penalty):(.*)")
 
@@ -34,7 +35,7 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
         with redirect_stderr(said):
             return tyro.cli(_later(function), prog=f"hgqjax {name}", args=argv, registry=by_name(tyro) if name == "sweep" else None)
     except SystemExit as stop:
-        refused = stop.__context__
+        refused = cast(Any, stop.__context__)
         if isinstance(where := getattr(refused, "arg", None), str):  # else it is an option, which tyro names as it is typed
             said.truncate(0)
             fields = ".".join(where.split(".")[1:])  # after the function's parameter

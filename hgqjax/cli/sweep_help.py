@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import shutil
 import textwrap
 import types
@@ -111,10 +112,12 @@ def _docs(kind: type) -> dict[str, str]:
     found = {}
     for base in reversed(kind.__mro__[:-1]):
         if dataclasses.is_dataclass(base):
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-            for field, below in zip(body, body[1:], strict=False):
+            (node,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            assert isinstance(node, ast.ClassDef), "it is the source of a class"
+            for field, below in itertools.pairwise(node.body):
                 if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                    found[field.target.id] = " ".join(below.value.value.split())
+                    assert isinstance(field.target, ast.Name), "a field is a name"
+                    found[field.target.id] = " ".join(str(below.value.value).split())
     return found
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,8 +100,8 @@ def load(
         name=table.name,
         source=table.source,
         sha256=table.sha256,
-        **_parts("x", x),
-        **_parts("y", y),
+        **_parts("x", [*x]),
+        **_parts("y", [*y]),
         **_parts("weight", weights),
         classes=classes,
         feature_names=table.feature_names,
@@ -181,7 +181,7 @@ def _target_names(table: Rows) -> tuple[str, ...]:
     return table.feature_names if table.x.ndim == 2 else tuple(f"x{n}" for n in range(table.x[0].size))
 
 
-def _parts(letter: str, arrays: list) -> dict[str, np.ndarray | None]:
+def _parts(letter: str, arrays: list[np.ndarray | None]) -> dict[str, Any]:
     return {f"{letter}_{part}": array for part, array in zip(PARTS, arrays, strict=True)}
 
 

@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str], columns: Columns = Columns()) -> Rows:
         return found
     if isinstance(found, Table):
         found = choose(found, columns, str(path))
-    about = {"name": name_of(path), "source": f"The file {path.name}, given by its path.", "sha256": sha256}
+    about: dict[str, Any] = {"name": name_of(path), "source": f"The file {path.name}, given by its path.", "sha256": sha256}
     return make_rows(where=str(path), **about | found)
 
 

@@ -219,7 +219,9 @@ def split_blocks(
     return slice(0, n_train), slice(train, train + n_val), slice(train + val, train + val + n_test)
 
 
-def _cut(parts: tuple[int, int, int], share: float, fraction: float, seed: int) -> tuple[np.ndarray | slice, ...]:
+def _cut(
+    parts: tuple[int, int, int], share: float, fraction: float, seed: int
+) -> tuple[slice | np.ndarray, slice | np.ndarray, slice | np.ndarray]:
     """The first ``share`` of each part; what lacks a part of its own is cut from the training rows."""
     train, val, test = (round(n * share) for n in parts)
     order = np.random.RandomState(seed).permutation(train)

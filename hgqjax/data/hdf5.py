@@ -116,7 +116,8 @@ def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:
         name = known(columns.table, tables, where, "table") if columns.table else next(iter(tables))
         if len(tables) > 1 and not columns.table:
             raise DataError(f"{where}: holds the tables {listed(tables)}; name one with --table")
-        names = tables[name] and tuple(str(n) for n in source.read([tables[name]])[tables[name]])
+        labels = tables[name]
+        names = tuple(str(n) for n in source.read([labels])[labels]) if labels else None
         return table_of(source.read([name])[name], where, names)
     if table := columns_of(source):
         return table

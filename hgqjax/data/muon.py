@@ -9,7 +9,6 @@ the inefficiency and the share of neighbour hits are assumptions. Results on the
 
 import functools
 import hashlib
-import itertools
 import pathlib
 from typing import Any
 
@@ -57,15 +56,15 @@ def simulate(rows: int = ROWS, seed: int = SEED, *, inefficiency: float = 0.007,
         if not 0 <= share <= most:
             raise DataError(f"{name}={share} is out of range: it lies between 0 and {most:g}")
     x, y, done = np.zeros((rows, CHANNELS, len(GAPS)), np.uint8), np.empty(rows, np.float32), 0
-    for block in itertools.count():
+    block = 0
+    while done < rows:
         row, channel, gap, angles = _tracks(np.random.default_rng((seed, block)), inefficiency, neighbours)
         taken = row < rows - done
         x[done + row[taken], channel[taken], gap[taken]] = 1
         count = min(len(angles), rows - done)
         y[done : done + count] = angles[:count]
-        done += count
-        if done == rows:
-            return x, y
+        done, block = done + count, block + 1
+    return x, y
 
 
 def _tracks(rng: np.random.Generator, inefficiency: float, neighbours: float):

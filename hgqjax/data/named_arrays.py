@@ -100,7 +100,8 @@ def _of_parts(source) -> tuple[tuple[int, int, int], dict[str, np.ndarray]]:
     sizes = {part: len(found[f"x_{part}"]) for part in there}
     if any(len(found[f"y_{part}"]) != sizes[part] for part in there):
         raise DataError(f"{source.where}: x and y of a part do not have as many rows as each other")
-    return tuple(sizes.get(part, 0) for part in PARTS), values
+    train, val, test = (sizes.get(part, 0) for part in PARTS)
+    return (train, val, test), values
 
 
 def columns_of(source) -> Table | None:
@@ -109,7 +110,8 @@ def columns_of(source) -> Table | None:
     shapes = [source.shapes[name][0] for name in names]
     if len(names) < 2 or any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
         return None
-    return Table(source.read(names), **({"unit": str(source.read(["unit"])["unit"])} if "unit" in source.shapes else {}))
+    unit = str(source.read(["unit"])["unit"]) if "unit" in source.shapes else None
+    return Table(source.read(names), unit=unit)
 
 
 def table_of(array: np.ndarray, where: str, names: tuple[str, ...] | None = None) -> Table:

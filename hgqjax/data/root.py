@@ -1,6 +1,7 @@
 """Rows in .root files: the branches of a tree are the columns of a table. They are read by uproot."""
 
 import pathlib
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,13 +21,12 @@ def read(path: pathlib.Path, columns: Columns = Columns()) -> Table:
     Raises: DataError where the file cannot be read, or it is not clear which tree is meant.
     """
     try:
-        import uproot
+        import uproot.source.file
     except ImportError:
         raise DataError(f"{path}: reading .root files needs uproot; pip install 'hgqjax[root]'") from None
     try:
-        with uproot.open(
-            path, handler=uproot.source.file.MemmapSource
-        ) as file:  # its default starts threads, which a damaged file can hang
+        # its default handler starts threads, which a damaged file can hang
+        with cast(Any, uproot.open(path, handler=uproot.source.file.MemmapSource)) as file:
             return _table(file, path, columns)
     except DataError:
         raise

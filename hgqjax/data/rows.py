@@ -152,6 +152,7 @@ def class_names(rows: Rows) -> tuple[str, ...]:
     """
     if rows.kind != "classes":
         return ()
+    assert rows.y is not None, "rows of classes have labels"
     present = np.unique(rows.y)
     n = int(present[-1]) + 1 if rows.classes is None else len(rows.classes)
     if n < 2:

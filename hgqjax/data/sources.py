@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from typing import cast
 
 import numpy as np
 
@@ -54,12 +55,12 @@ def read(
     parts = [main, *(_part(main, path, same) for path in (columns.validation_data, columns.test_data) if path)]
     counts = iter([len(part.x) for part in parts])
     sizes = (next(counts), next(counts) if columns.validation_data else 0, next(counts) if columns.test_data else 0)
-    weights = [part.weight for part in parts]
+    targets, weights = (cast(list[np.ndarray], found) for found in ([part.y for part in parts], [part.weight for part in parts]))
     return dataclasses.replace(
         main,
         sha256=hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest(),
         x=np.concatenate([part.x for part in parts]),
-        y=None if main.y is None else np.concatenate([part.y for part in parts]),
+        y=None if main.y is None else np.concatenate(targets),
         weight=None if main.weight is None else np.concatenate(weights),
         parts=sizes,
         files=tuple(part.sha256 for part in parts[: 2 if columns.validation_data else 1]),
@@ -89,6 +90,7 @@ def as_labelled(rows: Rows, classes: tuple[str, ...], who: str) -> np.ndarray:
 
     Raises: DataError where one is not among them.
     """
+    assert rows.y is not None, "rows of classes have labels"
     if rows.classes is None:
         y = np.where(rows.y < len(classes), rows.y, np.int32(-1))
     else:

@@ -146,7 +146,8 @@ def _check_numbers(table: Table, name: str, where: str) -> None:
 def _target(table: Table, names: tuple[str, ...], where: str) -> np.ndarray:
     if len(names) > 1:
         return _stack(table, names, np.bool_, where)
-    name, column = names[0], table.columns[names[0]]
+    name = next(iter(names))
+    column = table.columns[name]
     if column.dtype.kind in "US":
         return np.char.strip(column)
     if column.dtype.kind in "biuf":

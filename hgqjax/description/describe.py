@@ -113,6 +113,7 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     sample = tuple(part[:SAMPLE_ROWS] for part in rows)
     about = {"name": name, "sample": sample[0] if len(sample) == 1 else sample, "metadata": metadata or {}}
     shapes = dict(zip(names, (part.shape[1:] for part in rows), strict=True))
+    outside: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for _ in range(3):
         graph, description = _trace(frozen, shapes, about)
         widest = _check_sums(description)
@@ -200,14 +201,14 @@ def _outside(description: ModelDescription, rows: tuple[np.ndarray, ...]) -> dic
 
 def _check_sums(description: ModelDescription) -> int:
     """Bits of the widest value or partial sum; raises DescriptionError where float64 could not hold one."""
-    bits = {}
+    bits: dict[str, int] = {}
     for op in description.operations:
         if op.name not in description.unquantized:
             grid = description.grids[op.name]
             bits[op.name] = max((int(v).bit_length() for v in [*abs(grid.low).ravel(), *abs(grid.high).ravel()]), default=0)
         if isinstance(op, m.Linear | m.Contract):
             bits[op.name] = int(op.accumulator_bits(*(description.grids[name] for name in op.inputs)).max(initial=0))
-    widest = max(bits, key=bits.get, default=None)
+    widest = max(bits, key=lambda name: bits[name], default=None)
     if widest is not None and bits[widest] > 53:
         raise m.DescriptionError(
             f"layer {widest!r} sums up to {bits[widest]} bits, more than float64 holds; use fewer fractional bits there"

@@ -33,6 +33,8 @@ class ModelDescription:
     outputs: tuple[str, ...]
     sample: np.ndarray | tuple[np.ndarray, ...] | None = None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    grids: dict[str, Grid] = dataclasses.field(init=False, repr=False)
+    unquantized: frozenset[str] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         grids: dict[str, Grid] = {}
@@ -120,7 +122,7 @@ class ModelDescription:
 
     def save(self, path: str | Path) -> None:
         """Writes the folder `path` (description.json, arrays.npz), which must not exist; nothing is left behind when it fails."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays: dict[str, Any] = {}
         operations = [to_json(op, arrays) for op in self.operations]
         if isinstance(self.sample, tuple):
             arrays |= {f"sample.{n}": part for n, part in enumerate(self.sample)}

@@ -61,11 +61,12 @@ def trigger(description: ModelDescription, background: str, signal: str, reader:
     """
     if not isinstance(scores.of_model(description.metadata), scores.Reconstruction):
         raise ValueError(f"model {description.name!r} is no autoencoder, trained by the score reconstruction")
-    residuals = []
-    for data in (background, signal):
+
+    def residuals(data: str) -> np.ndarray:
         x, y, *_ = reader(description, data)
-        residuals.append(outputs(description, x).reshape(len(y), -1) - y.reshape(len(y), -1))
-    return scores.Auc(background_rate=rate).text(scores.anomaly(*residuals, rate))
+        return outputs(description, x).reshape(len(y), -1) - y.reshape(len(y), -1)
+
+    return scores.Auc(background_rate=rate).text(scores.anomaly(residuals(background), residuals(signal), rate))
 
 
 def measured(

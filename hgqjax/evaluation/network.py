@@ -99,7 +99,9 @@ class Network:
         if not self.classes:
             raise ValueError(f"network {self.description.name!r} has no classes; predict gives its outputs")
         score = scores.of_model(self.description.metadata) or scores.Accuracy()
-        best = score.guess(self.predict(rows))
+        outputs = self.predict(rows)
+        assert isinstance(outputs, np.ndarray), "a network of classes has one output"
+        best = score.guess(outputs)
         return str(self.classes[int(best)]) if best.ndim == 0 else np.array(self.classes)[best]
 
     def values(self, rows: Any) -> dict[str, np.ndarray]:
@@ -119,7 +121,7 @@ class Network:
     def _scaled(self, rows: Any) -> tuple[Any, bool]:
         """Scaled rows, and whether it was a single one."""
         inputs = self.description.inputs
-        if len(inputs) > 1:
+        if len(inputs) != 1:
             if not isinstance(rows, tuple) or len(rows) != len(inputs):
                 shapes = ", ".join(str(op.shape) for op in inputs)
                 raise ValueError(f"network {self.description.name!r} takes a tuple of {len(inputs)} arrays of rows, of shapes {shapes}")

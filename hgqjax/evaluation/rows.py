@@ -53,8 +53,8 @@ class RowReader:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"model {description.name!r} has a scaler or classes that are none ({first_line(error)})") from None
         columns = from_json(data_.Columns, about["columns"]) if "columns" in about else data_.Columns()
-        rows = self._load(data, scaler, classes, columns, features)
-        return *rows, about.get("unit", "")
+        x, y, weight = self._load(data, scaler, classes, columns, features)
+        return x, y, weight, about.get("unit", "")
 
     def name(self, data: str) -> str:
         """What rows of `data` are called, as in the manifest of a run on them."""

@@ -63,12 +63,12 @@ def _elements(op: Input, readers: list[Quantize], about: dict[str, Any]) -> list
         reach = f"{low[used].min():g} .. {high[used].max():g}" if used.any() else "0 .. 0"
         return [head, f"The ranges of the {len(low)} elements lie within {reach}; {int(used.sum())} of them are used."]
     scaler = about.get("scaler")
-    scaled = scaler is not None and np.shape(scaler["mean"]) == op.shape
+    scaled = scaler if scaler is not None and np.shape(scaler["mean"]) == op.shape else None
     names = list(about.get("features", ()))
     names = names if len(names) == len(low) and len(op.shape) == 1 else [_shape(index) for index in np.ndindex(*op.shape)]
     lines = [head, "", "| n | element | range of the scaled value | step |" + (" mean | scale |" if scaled else "")]
     lines.append("|---:|---|---|---:|" + ("---:|---:|" if scaled else ""))
-    means, scales = (np.ravel(scaler[part]).tolist() if scaled else [] for part in ("mean", "scale"))
+    means, scales = ([] if scaled is None else np.ravel(scaled[part]).tolist() for part in ("mean", "scale"))
     for n, name in enumerate(names):
         span = f"{low[n]:g} .. {high[n]:.9g} | {2.0 ** -int(f[n]):g}" if live[:, n].any() else "not used | "
         lines.append(f"| {n} | {_cell(name)} | {span} |" + (f" {means[n]!r} | {scales[n]!r} |" if scaled else ""))

@@ -12,7 +12,7 @@ READERS = hgq2_layers.READERS | hgq2_tables.READERS | hgq2_attention.READERS | h
 """By class of the layer: what `load_hgq2` can read."""
 
 
-def load_hgq2(path: str | os.PathLike) -> ModelDescription:
+def load_hgq2(path: str | os.PathLike[str]) -> ModelDescription:
     """Reads a network that was trained with HGQ2 and saved by Keras 3; the description computes what HGQ2 computes.
 
     Weights, batch norms folded into them included, are quantized here as HGQ2 does it, in float32 and in its order of operations; all

@@ -63,7 +63,7 @@ def einsum(layer: Layer, graph: Graph, batch_norm: bool = False) -> str:
         kernel, *bias = arrays(layer, kernel=kernel_shape, **bias_shape)
         bias = bias[0] if bias else None
     else:
-        axes = layer.config.get("normalize_axes") or bias_axes
+        axes = layer.config.get("normalize_axes") or bias_axes or ""
         kernel, bias = _folded_einsum(layer, kernel_labels, y, dict(sizes), axes, kernel_shape, bias_shape)
     constants = _constants(layer, kernel, bias)
     share = _parallelization(layer, math.prod(sizes[label] for label in x if label not in kernel_labels))

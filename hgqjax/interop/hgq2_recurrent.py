@@ -78,8 +78,8 @@ def gru(layer: Layer, graph: Graph) -> str:
     """QGRU: z and r gates, c the candidate; h = c + z (h - c), which is z h + (1 - z) c with one product less."""
     cell, after = _cell(layer, graph, 3), layer["reset_after"]
     units, bias, inner_bias = cell.units, cell.bias, None
-    if bias is not None and after:
-        bias, inner_bias = (_take(cell.bias, n) for n in range(2))
+    if cell.bias is not None and after:
+        bias, inner_bias = _take(cell.bias, 0), _take(cell.bias, 1)
     gates, candidate = (
         _take(cell.recurrent, (slice(None), slice(None, 2 * units))),
         _take(cell.recurrent, (slice(None), slice(2 * units, None))),
@@ -125,7 +125,8 @@ def _cell(layer: Layer, graph: Graph, gates: int) -> _Cell:
     quantized = []
     for values, which in zip(found, ("kq", "rkq", "bq"), strict=False):
         quantized.append(quantizer(layer, layer[f"{which}_conf"], f"cell/{which}").constant(layer, values.astype(np.float32)))
-    return _Cell(layer, graph, units, *quantized[:2], quantized[2] if layer["use_bias"] else None)
+    kernel, recurrent, *bias = quantized
+    return _Cell(layer, graph, units, kernel, recurrent, bias[0] if layer["use_bias"] else None)
 
 
 def _unrolled(cell: _Cell, bias: Constant | None, step: Callable[[str, str, str], str]) -> str:

@@ -50,7 +50,7 @@ def _read(name: str, raw: bytes) -> Any:
 def _sizes(config: Any) -> tuple[list[int], list[int]]:
     layers, bits = (config.get(key) if isinstance(config, dict) else None for key in ("layers", "layers_bitwidth"))
     whole = all(isinstance(v, list) and all(type(n) is int and n > 0 for n in v) for v in (layers, bits))
-    if not whole or len(layers) < 2 or len(layers) != len(bits) or max(bits) > o.KEY_BITS:
+    if layers is None or bits is None or not whole or len(layers) < 2 or len(layers) != len(bits) or max(bits) > o.KEY_BITS:
         sizes = f"layers {str(layers)[:80]} and layers_bitwidth {str(bits)[:80]}"
         raise InteropError(f"{CONFIG} has {sizes}; two lists of whole numbers of one length, bits up to {o.KEY_BITS}, are needed")
     return layers, bits

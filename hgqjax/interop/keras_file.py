@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -66,7 +67,7 @@ class Model:
     outputs: tuple[str, ...]
 
 
-def read(path: str | Path) -> Model:
+def read(path: str | os.PathLike[str]) -> Model:
     """Reads the file `path`; raises InteropError, one sentence that names it, where it is damaged or no model of this kind."""
     path = Path(path)
     raw = path.read_bytes()

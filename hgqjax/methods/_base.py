@@ -43,8 +43,9 @@ class AbstractMethod(abc.ABC):
         """Magnitude bits at the start of a quantizer of activations."""
         if isinstance(quantizer, q.Hmq):
             return float(max(quantizer.bits))
-        if getattr(quantizer, "b0", None) is not None:
-            return quantizer.b0
+        start = getattr(quantizer, "b0", None)
+        if start is not None:
+            return start
         _, i, f = quantizer.format(quantizer.init((1,)))
         return float(jnp.max(i + f))
 

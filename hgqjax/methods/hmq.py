@@ -25,7 +25,8 @@ class Hmq(AbstractMethod):
     """Share of the run after which the choice is made; the rest tunes the weights."""
 
     def __post_init__(self):
-        self.weights(), self.activations()
+        self.weights()  # whose quantizers refuse what is not legal
+        self.activations()
 
     def weights(self):
         draws = 1 if self.granularity == "channel" else 32  # neurons draw by themselves

@@ -4,11 +4,13 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hgqjax import fixed_point
@@ -20,9 +22,9 @@ Widths = dict[str, Float[Array, "..."]]
 class Format(NamedTuple):
     """Fixed-point formats: sign bit, integer bits without the sign, fractional bits; whole numbers that broadcast to the data."""
 
-    k: Float[Array, "..."]
-    i: Float[Array, "..."]
-    f: Float[Array, "..."]
+    k: Float[Array | np.ndarray, "..."]
+    i: Float[Array | np.ndarray, "..."]
+    f: Float[Array | np.ndarray, "..."]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,8 @@ class AbstractQuantizer(abc.ABC):
     from this class a method with other levels, for weights: it writes `quantize` too, and hardware sees each value's own format.
     """
 
-    rounding: ClassVar[str] = "RND"
-    overflow: ClassVar[str] = "SAT_SYM"
+    rounding = "RND"  # without annotation: of the class, and a field only where a leaf makes it one
+    overflow = "SAT_SYM"
     format_of_each_value: ClassVar[bool] = False
     """True: the `ranges` given to `format` are those of each value by itself, and so is the format."""
     samples: ClassVar[bool] = False
@@ -61,10 +63,10 @@ class AbstractQuantizer(abc.ABC):
         """Whole-numbered format in force, on whose grid every quantized value lies; gradients pass straight through the rounding."""
 
     @abc.abstractmethod
-    def quantize(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
+    def quantize(self, x: ArrayLike, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None) -> Array:
         """Bit-exact value, differentiable in `x` and `params`."""
 
-    def quantize_unwrapped(self, x, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None):
+    def quantize_unwrapped(self, x: ArrayLike, params: Widths, *, ranges: ranges_.Range | None = None, key: Array | None = None) -> Array:
         """As `quantize`, with WRAP left out: what a layer trains with."""
         return self.quantize(x, params, ranges=ranges, key=key)
 
@@ -116,7 +118,7 @@ class FixedPoint(AbstractQuantizer):
 
     keep_negative: bool = True
     """False: the data is never negative, k = 0."""
-    rounding: str = "RND"
+    rounding: fixed_point.Rounding = "RND"
 
     def __post_init__(self):
         if not isinstance(self.keep_negative, bool):
@@ -125,10 +127,13 @@ class FixedPoint(AbstractQuantizer):
         super().__post_init__()
 
     def quantize(self, x, params, *, ranges=None, key=None):
-        return fixed_point.quantize(x, *self.format(params, ranges), self.rounding, self.overflow, key=key)
+        return fixed_point.quantize(x, *self.format(params, ranges), *self._modes(), key=key)
 
     def quantize_unwrapped(self, x, params, *, ranges=None, key=None):
-        return fixed_point.quantize_unwrapped(x, *self.format(params, ranges), self.rounding, self.overflow, key=key)
+        return fixed_point.quantize_unwrapped(x, *self.format(params, ranges), *self._modes(), key=key)
+
+    def _modes(self) -> tuple[fixed_point.Rounding, fixed_point.Overflow]:
+        return self.rounding, cast(fixed_point.Overflow, self.overflow)
 
     def _sign(self, i):
         return jnp.full_like(i, float(self.keep_negative))
@@ -184,7 +189,7 @@ def as_float32(tree):
 def rounded_width(params: Widths, name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """A parameter as a whole number that broadcasts against `x`, gradient straight through; raises ValueError where it does not fit."""
     width = fixed_point.aligned(x, name, params[name])
-    if not isinstance(width, jax.core.Tracer) and not np.all(np.isfinite(width)):
+    if not isinstance(width, Tracer) and not np.all(np.isfinite(width)):
         raise ValueError(f"{name} is NaN or infinite; whole numbers of bits are needed")
     return fixed_point.round_ste(jnp.asarray(width).astype(x.dtype))
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from hgqjax.fixed_point import MAX_BITS
+from hgqjax.fixed_point import MAX_BITS, Overflow
 from hgqjax.quantizers._base import FixedPoint, Format
 
 
@@ -23,7 +23,7 @@ class Fixed(FixedPoint):
     [0.25, 0.75]
     """
 
-    overflow: str = "SAT"
+    overflow: Overflow = "SAT"
     i: int = 2
     f: int = 5
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from hgqjax import fixed_point
 from hgqjax.quantizers._base import FixedPoint, Format, as_float32, check_bits, sample_exponent
@@ -159,6 +160,6 @@ class Hmq(FixedPoint):
         return best * jax.nn.one_hot(jnp.argmax(jnp.sum(best * logits, -2), -1), self.thresholds, dtype=logits.dtype)[..., None, :]
 
     def quantize(self, x, params, *, ranges=None, key=None):
-        if not isinstance(params["logits"], jax.core.Tracer) and not np.all(np.isfinite(params["logits"])):
+        if not isinstance(params["logits"], Tracer) and not np.all(np.isfinite(params["logits"])):
             raise ValueError("logits is NaN or infinite; finite numbers are needed")
         return super().quantize(x, params, ranges=ranges, key=key)

@@ -26,7 +26,7 @@ class Kbi(FixedPoint):
     0.75
     """
 
-    overflow: str = "SAT_SYM"
+    overflow: fixed_point.Overflow = "SAT_SYM"
     b0: float = 8.0
     i0: float = 2.0
     b_limits: tuple[float, float] = (0.0, 23.0)

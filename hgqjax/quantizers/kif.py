@@ -25,7 +25,7 @@ class Kif(FixedPoint):
     0.75
     """
 
-    overflow: str = "WRAP"
+    overflow: fixed_point.Overflow = "WRAP"
     i0: float = 2.0
     f0: float = 6.0
     b0: float | None = None

@@ -60,6 +60,7 @@ class Pruned(AbstractQuantizer):
         return epoch <= math.ceil(self.until * epochs)
 
     def reassign(self, params, x, *, progress, curvature):
+        assert x is not None, "Pruned is for weights"
         if params["keep"].shape != x.shape:
             raise ValueError(f"keep has shape {params['keep'].shape} for weights {x.shape}; pruning needs granularity 'element'")
         left = (1.0 - jnp.minimum(progress / self.until, 1.0)) ** 3

@@ -96,6 +96,7 @@ class RowWise(AbstractQuantizer):
         return (epoch % self.every == 0) & (epoch <= math.floor(self.until * epochs))
 
     def reassign(self, params, x, *, progress, curvature):
+        assert x is not None, "RowWise is for weights"
         shape = params["scheme"].shape
         if shape != (1,) * (x.ndim - 1) + (x.shape[-1],):
             raise ValueError(f"scheme has shape {shape} for weights {x.shape}; row-wise schemes need granularity 'channel'")

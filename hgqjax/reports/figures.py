@@ -192,7 +192,7 @@ def _published_series(run: RunView, others: Sequence[published_.Published]) -> I
     keys = list(dict.fromkeys((p.kind == "released network", p.name, p.dataset) for p in others))
     diamonds = dict(zip((key for key in keys if key[0]), itertools.cycle("Ddph")))
     for key in keys:
-        rows = sorted((p for p in others if (p.kind == "released network", p.name, p.dataset) == key), key=lambda p: p.ebops)
+        rows = sorted((p for p in others if (p.kind == "released network", p.name, p.dataset) == key), key=lambda p: p.ebops or 0.0)
         released, name, dataset = key
         splits = ", ".join(dict.fromkeys(p.split for p in rows))
         marks = ", ".join(dict.fromkeys(p.source[: p.source.find("]") + 1] for p in rows))
@@ -283,7 +283,8 @@ def layer_bits(model: ModelDescription) -> dict[str, tuple[np.ndarray, np.ndarra
 
 def _widths(run: RunView, chosen: Sequence[Point]) -> Any:
     """Two rows of panels, weights over activations, a column a layer; bars in a group are the points."""
-    bits = {p.point: layer_bits(run.model(p)) for p in chosen}
+    bits = {p.point: layer_bits(model) for p in chosen if (model := run.model(p)) is not None}
+    assert len(bits) == len(chosen), "points that are drawn have models"
     layers = list(dict.fromkeys(name for b in bits.values() for name in b))
     bands = max(1, -(-len(layers) // PANELS))
     columns = max(1, -(-len(layers) // bands))
@@ -332,8 +333,8 @@ def _training(run: RunView) -> Any:
     panels = figure.subplots(2, 2, sharex=True)
     members = run.metrics.group_by("member").agg(pl.col("beta").first()).sort("beta", "member")
     betas = [b for b in members["beta"].to_list() if b > 0]
-    varied = len(set(betas)) > 1
-    if varied:
+    mappable = None
+    if len(set(betas)) > 1:
         norm = require("matplotlib.colors").LogNorm(min(betas), max(betas))
         dark = require("matplotlib").colormaps["viridis"](np.linspace(0, 0.92, 256))  # its yellow is lost on white
         mappable = cm.ScalarMappable(norm, require("matplotlib.colors").ListedColormap(dark))
@@ -346,7 +347,7 @@ def _training(run: RunView) -> Any:
     )
     for axes, (metric, label, log) in zip(panels.flat, plots, strict=True):
         for member, beta in members.iter_rows():
-            color = (mappable.to_rgba(beta) if beta > 0 else GREY) if varied else BLUE
+            color = BLUE if mappable is None else mappable.to_rgba(beta) if beta > 0 else GREY
             for split, style in (("train", ":"), ("val", "-")):
                 x, y = _curve(run, member, split, metric)
                 y = run.score.shown(y) if metric == "score" else y
@@ -363,10 +364,10 @@ def _training(run: RunView) -> Any:
         axes.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
     line = require("matplotlib.lines").Line2D
     handles = [line([], [], color=INK, linestyle=s, linewidth=1.1, label=t) for s, t in (("-", "validation"), (":", "training"))]
-    if varied and len(betas) < len(members):
+    if mappable is not None and len(betas) < len(members):
         handles.append(line([], [], color=GREY, linewidth=1.1, label="beta = 0"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, title=f"{run.manifest.get('experiment', '')} on {run.dataset}")
-    if varied:
+    if mappable is not None:
         label = f"beta of the member (loss per {unit.removesuffix('s')})"
         _log_ticks(figure.colorbar(mappable, ax=panels, label=label, pad=0.015, aspect=40).ax.yaxis)
     return figure

@@ -262,7 +262,9 @@ def _origin(run: RunView) -> Markup:
 
 def _score(run: RunView, point: Point, split: str) -> str:
     found = point.found(split)
-    shown, shares = run.score.cell(found["score"], run.error(point, split)), run.score.share_texts(found)
+    score = found["score"]
+    assert score is not None, "a point has a score on each part"
+    shown, shares = run.score.cell(score, run.error(point, split)), run.score.share_texts(found)
     return f"{shown} ({', '.join(shares)})" if shares else shown
 
 

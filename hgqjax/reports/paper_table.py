@@ -236,7 +236,7 @@ def compared(row: Row, others: Sequence[Row]) -> Row:
             cost = getattr(other, resource)
             beside = f"{other.name}, {other.dataset}, {other.rows}: {_score(other)} {other.unit}, {markup.whole(cost)} {unit}"
             row = dataclasses.replace(row, compared_with=beside, cost_ratio=mine / cost)
-            if row.score is None or row.training_rows or (row.dataset, row.window) != (other.dataset, other.window):
+            if row.score is None or other.score is None or row.training_rows or (row.dataset, row.window) != (other.dataset, other.window):
                 return row
             error = None if row.error is None else math.hypot(row.error, other.error or 0.0)
             return dataclasses.replace(row, difference=row.score - other.score, difference_error=error)

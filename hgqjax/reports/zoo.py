@@ -232,6 +232,7 @@ def _export(entry: Entry, description: export.ModelDescription, wanted: ZooOptio
         path = base.absolute() / _project_name(entry.name, backend)
         with folders.hold(path):
             project = backends.export(description, path, settings)
+    assert project.gate is not None, "it is exported behind the gate"
     entry.project, entry.project_rows, entry.project_words = backend, project.gate.rows, project.gate.words
     entry.project_simulated_rows = getattr(project, "simulated_rows", None)
 

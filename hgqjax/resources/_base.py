@@ -2,10 +2,18 @@
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from jax.typing import ArrayLike
+import jax
+import numpy as np
 from jaxtyping import Float
+
+Definition = Literal["hgq2", "paper_v1"]
+"""What counts as the width of an operand; see `hgqjax.resources.Ebops`."""
+Values = jax.Array | np.ndarray
+"""NumPy's arrays of a description, exact, or JAX's of a model in training."""
+Cost = Float[Values, ""] | np.floating | float
+"""A cost: one number, of whichever array library made it."""
 
 
 @runtime_checkable
@@ -14,13 +22,14 @@ class Costed(Protocol):
 
     def operations_cost(self) -> dict[str, Any]:
         """The operations of `hgqjax.resources` that it computes, by layer name."""
+        ...
 
 
 class Costs(dict):
     """Cost by layer name; `total` is their sum."""
 
     @property
-    def total(self) -> Float[ArrayLike, ""]:
+    def total(self) -> Cost:
         """Over all layers."""
         return sum(self.values(), start=0.0)
 
@@ -37,7 +46,7 @@ class AbstractCost(abc.ABC):
     """What it counts, for figures and progress."""
 
     @abc.abstractmethod
-    def operation(self, op: Any) -> Float[ArrayLike, ""]:
+    def operation(self, op: Any) -> Cost:
         """Cost of one operation of `hgqjax.resources` (`Dense`, `Conv`, `Add`, ...): a number from the widths of its signals."""
 
     def __call__(self, model: Costed) -> Costs:

@@ -1,11 +1,9 @@
 """Effective bit operations (EBOPs): the differentiable resource estimate of the HGQ paper."""
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
-from hgqjax.resources._base import AbstractCost, Costed, Costs
-
-Definition = Literal["hgq2", "paper_v1"]
+from hgqjax.resources._base import AbstractCost, Costed, Costs, Definition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class Ebops(AbstractCost):
     """
 
     unit: ClassVar[str] = "EBOPs"
-    definition: str = "hgq2"
+    definition: Definition = "hgq2"
     normalize_gradient: bool = False
 
     def __post_init__(self):
@@ -37,6 +35,6 @@ class Ebops(AbstractCost):
         return op.ebops(self.definition, self.normalize_gradient)
 
 
-def ebops(model: Costed, definition: str = "hgq2") -> Costs:
+def ebops(model: Costed, definition: Definition = "hgq2") -> Costs:
     """`Ebops` of each layer of `model` that costs any, and their `total`; see there for the definitions."""
     return Ebops(definition=definition)(model)

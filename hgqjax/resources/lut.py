@@ -4,14 +4,14 @@ import dataclasses
 import functools
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
-from jax.typing import ArrayLike
+from jax import lax
 from jaxtyping import Float
 
 from hgqjax import fixed_point
 from hgqjax.resources import operations as o
-from hgqjax.resources._base import AbstractCost
+from hgqjax.resources._base import AbstractCost, Cost, Values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Luts(AbstractCost):
         rest = sum(b.sum() for b in bits) - functools.reduce(bits[0].__array_namespace__().minimum, bits).sum()
         return (2.0 if isinstance(op, o.Extreme) else 1.0) * rest
 
-    def _linear(self, op) -> Float[ArrayLike, ""]:
+    def _linear(self, op) -> Cost:
         bits, digits = _bits(op.input), self._digits(op.kernel)
         xp = bits.__array_namespace__()
         copies = op.sums(xp.where(bits > 0, 1.0, 0.0), digits)
@@ -98,7 +98,7 @@ class Luts(AbstractCost):
         adders = xp.where(some & (adders > 0), adders, 0.0)
         return (adders * (total / xp.where(some, copies, 1.0) + self.growth)).sum() * op.share()
 
-    def _contract(self, op) -> Float[ArrayLike, ""]:
+    def _contract(self, op) -> Cost:
         a, b = (_bits(signal) for signal in op.inputs)
         xp = a.__array_namespace__()
         live_a, live_b = (xp.where(bits > 0, 1.0, 0.0) for bits in (a, b))
@@ -107,7 +107,7 @@ class Luts(AbstractCost):
         adders = xp.maximum(terms - 1.0, 0.0)
         return products.sum() + (adders * (widths / xp.maximum(terms, 1.0) + self.growth)).sum()
 
-    def _digits(self, kernel: o.Signal) -> Float[Array | np.ndarray, "..."]:
+    def _digits(self, kernel: o.Signal) -> Float[Values, "..."]:
         """Digits of each weight, with the gradients of the class."""
         width = kernel.format.i + kernel.format.f
         xp = width.__array_namespace__()
@@ -119,14 +119,14 @@ class Luts(AbstractCost):
             return signed_digits(q)
         if not kernel.uniform:
             return fixed_point.straight_through(signed_digits(q), expected)
-        scale = fixed_point.pow2(lax.stop_gradient(kernel.format.f))
+        scale = fixed_point.pow2(lax.stop_gradient(jnp.asarray(kernel.format.f)))
         below = xp.floor(lax.stop_gradient(x) * scale)
         near = abs(lax.stop_gradient(q - x)) * scale < 1  # not where it saturates
         rise = xp.where(near, (signed_digits(below + 1) - signed_digits(below)) * scale, 0.0)
         return fixed_point.straight_through(signed_digits(q), expected + self.pull * x * lax.stop_gradient(rise))
 
 
-def signed_digits(values: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
+def signed_digits(values: Float[Values, "..."]) -> Float[Values, "..."]:
     """Non-zero digits of each value in canonical signed-digit form (digits -1, 0, 1, no two neighbours non-zero); no gradient.
 
     They are the fewest powers of two, added or subtracted, that make the value; where the binary point is does not matter. Source:
@@ -144,12 +144,12 @@ def signed_digits(values: Float[Array | np.ndarray, "..."]) -> Float[Array | np.
     return lax.population_count(m ^ (3 * m)).astype(values.dtype)
 
 
-def _bits(signal: o.Signal) -> Float[Array | np.ndarray, "..."]:
+def _bits(signal: o.Signal) -> Float[Values, "..."]:
     """Bits of an operand, its sign included."""
     return signal.bits("paper_v1", False)
 
 
-def _present(bias: o.Signal) -> Float[Array | np.ndarray, "..."]:
+def _present(bias: o.Signal) -> Float[Values, "..."]:
     """1 where a bias is not 0, else 0; of one without values where it has bits. No gradient."""
     there = bias.bits("paper_v1", False) > 0 if bias.values is None else bias.values()[1] != 0
     return there.__array_namespace__().where(there, 1.0, 0.0)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax import Array, lax
-from jax.typing import ArrayLike
+from jax import lax
 from jaxtyping import Float
 
 from hgqjax.quantizers import Format
+from hgqjax.resources._base import Cost, Definition, Values
 
 ACCUMULATOR = 0.65
 """Bit operations that HGQ2 counts for a bit that is added."""
@@ -39,7 +39,7 @@ class Signal(NamedTuple):
     values: Callable[[], tuple[Any, Any]] | None = None
     uniform: bool = True
 
-    def bits(self, definition: str, normalize_gradient: bool) -> Float[Array | np.ndarray, "..."]:
+    def bits(self, definition: Definition, normalize_gradient: bool) -> Float[Values, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
         k, i, f = self.format
         xp = f.__array_namespace__()
@@ -54,7 +54,7 @@ class Signal(NamedTuple):
             width = width / group**0.5 + lax.stop_gradient(width - width / group**0.5)
         return xp.broadcast_to(width, self.shape)
 
-    def with_sign(self, normalize_gradient: bool) -> Float[ArrayLike, "..."]:
+    def with_sign(self, normalize_gradient: bool) -> Float[Values, "..."]:
         """Width with the sign, of WRAP where there is another bit, as HGQ2 counts keys and words of tables; of `shape`."""
         if self.overflow == "WRAP":
             return self.bits("paper_v1", normalize_gradient)
@@ -68,14 +68,14 @@ class Dense(NamedTuple):
     kernel: Signal
     bias: Signal | None
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         """Bit operations of an inference, by "hgq2" or "paper_v1"; see `hgqjax.resources.Ebops`, whose arguments these are."""
         bits_in = self.input.bits(definition, normalize_gradient)
         total = dense_ebops(bits_in, self.kernel.bits(definition, normalize_gradient))
         size = math.prod(self.input.shape[:-1]) * self.kernel.shape[1]
         return total + _bias_ebops(self.bias, size, definition, normalize_gradient)
 
-    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
+    def sums(self, inputs: Float[Values, "..."], kernel: Float[Values, "..."]) -> Float[Values, "..."]:
         """The operation without its bias on other numbers: `inputs` and `kernel` of the shapes of these signals."""
         return inputs @ kernel
 
@@ -97,7 +97,7 @@ class Einsum(NamedTuple):
     equation: str
     parallelization: int | None = None
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         x, kernel, y = self.equation.replace("->", ",").split(",")
         bits_in, bits_kernel = (s.bits(definition, normalize_gradient) for s in (self.input, self.kernel))
         xp = bits_in.__array_namespace__()
@@ -107,7 +107,7 @@ class Einsum(NamedTuple):
         total = total + _bias_ebops(self.bias, math.prod(sizes[label] for label in y), definition, normalize_gradient)
         return total * self.share()
 
-    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
+    def sums(self, inputs: Float[Values, "..."], kernel: Float[Values, "..."]) -> Float[Values, "..."]:
         """As `Dense.sums`."""
         return inputs.__array_namespace__().einsum(self.equation, inputs, kernel)
 
@@ -133,7 +133,7 @@ class Conv(NamedTuple):
     groups: int = 1
     parallelization: int | None = None
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         bits_in, bits_kernel = (s.bits(definition, normalize_gradient) for s in (self.input, self.kernel))
         *_, channels, filters = self.kernel.shape
         seen = bits_in.__array_namespace__().stack(_sums_seen(bits_in, self._axes())).reshape(-1, self.groups, channels)
@@ -141,12 +141,12 @@ class Conv(NamedTuple):
         total = (seen * weights.swapaxes(1, 2)).sum() * self.share()
         return total + _bias_ebops(self.bias, math.prod(self.input.shape[:-1]) * filters, definition, normalize_gradient)
 
-    def sums(self, inputs: Float[Array | np.ndarray, "..."], kernel: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
+    def sums(self, inputs: Float[Values, "..."], kernel: Float[Values, "..."]) -> Float[Values, "..."]:
         """As `Dense.sums`."""
         *size, channels, filters = kernel.shape
         xp, positions = inputs.__array_namespace__(), self.positions()
         inputs = xp.pad(inputs, (*self.padding, (0, 0)))
-        total = 0.0
+        total: Any = 0.0
         for element in itertools.product(*map(range, size)):
             starts = [n * dilation for n, dilation in zip(element, self.dilation, strict=True)]
             window = inputs[*(slice(s, s + (n - 1) * d + 1, d) for s, n, d in zip(starts, positions, self.strides, strict=True))]
@@ -172,7 +172,7 @@ class Add(NamedTuple):
 
     inputs: tuple[Signal, ...]
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         return ACCUMULATOR * _beyond_the_narrowest(self.inputs, definition, normalize_gradient)
@@ -183,7 +183,7 @@ class Subtract(NamedTuple):
 
     inputs: tuple[Signal, ...]
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         bits = merged_bits([s.bits(definition, normalize_gradient) for s in self.inputs])
@@ -195,7 +195,7 @@ class Extreme(NamedTuple):
 
     inputs: tuple[Signal, ...]
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         return 0.0 if definition == "paper_v1" else _beyond_the_narrowest(self.inputs, definition, normalize_gradient)
 
 
@@ -205,7 +205,7 @@ class Sum(NamedTuple):
     input: Signal
     axes: tuple[int, ...]
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         bits = self.input.bits(definition, normalize_gradient)
@@ -217,8 +217,8 @@ class Multiply(NamedTuple):
 
     inputs: tuple[Signal, ...]
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
-        return math.prod(s.bits(definition, normalize_gradient) for s in self.inputs).sum()
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
+        return functools.reduce(lambda a, b: a * b, (s.bits(definition, normalize_gradient) for s in self.inputs)).sum()
 
 
 class Contract(NamedTuple):
@@ -230,7 +230,7 @@ class Contract(NamedTuple):
     inputs: tuple[Signal, Signal]
     equation: str
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         a, b, _ = self.equation.replace("->", ",").split(",")
         bits_a, bits_b = (s.bits(definition, normalize_gradient) for s in self.inputs)
         xp = bits_a.__array_namespace__()
@@ -250,7 +250,7 @@ class Lookup(NamedTuple):
     output: Signal
     summed: bool = False
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         words, width = (s.with_sign(normalize_gradient) for s in (self.input, self.output))
@@ -263,7 +263,7 @@ class Table(NamedTuple):
     input: Signal
     output: Signal
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         words, width = (s.bits(definition, normalize_gradient) for s in (self.input, self.output))
@@ -278,7 +278,7 @@ class Pool(NamedTuple):
     positions: int
     parallelization: int | None = None
 
-    def ebops(self, definition: str, normalize_gradient: bool) -> Float[ArrayLike, ""]:
+    def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
             return 0.0
         return self.input.bits(definition, normalize_gradient).sum() * self.share()
@@ -288,7 +288,7 @@ class Pool(NamedTuple):
         return _share(self.parallelization, self.positions)
 
 
-def small_tables(words: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray, "..."]:
+def small_tables(words: Float[Values, "..."]) -> Float[Values, "..."]:
     """Tables of five bits that one of `words` bits is, differentiable: ``2**(words - 5)``, below five ``words / 5``.
 
     >>> import numpy as np
@@ -305,7 +305,7 @@ def merged_bits(bits: list[Any]) -> list[Any]:
     return [b if b.shape == shape else b.__array_namespace__().broadcast_to(b, shape) for b in bits]
 
 
-def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: str, normalize_gradient: bool):
+def _beyond_the_narrowest(inputs: tuple[Signal, ...], definition: Definition, normalize_gradient: bool):
     bits = merged_bits([s.bits(definition, normalize_gradient) for s in inputs])
     return sum(b.sum() for b in bits) - functools.reduce(bits[0].__array_namespace__().minimum, bits).sum()
 
@@ -314,7 +314,7 @@ def _share(parallelization: int | None, positions: int) -> float:
     return 1.0 if parallelization is None else parallelization / positions
 
 
-def _bias_ebops(bias: Signal | None, size: int, definition: str, normalize_gradient: bool):
+def _bias_ebops(bias: Signal | None, size: int, definition: Definition, normalize_gradient: bool):
     if bias is None or definition == "paper_v1":
         return 0.0
     return bias.bits(definition, normalize_gradient).mean() * size
@@ -333,7 +333,7 @@ def _sums_seen(bits, axes) -> list:
     return [bits[element].sum(axis=spatial) for element in itertools.product(*slices)]
 
 
-def dense_ebops(bits_in: Float[Array | np.ndarray, "*positions n"], bits_kernel: Float[Array | np.ndarray, "n m"]) -> Float[ArrayLike, ""]:
+def dense_ebops(bits_in: Float[Values, "*positions n"], bits_kernel: Float[Values, "n m"]) -> Cost:
     r"""EBOPs of ``x @ kernel``: :math:`\sum_{p,n,m} b^{in}_{pn} b^{kernel}_{nm}`, bit operations per inference.
 
     Args:

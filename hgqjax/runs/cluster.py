@@ -16,7 +16,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -115,7 +115,7 @@ class Cluster:
 
         try:
             with self.client.as_current():
-                return list(wait(list(waiting), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
+                return list(cast(Any, wait(list(waiting), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")).done)
         except TimeoutError:
             return []
         except concurrent.futures.CancelledError:  # the scheduler went away; `_outcome` says so
@@ -203,7 +203,7 @@ def _local_workers(address: str) -> int:
 @contextlib.contextmanager
 def _local(workers: int) -> Iterator[Any]:
     """A client of `workers` new processes. They are spawned, as Dask does it: a forked JAX hangs."""
-    import dask
+    import dask.config
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
@@ -226,7 +226,7 @@ def _local(workers: int) -> Iterator[Any]:
 def _remote(address: str) -> Iterator[Any]:
     from distributed import Client
 
-    where = {"address": address} if "://" in address else {"scheduler_file": address}
+    where: dict[str, Any] = {"address": address} if "://" in address else {"scheduler_file": address}
     with Client(**where, timeout=CONNECT_SECONDS, set_as_default=False) as client:
         yield client
 

@@ -230,6 +230,7 @@ def write_project(context: RunContext, point: str) -> dict[str, Any]:
         arguments = {name: getattr(config, name) for name in ("backend", "strategy", "io_type")}
         arguments |= {"min_rows": config.gate_rows, "rows": context.dataset.x_test[: config.gate_rows // 5]}
         project = export.to_hls4ml(description, path, **arguments)
+        assert project.gate is not None, "it is exported behind the gate"
         return {"rows_checked": project.gate.rows, "differing_words": project.gate.differing_words, "text": str(project)}
 
     return folders.do_once(context.folder, f"project_{point}", work)

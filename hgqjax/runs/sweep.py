@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +160,7 @@ def run(
     _check(config, dataset, cluster, rows_devices)
     config = dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute())  # as a resume finds them
     parts = ("train", "val", "test")
-    about = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
+    about: dict[str, Any] = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
     if dataset.files:
         about["files"] = list(dataset.files)

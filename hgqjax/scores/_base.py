@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +41,7 @@ class AbstractScore(abc.ABC):
     """Of what people read; None: the unit of y."""
     digits: ClassVar[int] = 3
     """Behind the point, in tables."""
-    window: ClassVar[float | None] = None
+    window = cast(float | None, None)  # without annotation: of the class, and a field only where a score makes it one
     """Residuals of this size and more are outliers; None where there is none. A field of scores that can have one."""
 
     @property
@@ -146,12 +146,14 @@ class AbstractScore(abc.ABC):
     def text(self, found: Mapping[str, float | None], rows: int | None = None, unit: str = "") -> str:
         """What `measure` has `found` on so many rows, for people: name, score, error, unit and further shares."""
         error = self.error(found, rows)
-        words = f"{self.name} {self.plain(found['score'])}" + ("" if error is None else f" +- {self._error_text(error)}")
+        score = found["score"]
+        assert score is not None, "a model that was measured has a score"
+        words = f"{self.name} {self.plain(score)}" + ("" if error is None else f" +- {self._error_text(error)}")
         return ", ".join([f"{words} {self.unit_of(unit)}".rstrip(), *self.share_texts(found)])
 
     def share_texts(self, found: Mapping[str, float | None]) -> list[str]:
         """Each further share that is there, with its name, in percent."""
-        return [f"{name} {100 * found[name]:.2f} %" for name in self.shares if found.get(name) is not None]
+        return [f"{name} {100 * share:.2f} %" for name in self.shares if (share := found.get(name)) is not None]
 
     def share_label(self, name: str, unit: str = "") -> str:
         """What a share is, for a legend."""

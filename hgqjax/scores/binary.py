@@ -7,10 +7,10 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError, average, described, mean
@@ -44,7 +44,7 @@ class AbstractBinary(AbstractScore):
                 f"{what} has shape {y.shape} and type {y.dtype}, and the network has {described(outputs)}; for the {self.name} of two "
                 "classes each row needs a label, 0 or 1, and the network 1 output, a logit"
             )
-        if not isinstance(y, jax.core.Tracer) and len(y) and not 0 <= int(y.min()) <= int(y.max()) <= 1:
+        if not isinstance(y, Tracer) and len(y) and not 0 <= int(y.min()) <= int(y.max()) <= 1:
             raise ScoreError(f"labels of {what} run from {int(y.min())} to {int(y.max())}; for a network of one logit legal are 0 and 1")
 
 
@@ -125,6 +125,7 @@ class Auc(AbstractBinary):
         return found
 
     def share_label(self, name, unit=""):
+        assert self.background_rate is not None, "the share is that at a background"
         return f"signal efficiency at a background of {100 * self.background_rate:g} %"
 
     def explained(self, unit=""):

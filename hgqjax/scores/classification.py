@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError, average, described, mean
@@ -97,7 +97,7 @@ def check_labels(y, outputs: tuple[int, ...], least: int, what: str) -> None:
             f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each; two classes and 1 output, a "
             "logit, are for scores.BinaryAccuracy, Auc or Efficiency (--train.objective.score binary, auc or efficiency)"
         )
-    if isinstance(y, jax.core.Tracer) or not len(y):
+    if isinstance(y, Tracer) or not len(y):
         return
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= count:

@@ -27,8 +27,8 @@ def roc(outputs: np.ndarray, signal: np.ndarray, weight: np.ndarray | None = Non
     weight = np.ones(len(signal)) if weight is None else weight.astype(np.float64)
     values, which = np.unique(-outputs, return_inverse=True)
     parts = (np.bincount(which, np.where(part, weight, 0.0), len(values)) for part in (~signal, signal))
-    curves = [np.concatenate([[0.0], np.cumsum(part)]) for part in parts]
-    return tuple(curve / (curve[-1] or 1.0) for curve in curves)
+    background, efficiency = (np.concatenate([[0.0], np.cumsum(part)]) for part in parts)
+    return background / (background[-1] or 1.0), efficiency / (efficiency[-1] or 1.0)
 
 
 def roc_curve(name: str, outputs: np.ndarray, signal: np.ndarray, weight: np.ndarray | None) -> dict[str, Any]:

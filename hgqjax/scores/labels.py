@@ -3,10 +3,10 @@
 import dataclasses
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from hgqjax.data import Kind
 from hgqjax.scores._base import AbstractScore, ScoreError, average, mean
@@ -66,7 +66,7 @@ class LabelAccuracy(AbstractScore):
                 f"{what} has shape {y.shape} and type {y.dtype}, and the network gives shape {outputs} for each row; several labels at "
                 "once need a column of 0 and 1 for each output"
             )
-        if not isinstance(y, jax.core.Tracer) and len(y) and not 0 <= int(y.min()) <= int(y.max()) <= 1:
+        if not isinstance(y, Tracer) and len(y) and not 0 <= int(y.min()) <= int(y.max()) <= 1:
             raise ScoreError(f"labels of {what} run from {int(y.min())} to {int(y.max())}; legal are 0 and 1")
 
     def explained(self, unit=""):

@@ -56,7 +56,7 @@ def synth(
     )
     if jobs is not None and jobs < 1:
         raise SynthError(f"jobs is {jobs}; at least 1 is needed")
-    if output is not None and (len(paths) > 1 or (paths[0] / "manifest.json").exists()):
+    if output is not None and (len(paths) != 1 or (paths[0] / "manifest.json").exists()):
         raise SynthError("output is for one path that is no run folder; the results of runs go into them")
     work = [design for path in paths for design in designs.find(path, output, tool)]
     with contextlib.ExitStack() as stack:

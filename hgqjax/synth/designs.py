@@ -175,7 +175,7 @@ def target(design: Design, settings: Settings) -> dict[str, float | None]:
     return _clock(settings)
 
 
-def _clock(settings: Settings) -> dict[str, float | None]:
+def _clock(settings: Settings) -> dict[str, Any]:
     from hgqjax.export.rtl.convert import cutoff
 
     clock_ns = settings.clock_ns or DEFAULT_CLOCK_NS
@@ -191,7 +191,7 @@ def estimate(description: ModelDescription) -> float:
 
 def costs(description: ModelDescription) -> dict[str, float]:
     """EBOPs by both definitions, as columns of `Synthesis`."""
-    by = {"ebops": "hgq2", "ebops_paper_v1": "paper_v1"}
+    by: dict[str, resources.Definition] = {"ebops": "hgq2", "ebops_paper_v1": "paper_v1"}
     return {name: float(resources.ebops(description, definition).total) for name, definition in by.items()}
 
 

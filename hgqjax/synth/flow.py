@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,11 @@ def _from_rtl(design: Design, settings: Settings, folder: Path) -> dict[str, Any
         if description is not None and not design.is_rtl:
             ebops = designs_.estimate(description)
             _refuse_above(settings.max_luts, ebops, f"{ebops:.0f} EBOPs with every position of its own hardware")
-        rtl = designs_.read_rtl(design.source) if design.is_rtl else designs_.make_rtl(description, folder / "rtl", settings)
+        if design.is_rtl:
+            rtl = designs_.read_rtl(design.source)
+        else:
+            assert description is not None, "a design is a model or an RTL project"
+            rtl = designs_.make_rtl(description, folder / "rtl", settings)
     _refuse_above(settings.max_luts, LUTS_PER_BIT * rtl.adder_cost, f"an adder cost of {rtl.adder_cost:.0f}")
     found |= {name: getattr(rtl, name) for name in ("clock_ns", "latency_cutoff", "latency_cycles", "adder_cost")}
     if settings.tool == "vivado":
@@ -282,7 +286,7 @@ def _tabulate(work: list[Design], rows: dict[int, Synthesis], only: Path | None 
 
 
 @contextlib.contextmanager
-def _bar(total: int, shown: bool, initial: int) -> Iterable[Callable[[Synthesis], None]]:
+def _bar(total: int, shown: bool, initial: int) -> Iterator[Callable[[Synthesis], None]]:
     if not shown or initial == total:
         yield lambda row: None
         return

@@ -76,7 +76,8 @@ def sites(cells: dict[str, Cell]) -> int:
         if cell["type"] == "CARRY4":
             for s, d in zip(cell["connections"]["S"], cell["connections"]["DI"], strict=True):
                 a, b = driver.get(s), driver.get(d)
-                propagate |= {a} - {None}
+                if a is not None:
+                    propagate.add(a)
                 if a is not None and b is not None and a != b and not {a, b} & mates.keys() and len(inputs[a] | inputs[b]) <= LUT_INPUTS:
                     mates |= {a: b, b: a}
     _pair(inputs, propagate, mates)

@@ -56,7 +56,8 @@ def read(base: Path) -> list[Synthesis]:
 
 def show(rows: Iterable[Synthesis]) -> str:
     """A table for a terminal; designs without numbers have a line with the reason."""
-    cells, others = [HEADS], []
+    cells: list[tuple[str, ...]] = [HEADS]
+    others: list[str] = []
     for row in rows:
         if row.done:
             numbers = [

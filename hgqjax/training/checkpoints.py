@@ -95,6 +95,7 @@ class Checkpoints:
     def restore(self, like: State, result: SweepResult, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
         """Fills `result`; (checks done, states), these on `sharding`, by default the default device."""
         done, leaves, args = self.latest, jax.tree.leaves(like), self.ocp.args
+        assert done is not None, "there is a checkpoint where one is restored"
         record, sharding = self._record(), sharding or jnp.zeros(()).sharding
         if record["kinds"] != _kinds(like):  # seen here, before Orbax begins to read what it then has to give up
             raise TrainingError(f"the checkpoint in {self.folder} does not fit this sweep: its arrays have other shapes")
@@ -116,7 +117,7 @@ class Checkpoints:
             raise TrainingError(f"the checkpoint in {self.folder} is of another version of hgqjax; start the sweep again")
         return record
 
-    def _restore(self, done: int, **items: Any) -> Any:
+    def _restore(self, done: int | None, **items: Any) -> Any:
         try:
             with _uninterrupted():
                 return self.manager.restore(done, args=self.ocp.args.Composite(**items))

@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from hgqjax.errors import sentence
 
 MEMBERS, ROWS = "members", "rows"
+_settings: Any = jax.config  # its attributes are made at run time
 
 
 def device_mesh(members: int, rows: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
@@ -103,11 +104,13 @@ class Layout:
     def spread(self, tree: Any) -> Any:
         """Arrays of all members, that every process has, padded and split."""
         rows = np.minimum(np.arange(self.padded), self.members - 1)
-        return jax.tree.map(lambda leaf: _put(np.asarray(leaf)[rows], self.split), tree) if self.mesh else tree
+        split = self.split
+        return tree if split is None else jax.tree.map(lambda leaf: _put(np.asarray(leaf)[rows], split), tree)
 
     def share(self, tree: Any) -> Any:
         """Arrays that every process has, on each device."""
-        return jax.tree.map(lambda leaf: _put(np.asarray(leaf), self.whole), tree) if self.mesh else tree
+        whole = self.whole
+        return tree if whole is None else jax.tree.map(lambda leaf: _put(np.asarray(leaf), whole), tree)
 
     def pad(self, tree: Any) -> Any:
         """Arrays of the members alone that lie as `stored`, padded and split."""
@@ -118,7 +121,7 @@ class Layout:
         return tree if self.members == self.padded else _moves(self)[1](tree)
 
 
-def compiled(function: Callable, mesh: Mesh | None, group: int, shared: int, **options: Any) -> Callable:
+def compiled(function: Callable, mesh: Mesh | None, group: int, shared: int, **options: Any) -> Any:
     """``function(a, b, *shared)`` compiled; `a`, `b` and what it returns have a leading axis of members, `group` of them at each call.
 
     Args:
@@ -169,7 +172,7 @@ def connect(coordinator: str | None = None, processes: int | None = None, proces
         raise ValueError("coordinator, processes and process_id go together; give all three or none")
     if coordinator is not None and not (coordinator.rpartition(":")[0] and coordinator.rpartition(":")[2].isdigit()):
         raise ValueError(f"coordinator is {coordinator!r}; HOST:PORT is needed")
-    if processes is not None and not 0 <= process_id < processes:
+    if processes is not None and process_id is not None and not 0 <= process_id < processes:
         raise ValueError(f"process_id is {process_id}; a number within 0..{processes - 1} is needed for {processes} processes")
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
@@ -215,7 +218,7 @@ def cores() -> int:
 
 def use_cores() -> None:
     """A device for each core, unless the user has said how many: two programs of one thread are faster than one of two threads."""
-    if jax.config.jax_num_cpu_devices < 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if _settings.jax_num_cpu_devices < 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX has computed already: it keeps the devices that it has
             jax.config.update("jax_num_cpu_devices", cores())
 
@@ -224,7 +227,7 @@ def use_cache() -> None:
     """Keeps compiled programs for later runs, unless the user has told JAX where to: in HGQJAX_CACHE, which is empty for none, else in
     ``hgqjax`` in the user's cache folder, for each kind of processor apart."""
     place = os.environ.get("HGQJAX_CACHE", str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hgqjax"))
-    if not place or jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if not place or _settings.jax_compilation_cache_dir or not _settings.jax_enable_compilation_cache:
         return
     jax.config.update("jax_compilation_cache_dir", str(Path(place).absolute() / _processor()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # freezing compiles many small ones

@@ -55,21 +55,21 @@ def sweep(
         raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
     train.check(data)
     store = Checkpoints(checkpoints) if checkpoints is not None else None
-    resumed = store is not None and store.latest is not None
-    layout = Layout.of(mesh, n, store.group or n if resumed else group, train.config.batch_size)
+    resumed = store if store is not None and store.latest is not None else None
+    layout = Layout.of(mesh, n, group if resumed is None else resumed.group or n, train.config.batch_size)
     init, segment = _compiled(train, layout.mesh, layout.group)
     varied, rows = layout.spread(members), layout.share(data)
     start = jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32))), varied, rows
     begun = init.trace(*start)
     result = _nothing_yet(begun.out_info)
-    done = 0
-    if resumed:
+    done, states = 0, None
+    if resumed is not None:
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n, *leaf.shape[1:]), leaf.dtype), begun.out_info)
-        done, states = store.restore(like, result, layout.stored)
+        done, states = resumed.restore(like, result, layout.stored)
         states = layout.pad(states)
     if done < train.config.checks:
-        _compile(None if resumed else begun, segment, begun.out_info, (varied, rows, np.int32(0)), layout)
-    if not resumed:
+        _compile(begun if resumed is None else None, segment, begun.out_info, (varied, rows, np.int32(0)), layout)
+    if states is None:
         states = init(*start)
     report(done, result)
     for check in range(done, train.config.checks):

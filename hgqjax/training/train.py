@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -156,7 +156,7 @@ class Train:
         model.set_mode("train")
         _, weights, widths, observed = _split(model)
         params = {"weights": weights, "widths": widths}
-        cost = self.config.objective.costs(model).total
+        cost = jnp.asarray(self.config.objective.costs(model).total)
         steps = self._steps_per_epoch(data)
         state = State(
             params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32)
@@ -197,7 +197,7 @@ class Train:
         outputs = self._outputs(state, data.x_val)
         cost = objective.costs(now)
         of_rows = outputs, data.y_val, data.weight_val
-        metrics = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
+        metrics: dict[str, Any] = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
         metrics |= {f"val_{name}": value for name, value in objective.score.further(*of_rows).items()}
         metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
         metrics["broken"] = state.broken
@@ -244,11 +244,16 @@ class Train:
         rate = _cosine_restarts(self.config, self.config.epochs * steps_per_epoch)
         labels = {"weights": "weights", "widths": "widths"}
         factors = {"weights": 1.0, "widths": self.config.width_rate}
-        adams = {name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(count)) for name, factor in factors.items()}
-        flat = {name: optax.flatten(adam) if self._trained[name] else adam for name, adam in adams.items()}  # flat: fewer, longer loops
+        adams = {
+            name: optax.adam(lambda count, c=factor: member.learning_rate * c * rate(jnp.asarray(count)))
+            for name, factor in factors.items()
+        }
+        flat: dict[Hashable, optax.GradientTransformation] = {
+            name: optax.flatten(adam) if self._trained[name] else adam for name, adam in adams.items()
+        }  # flat: fewer, longer loops
         return optax.multi_transform(flat, labels)
 
-    def _gradients(self, keeps: Array, inputs: tuple):
+    def _gradients(self, keeps: Array, inputs: tuple) -> tuple[Any, tuple[dict[str, Array], Any]]:
         """Gradients of the loss, (metrics, what the call observed); batch norms keep and use their running statistics where `keeps`."""
 
         def of(graphdef):
@@ -302,7 +307,7 @@ class Train:
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
                 updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
             broken = jnp.where(state.broken > 0, state.broken, self._first_broken(state.params, observed, metrics["loss"]))
-            params = optax.apply_updates(state.params, updates)
+            params = cast(dict[str, Any], optax.apply_updates(state.params, updates))
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
             _, weights, widths, observed = _split(model)

@@ -230,6 +230,7 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.Pruned(sparsity=1.0), "sparsity is 1.0"),
     ],
 )
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_bad_choices_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -88,6 +88,7 @@ def test_normalized_gradient_of_formats_of_each_value():
     assert float(jax.grad(total)(m, True)[0]) == pytest.approx(float(jax.grad(total)(m, False)[0]) / 24**0.5)
 
 
+@pytest.mark.usefixtures("annotations_unchecked")
 def test_unknown_definition():
     with pytest.raises(ValueError, match="definition is 'v9'; legal are hgq2, paper_v1"):
         resources.ebops(Model(), "v9")

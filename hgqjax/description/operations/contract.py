@@ -54,7 +54,8 @@ class Contract(Operation):
         a, b, y = self.labels
         groups = "".join(label for label in y if label in a and label in b)
         terms = "".join(label for label in a if label in b and label not in y)
-        return groups, *("".join(label for label in part if label in y and label not in groups) for part in (a, b)), terms
+        free_of_a, free_of_b = ("".join(label for label in part if label in y and label not in groups) for part in (a, b))
+        return groups, free_of_a, free_of_b, terms
 
     def _sizes(self, a: tuple[int, ...], b: tuple[int, ...]) -> dict[str, int]:
         sizes: dict[str, int] = {}

@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -121,7 +123,7 @@ def to_hls4ml(
 def _without_keras():
     """hls4ml's writer imports keras where it finds one, only to save Keras models."""
     before = {"keras": sys.modules["keras"]} if "keras" in sys.modules else {}
-    sys.modules["keras"] = None
+    cast(dict[str, types.ModuleType | None], sys.modules)["keras"] = None  # an import of it fails
     try:
         yield
     finally:

@@ -50,7 +50,7 @@ def rewrite(description: ModelDescription, io_type: str = "io_parallel") -> Mode
         if isinstance(op, Quantize):
             op = _narrowed(op, sources[0], shared=io_type == "io_stream")
         if isinstance(op, Linear):
-            dead = ~(sources[0].low.astype(bool) | sources[0].high.astype(bool)).reshape(-1, sources[0].low.shape[-1]).any(0)
+            dead = ~np.any((sources[0].low.astype(bool) | sources[0].high.astype(bool)).reshape(-1, sources[0].low.shape[-1]), axis=0)
             by_channel = isinstance(op, Dense) or (isinstance(op, Conv) and op.groups == 1)
             dead = dead[:, None] if by_channel else False
             op = dataclasses.replace(op, kernel=_trimmed(op.kernel, dead), bias=op.bias and _trimmed(op.bias, False))
@@ -87,9 +87,10 @@ def _lower(description: ModelDescription, io_type: str) -> list[Operation]:
 
 def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> Iterator[Operation]:
     """What stands for `op`; the last part has its name."""
+    sources = len(op.inputs)
     if isinstance(op, Elementwise) and any(shapes[name] != op.shape for name in op.inputs):
         yield from _repeated(op, shapes, io_type)
-    elif isinstance(op, Add | Multiply | Maximum | Minimum | Concatenate) and len(op.inputs) > 2:
+    elif isinstance(op, Add | Multiply | Maximum | Minimum | Concatenate) and sources > 2:
         yield from _chain(op, shapes)
     elif isinstance(op, Slice) and io_type == "io_stream":
         yield from _selection(op, shapes[op.inputs[0]])
@@ -244,8 +245,8 @@ def _hoist(operations: list[Operation], outputs: tuple[str, ...]) -> list[Operat
     for op in operations:
         op = dataclasses.replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
         flatten = done.get(op.inputs[0]) if isinstance(op, Quantize | Relu | Table) else None
-        free = isinstance(flatten, Reshape) and len(flatten.shape) == 1 and op.name not in outputs and flatten.name not in outputs
-        if not free or readers[flatten.name] > 1 or flatten.inputs[0] not in done:
+        free = op.name not in outputs and isinstance(flatten, Reshape) and len(flatten.shape) == 1 and flatten.name not in outputs
+        if flatten is None or not free or readers[flatten.name] > 1 or flatten.inputs[0] not in done:
             done[op.name] = op
             continue
         shape = done[flatten.inputs[0]].shape

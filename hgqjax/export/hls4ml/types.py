@@ -55,7 +55,9 @@ def constant_type(constant: Constant | None) -> Fixed:
 def joint(kinds: list[Fixed]) -> Fixed:
     """The type that holds the values of all of `kinds`."""
     live = [kind for kind in kinds if kind.k + kind.i + kind.f > 0]
-    return Fixed(*(max(getattr(kind, name) for kind in live) for name in "kif")) if live else Fixed(0, 0, 0)
+    if not live:
+        return Fixed(0, 0, 0)
+    return Fixed(max(kind.k for kind in live), max(kind.i for kind in live), max(kind.f for kind in live))
 
 
 def quantizer_type(op: Quantize) -> Fixed:
@@ -63,7 +65,8 @@ def quantizer_type(op: Quantize) -> Fixed:
     live = op.bits > 0
     if not live.any():
         return Fixed(0, 0, 0)
-    return Fixed(*(int(v[live].max()) for v in (op.k, op.i, op.f)))
+    k, i, f = (int(v[live].max()) for v in (op.k, op.i, op.f))
+    return Fixed(k, i, f)
 
 
 def port_type(readers: list[Quantize]) -> Fixed:

@@ -248,8 +248,9 @@ def _write(graph, folder: Path, flavor: str, top: str, levels: float, part: str,
     written = model._comb  # alkaid has no public name for it; with three-input adders it is another graph than the traced one
     ends = model.fsm.inp_signals[0].precisions, model.fsm.out_signals[0].precisions
     buses = [words.Bus(tuple((int(k), int(i), int(f)) for k, i, f in kifs)) for kifs in ends]
-    latency = int(model.latency) if levels > 0 else 0
-    return _Design(written, flavor, top, sources, latency, int(model.reg_bits), float(written.cost), *buses)
+    latency = model.latency if levels > 0 else 0
+    assert written is not None and latency is not None, "alkaid knows both once it has written the design"
+    return _Design(written, flavor, top, sources, int(latency), int(model.reg_bits), float(written.cost), *buses)
 
 
 def _how_to_build(design: _Design, report: GateReport | None, clock_ns: float) -> str:

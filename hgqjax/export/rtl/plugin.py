@@ -3,6 +3,8 @@
 The base class is alkaid's; nothing else in hgqjax imports this module.
 """
 
+from typing import Any
+
 import numpy as np
 from alkaid.converter.plugin import ALIRTracerPluginBase
 from alkaid.trace import FVArray
@@ -39,5 +41,6 @@ class Tracer(ALIRTracerPluginBase):
         # constants come without the caller's adders
         for array in values.values():
             for n in np.ndindex(array.shape):
-                array[n] = array[n] if array[n].hwconf == self.hwconf else array[n]._with(hwconf=self.hwconf)
+                element: Any = array[n]
+                array[n] = element if element.hwconf == self.hwconf else element._with(hwconf=self.hwconf)
         return {name: FVArray(x, self.solver_options, self.hwconf) for name, x in values.items()}, list(self.model.outputs)

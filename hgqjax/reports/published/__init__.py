@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from hgqjax.scores import AbstractScore, Accuracy, Resolution
 
@@ -139,7 +140,7 @@ def read(name: str) -> list[Published]:
     text = {f.name for f in dataclasses.fields(Published) if f.type is str}
     found = []
     for row in _rows(name):
-        fields = {k: v if k in text else float(v) if v else None for k, v in row.items()}
+        fields: dict[str, Any] = {k: v if k in text else float(v) if v else None for k, v in row.items()}
         found.append(Published(**fields, written=row["accuracy"] or row["resolution_mrad"]))
     return found
 
@@ -152,8 +153,9 @@ def recipe(table: str, version: str, dataset: str) -> Recipe | None:
     """
     for row in _rows("recipes"):
         if (row["table"], row["version"]) == (table, version) and row["dataset"] in ("", dataset):
-            numbers = {k: int(row[k]) if row[k] else None for k in ("epochs", "batch_size", "steps_per_epoch")}
-            return Recipe(**row | numbers)
+            fields: dict[str, Any] = dict(row)
+            fields |= {k: int(row[k]) if row[k] else None for k in ("epochs", "batch_size", "steps_per_epoch")}
+            return Recipe(**fields)
     return None
 
 
