@@ -92,7 +92,7 @@ def _optional(table, x, y):
 
 def models(folder):
     """The two files of a small model description."""
-    from tests.description.test_model import network
+    from description.test_model import network  # of the tests, beside this file
 
     network().save(folder / "made")
     return {path.name: path.read_bytes() for path in (folder / "made").iterdir()}
