@@ -59,7 +59,16 @@ def old_lut_model():
     return keras.Model(x, q.QDenseT(2, iq_conf=datalane(), toq_conf=table("SAT_SYM"), name="second")(y), name="old_lut")
 
 
-MODELS = {"lut": lut_model, "attention": attention_model, "recurrent": recurrent_model, "old_lut": old_lut_model}
+def old_attention_model():
+    """As the attention networks released with alkaid: up to 0.1.6 scores have a quantizer before a stable softmax, too."""
+    x = keras.Input((3, 2), name="x")
+    y = q.QMultiHeadAttention(1, 2, name="attention")(x, x, x)
+    y = q.QLinformerAttention(1, 2, 2, name="linformer")(y, y, y)
+    return keras.Model(x, q.QAdd(name="add")([x, y]), name="old_attention")
+
+
+MODELS = {"lut": lut_model, "attention": attention_model, "recurrent": recurrent_model}
+MODELS |= {"old_lut": old_lut_model, "old_attention": old_attention_model}
 
 
 def main():

@@ -104,10 +104,10 @@ def linformer(layer: Layer, graph: Graph) -> str:
     if layer.config.get("lin_kv_proj_mode", "dense") != "dense":
         raise layer.refuse(f"projects by {layer['lin_kv_proj_mode']!r}; 'dense' is legal")
     query, value, key = _sources(layer, graph)
-    (fewer,) = layer["lin_kv_proj_dim"]
+    (fewer,), shared = layer["lin_kv_proj_dim"], layer.config.get("share_kv_proj", False)  # a key of HGQ2 0.2.0
     projected = []
-    for source, under in ((key, "_lin_k_proj"), (value, "_lin_k_proj" if layer["share_kv_proj"] else "_lin_v_proj")):
-        if layer["share_kv_proj"] and projected and key == value:
+    for source, under in ((key, "_lin_k_proj"), (value, "_lin_k_proj" if shared else "_lin_v_proj")):
+        if shared and projected and key == value:
             projected.append(projected[0])
             continue
         config = {"equation": "btc,ts->bsc", "output_shape": [fewer, graph.shapes[source][-1]], "bias_axes": None, "enable_oq": False}
@@ -147,7 +147,7 @@ def _attend(layer: Layer, graph: Graph, query: str, value: str, key: str) -> str
         "axes": [-1],
         "stable": layer["stable_softmax"],
         "input_scaler": 1 / math.sqrt(key_dim),
-        "enable_iq": not layer["stable_softmax"],
+        "enable_iq": "_softmax/iq/quantizer/vars/0" in layer.weights,  # up to HGQ2 0.1.6 also of a stable softmax
     }
     inner |= {"iq_conf": layer["softmax_iq_conf"], "oq_conf": layer["softmax_oq_conf"], "enable_oq": True}
     inner |= {f"{part}_{end}_conf": layer[f"softmax_{part}_{end}_conf"] for part in ("exp", "inv") for end in ("iq", "oq")}

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import re
 import zipfile
@@ -16,6 +17,9 @@ import numpy as np
 
 from hgqjax.archives import ArchiveError, check_memory, in_words, read_json
 from hgqjax.description import DescriptionError
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""How an HDF5 file begins."""
 
 
 class InteropError(ValueError):
@@ -96,6 +100,10 @@ def one_sentence(path: Path):
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
+    if raw.startswith(HDF5):
+        raise InteropError(
+            f"it is no .keras file of HGQ2 but an HDF5 file{_h5_content(raw)}; model.save('NAME.keras') writes one that can be read"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             present = archive.namelist()
@@ -109,6 +117,21 @@ def _members(raw: bytes) -> dict[str, bytes]:
         raise InteropError(str(error)) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, OverflowError) as error:
         raise InteropError(f"it is not a sound .keras file, which is a zip archive: {error}") from error
+
+
+def _h5_content(raw: bytes) -> str:
+    """Whose layers an HDF5 file of Keras has, in words; nothing where that cannot be told."""
+    with contextlib.suppress(ImportError, OSError, LookupError, ValueError, TypeError):
+        import h5py
+
+        with h5py.File(io.BytesIO(raw), "r") as file:
+            config: Any = file.attrs["model_config"]
+            classes = [str(layer["class_name"]) for layer in json.loads(config)["config"]["layers"]]
+        own = [name for name in classes if name.startswith("hgq")]
+        quantized = [name for name in classes if re.match(r"Q[A-Z]", name)]
+        whose = f"HGQ2 ({own[0]}, ...)" if own else f"QKeras ({quantized[0]}, ...)" if quantized else f"Keras ({classes[0]}, ...)"
+        return f" with layers of {whose}"
+    return ""
 
 
 def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:

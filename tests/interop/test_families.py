@@ -20,7 +20,7 @@ from hgqjax.interop.models import open_model
 pytest.importorskip("h5py")
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-FAMILIES = ["lut", "old_lut", "attention", "recurrent"]
+FAMILIES = ["lut", "old_lut", "attention", "old_attention", "recurrent"]
 
 
 def golden(name):
@@ -38,6 +38,13 @@ def test_every_word_of_every_layer(name):
         op = results[layer]
         assert np.array_equal(np.ldexp(values[op].astype(np.float64), -description.grids[op].f), arrays[f"t/{layer}"]), layer
         assert np.ptp(arrays[f"t/{layer}"]) > 0
+
+
+def test_scores_have_the_quantizer_that_the_file_has():
+    """HGQ2 quantizes scores before a stable softmax up to 0.1.6, and from 0.2.0 on no more."""
+    old, new = (golden(name)[0] for name in ("old_attention", "attention"))
+    assert {"attention_softmax_iq", "linformer_softmax_iq"} <= {op.name for op in old.operations}
+    assert not {"attention_softmax_iq", "linformer_softmax_iq"} & {op.name for op in new.operations}
 
 
 def test_tables_are_those_of_each_edge():
@@ -242,3 +249,22 @@ def test_too_wide_a_key_is_named():
     graph.operations.append(keys)
     with pytest.raises(InteropError, match=r"layer 't' \(QDenseT\) has a table with a key of 18 bits at \(0,\); 16 bits are the most"):
         hgq2_tables.tables(layer, graph, "q", {}, lambda n, x: x)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (["InputLayer", "hgq>QDense"], r" with layers of HGQ2 \(hgq>QDense, \.\.\.\)"),
+        (["InputLayer", "QDense", "Activation"], r" with layers of QKeras \(QDense, \.\.\.\)"),
+        (["Dense"], r" with layers of Keras \(Dense, \.\.\.\)"),
+        ([], ""),
+    ],
+)
+def test_an_hdf5_file_says_whose_it_is(classes, words, tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        if classes:
+            file.attrs["model_config"] = json.dumps({"config": {"layers": [{"class_name": name} for name in classes]}})
+    with pytest.raises(InteropError, match=rf"m\.h5: it is no \.keras file of HGQ2 but an HDF5 file{words}; model\.save\('NAME\.keras'\)"):
+        load_hgq2(tmp_path / "m.h5")
