@@ -19,6 +19,7 @@ GIVES = {
     "rtl": "hgqjax export --backend verilog or vhdl",
     "synth": "hgqjax synth: LUTs, flip-flops and timing by open tools",
     "interop": "files of HGQ2 (.keras)",
+    "qonnx": "files of QONNX (.onnx), written and read",
     "root": "trees in .root files as rows",
     "simulation": "scripts/simulate_jets.py",
     "test": "the tests",

@@ -21,16 +21,17 @@ def export(
     rows: int | None = None,
     verify: bool = True,
 ) -> None:
-    """Turn a model description or a network of HGQ2 into an hls4ml project, or into Verilog or VHDL, that gives exactly the same words.
+    """Turn a model description or a network of HGQ2 into an hls4ml project, Verilog, VHDL or QONNX that gives exactly the same words.
 
-    C++ is compiled with g++, Verilog simulated in Verilator, on at least 10 000 rows, VHDL in ghdl on 1000: data, and random words at
-    and beyond the limits of every input. Any differing word aborts the export and removes the project.
+    C++ is compiled with g++, Verilog simulated in Verilator, QONNX run in its own executor, on at least 10 000 rows, VHDL in ghdl on 1000:
+    data, and random words at and beyond the limits of every input. Any differing word aborts the export and removes the project.
 
     Args:
         model: folder of a model description, e.g. results/.../models/p03, or a .keras file of HGQ2; or give --config.
         config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
-        output: folder of the new project; by default the model's path, without .keras, with _hls4ml, _verilog or _vhdl.
-        backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]).
+        output: folder of the new project; by default the model's path, without .keras, with _hls4ml, _verilog or _vhdl; or the file .onnx.
+        backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]);
+            qonnx for one file that FINN, hls4ml's front end and onnx tools read (needs hgqjax[qonnx]).
         strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
         part: FPGA part, by default the one of the HGQ papers.
         clock_ns: target clock period, ns, by default 5.

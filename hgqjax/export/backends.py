@@ -6,26 +6,38 @@ from typing import Any
 from hgqjax.description.model import ModelDescription
 from hgqjax.export.gate import ExportError
 from hgqjax.export.hls4ml.convert import BACKENDS, to_hls4ml
+from hgqjax.export.qonnx import to_qonnx
 from hgqjax.export.rtl.convert import FLAVORS, to_rtl
 
-HLS_ONLY, RTL_ONLY = ("strategy", "io_type"), ("latency_cutoff", "max_cost")
+QONNX = ("qonnx",)
+"""Not a back end but a file: it has rows to be compared on, and no other setting."""
+_OWNERS = {
+    "strategy": BACKENDS,
+    "io_type": BACKENDS,
+    "latency_cutoff": FLAVORS,
+    "max_cost": FLAVORS,
+    "part": BACKENDS + FLAVORS,
+    "clock_ns": BACKENDS + FLAVORS,
+}
+"""Which back ends have a setting, of those that not all have."""
 
 
 def check_backend(settings: dict[str, Any]) -> None:
     """Raises ExportError where `settings` name no back end, or what theirs has not."""
     backend = settings.get("backend", BACKENDS[0])
-    if backend not in BACKENDS + FLAVORS:
-        raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS + FLAVORS)}")
-    odd = [name for name in (HLS_ONLY if backend in FLAVORS else RTL_ONLY) if name in settings]
+    if backend not in BACKENDS + FLAVORS + QONNX:
+        raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS + FLAVORS + QONNX)}")
+    odd = [name for name in _OWNERS if name in settings and backend not in _OWNERS[name]]
     if odd:
-        others = BACKENDS if backend in FLAVORS else FLAVORS
-        raise ExportError(f"backend {backend} has no {' and no '.join(odd)}; {' and '.join(others)} have")
+        raise ExportError(f"backend {backend} has no {' and no '.join(odd)}; {' and '.join(_OWNERS[odd[0]])} have")
 
 
 def default_output(model: Path, settings: dict[str, Any]) -> Path:
-    """Beside the model: its name without .keras, with _hls4ml, _verilog or _vhdl."""
+    """Beside the model: its name without .keras, with _hls4ml, _verilog, _vhdl, or .onnx."""
     model, backend = model.resolve(), settings.get("backend")
     name = model.stem if model.suffix.lower() == ".keras" else model.name
+    if backend in QONNX:
+        return model.with_name(f"{name}.onnx")
     return model.with_name(f"{name}_{backend if backend in FLAVORS else 'hls4ml'}")
 
 
@@ -35,4 +47,6 @@ def export(description: ModelDescription, output: Path, settings: dict[str, Any]
     if settings.get("backend") in FLAVORS:
         flavor = settings["backend"]
         return to_rtl(description, output, flavor=flavor, **{name: value for name, value in settings.items() if name != "backend"})
+    if settings.get("backend") in QONNX:
+        return to_qonnx(description, output, **{name: value for name, value in settings.items() if name != "backend"})
     return to_hls4ml(description, output, **settings)
