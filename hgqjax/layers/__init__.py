@@ -9,14 +9,17 @@ from hgqjax.layers.conv import Conv1D, Conv2D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from hgqjax.layers.einsum import Einsum
+from hgqjax.layers.graph import Aggregate, InteractionNetwork, all_pairs
 from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.mask import Mask, Masked, MaskedMean
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.mode import Mode
+from hgqjax.layers.particles import JediLinear, MlpMixer
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
-from hgqjax.layers.shapes import concatenate, flatten, reshape, select, transpose
+from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose
 from hgqjax.layers.softmax import Below, Softmax
 from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
@@ -25,6 +28,7 @@ __all__ = [
     "HARD_TANH",
     "AbstractLinear",
     "Add",
+    "Aggregate",
     "BatchNorm",
     "Below",
     "BitWidth",
@@ -37,7 +41,13 @@ __all__ = [
     "Einsum",
     "EinsumDense",
     "FrozenWeight",
+    "InteractionNetwork",
+    "JediLinear",
     "Layer",
+    "Mask",
+    "Masked",
+    "MaskedMean",
+    "MlpMixer",
     "Mode",
     "Module",
     "MultiHeadAttention",
@@ -55,12 +65,14 @@ __all__ = [
     "SymbolicGraph",
     "Table",
     "adapt",
+    "all_pairs",
     "average_pool",
     "begin_step",
     "calibrate",
     "clip_widths",
     "concatenate",
     "flatten",
+    "gather",
     "global_average_pool",
     "global_max_pool",
     "max_pool",

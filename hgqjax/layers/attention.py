@@ -7,6 +7,7 @@ from flax import nnx
 from hgqjax.layers._base import Module, Value
 from hgqjax.layers.dense import EinsumDense
 from hgqjax.layers.einsum import Einsum
+from hgqjax.layers.mask import Masked, check_mask
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
 from hgqjax.layers.softmax import Softmax
 from hgqjax.quantizers import AbstractQuantizer
@@ -20,11 +21,13 @@ class MultiHeadAttention(Module):
       heads, key_features: number of heads, and features of a query and a key in each. value_features: of a value; by default as many.
       others, other_features: shape of a row of what is attended to, by default as the query's.
       projected_tokens: where given, keys and values are first projected along the tokens to so many (Linformer).
+      masked: whether it is called with a mask of what is attended to, too, (rows, others): 1 where a token is there, 0 where it pads. What
+        pads is given no weight; a Linformer takes it as 0.
       use_bias: of queries, values and the result; a key has none, as it would change no weight of a softmax.
       input_quantizer, kernel_quantizer: of all parts with weights, and of queries, keys and values.
 
     Called with the query alone it attends to the query. The parts, each with its cost: `query`, `key`, `value`, `output` (`EinsumDense`),
-    `scores`, `values` (`Einsum`), `softmax` (`Softmax`), and of a Linformer `project_key`, `project_value`.
+    `scores`, `values` (`Einsum`), `softmax` (`Softmax`), and of a Linformer `project_key`, `project_value`, with a mask `kept` (`Masked`).
 
     Source: Vaswani et al., arXiv:1706.03762; Wang et al. (Linformer), arXiv:2006.04768.
 
@@ -46,6 +49,7 @@ class MultiHeadAttention(Module):
         others: int | None = None,
         other_features: int | None = None,
         projected_tokens: int | None = None,
+        masked: bool = False,
         use_bias: bool = True,
         input_quantizer: AbstractQuantizer = ACTIVATION,
         kernel_quantizer: AbstractQuantizer = WEIGHT,
@@ -66,19 +70,25 @@ class MultiHeadAttention(Module):
         if projected_tokens is not None:
             self.project_key = EinsumDense("tc,ts->sc", (seen, width), (left, width), use_bias=False, **settings)
             self.project_value = EinsumDense("tc,ts->sc", (seen, width), (left, width), use_bias=False, **settings)
-        self.projects = projected_tokens is not None
+        self.projects, self.is_masked = projected_tokens is not None, masked
+        if masked and self.projects:
+            self.kept = Masked((seen, width), input_quantizer=input_quantizer)
         self.query = EinsumDense(
             "tc,cnk->tnk", (tokens, features), (tokens, heads, key_features), bias_axes="nk", use_bias=use_bias, **settings
         )
         self.key = EinsumDense("tc,cnk->tnk", (left, width), (left, heads, key_features), use_bias=False, **settings)
         self.value = EinsumDense("tc,cnk->tnk", (left, width), (left, heads, value), bias_axes="nk", use_bias=use_bias, **settings)
         self.scores = Einsum("tnk,snk->nts", (tokens, heads, key_features), (left, heads, key_features), input_quantizer=input_quantizer)
-        self.softmax = Softmax((heads, tokens, left), scale=1 / math.sqrt(key_features), input_quantizer=input_quantizer)
+        scale, hides = 1 / math.sqrt(key_features), masked and not self.projects
+        self.softmax = Softmax((heads, tokens, left), scale=scale, input_quantizer=input_quantizer, masked=hides)
         self.values = Einsum("nts,snv->tnv", (heads, tokens, left), (left, heads, value), input_quantizer=input_quantizer)
         self.output = EinsumDense("tnv,nvc->tc", (tokens, heads, value), (tokens, features), use_bias=use_bias, **settings)
 
-    def __call__(self, query: Value, other: Value | None = None) -> Value:
+    def __call__(self, query: Value, other: Value | None = None, mask: Value | None = None) -> Value:
+        check_mask("MultiHeadAttention", self.is_masked, mask)
         other = query if other is None else other
+        if self.projects and mask is not None:
+            other, mask = self.kept(other, mask), None
         key, value = (self.project_key(other), self.project_value(other)) if self.projects else (other, other)
         scores = self.scores(self.query(query), self.key(key))
-        return self.output(self.values(self.softmax(scores), self.value(value)))
+        return self.output(self.values(self.softmax(scores, mask), self.value(value)))

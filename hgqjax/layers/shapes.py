@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,48 @@ def select(x: Value, *index: int | slice) -> Value:
         parts = tuple((part.start, part.stop, part.step) if isinstance(part, slice) else part for part in index)
         return x.graph.apply("slice", (x,), taken, index=parts)
     return x[(slice(None), *index)]
+
+
+def gather(x: Value, index: Any, axis: int | None = None) -> Value:
+    """Any choice of elements of each row, also several times; 0 where `index` is -1.
+
+    Args:
+      index: whole numbers, an array of any shape: of the elements of a row, last axis fastest, or of what lies along `axis`, whose place
+        the axes of `index` take.
+      axis: counted without the batch axis, from the end where negative.
+
+    Raises: ValueError where an index is not within -1 .. the last element, or all are -1.
+
+    >>> gather(jnp.arange(6.0).reshape(1, 3, 2), [[0, 0], [5, -1]]).tolist()
+    [[[0.0, 0.0], [5.0, 0.0]]]
+    >>> gather(jnp.arange(6.0).reshape(1, 3, 2), [2, 0], axis=0).tolist()
+    [[[4.0, 5.0], [0.0, 1.0]]]
+    """
+    shape, index = row_shape(x), np.asarray(index)
+    if axis is not None and not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis is {axis} for rows of shape {shape}; one of {-len(shape)} .. {len(shape) - 1} is needed")
+    axis = axis if axis is None else axis % len(shape)
+    size = math.prod(shape) if axis is None else shape[axis]
+    whole = index.dtype.kind in "iu" and index.ndim > 0
+    if not whole or not -1 <= index.min(initial=0) <= index.max(initial=-1) < size or not np.any(index >= 0):
+        raise ValueError(f"index has values {index.dtype} that are not all -1 .. {size - 1}, or none that takes an element")
+    if isinstance(x, Symbol):
+        taken = _taken(np.arange(math.prod(shape)).reshape(shape), index, axis, -1)
+        return x.graph.apply("gather", (x,), taken.shape, index=taken.astype(np.int64))
+    return _taken(x, index, axis if axis is None else 1 + axis, 0, len(x))
+
+
+def _taken(x: Any, index: np.ndarray, axis: int | None, none: int, *rows: int) -> Any:
+    """`x`, of `rows` rows if any, at `index`, and `none` where that is -1."""
+    if axis is None:
+        x, axis = x.reshape(*rows, -1), len(rows)
+    lead, rest = x.shape[:axis], x.shape[axis + 1 :]
+    if np.array_equal(index.ravel(), np.arange(x.shape[axis])):
+        return x.reshape(*lead, *index.shape, *rest)
+    xp = x.__array_namespace__()
+    there = (index >= 0).reshape(*index.shape, *(1 for _ in rest))
+    taken = xp.take(x, np.maximum(index, 0), axis=axis)
+    return taken if there.all() else xp.where(there, taken, np.asarray(none, x.dtype))
 
 
 def concatenate(xs: Sequence[Value], axis: int = -1) -> Value:

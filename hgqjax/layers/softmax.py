@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from hgqjax import resources
 from hgqjax.layers._base import Layer, Module, Symbol, Value
+from hgqjax.layers.mask import Masked, check_mask
 from hgqjax.layers.merge import Multiply
 from hgqjax.layers.pool import max_pool
 from hgqjax.layers.quantize import ACTIVATION, Quantize
@@ -63,8 +64,11 @@ class Softmax(Module):
       distance_quantizer: of max(x) - x, the key of the table of exponentials; saturating, so that what is far below counts alike.
       exponential_quantizer: of e, in the table, in the sum and in the product.
       sum_quantizer: of sum(e), the key of the table of inverses. inverse_quantizer: of the inverses, in the table and in the product.
+      masked: whether it is called with a mask, too, (rows, last axis): 1 where a value counts. Those that do not are taken as 0 when the
+        greatest is looked for, and give 0; so what they are makes no difference. Where none counts all results are 0.
 
-    The parts, each with its cost: `below` (`Below`), `exponential` (`Table`), `total` (`Sum`), `inverse` (`Table`), `product` (`Multiply`).
+    The parts, each with its cost: `below` (`Below`), `exponential` (`Table`), `total` (`Sum`), `inverse` (`Table`), `product` (`Multiply`);
+    with a mask `hidden` before the first and `kept` after the second (`Masked`).
 
     >>> layer = Softmax((3,))
     >>> [round(float(v), 2) for v in layer(jnp.array([[1.0, 1.0, -7.0]]))[0]]
@@ -81,11 +85,15 @@ class Softmax(Module):
         exponential_quantizer: AbstractQuantizer = ENTRY,
         sum_quantizer: AbstractQuantizer = TOTAL,
         inverse_quantizer: AbstractQuantizer = ENTRY,
+        masked: bool = False,
     ):
         shape = tuple(shape)
         if not 0 < scale < math.inf:
             raise ValueError(f"scale is {scale}; a finite number above 0 is needed")
-        kept = (*shape[:-1], 1)
+        kept, self.is_masked = (*shape[:-1], 1), masked
+        if masked:
+            self.hidden = Masked(shape, -1, input_quantizer=input_quantizer, input_granularity="tensor")
+            self.kept = Masked(shape, -1, input_quantizer=exponential_quantizer, input_granularity="tensor")
         self.below = Below(shape, input_quantizer=input_quantizer)
         self.exponential = Table(
             lambda d: jnp.exp(-scale * d), shape, input_quantizer=distance_quantizer, output_quantizer=exponential_quantizer
@@ -94,6 +102,8 @@ class Softmax(Module):
         self.inverse = Table(lambda t: 1.0 / jnp.maximum(t, LEAST), kept, input_quantizer=sum_quantizer, output_quantizer=inverse_quantizer)
         self.product = Multiply((shape, kept), input_quantizer=exponential_quantizer, input_granularity="tensor")
 
-    def __call__(self, x: Value) -> Value:
-        e = self.exponential(self.below(x))
+    def __call__(self, x: Value, mask: Value | None = None) -> Value:
+        check_mask("Softmax", self.is_masked, mask)
+        e = self.exponential(self.below(x if mask is None else self.hidden(x, mask)))
+        e = e if mask is None else self.kept(e, mask)
         return self.product(e, self.inverse(self.total(e)))

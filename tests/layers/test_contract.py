@@ -27,6 +27,17 @@ class Parts(layers.Module):
         return self.layer(*(layers.select(x, *map(slice, shape)) for shape in shapes))
 
 
+class Padded(layers.Module):
+    """A layer of particles and their mask, which is made of the first feature."""
+
+    def __init__(self, layer, particles, features):
+        self.layer, self.first = layer, layers.Quantize((particles, features), Kif(f0=8.0))
+        self.mask = layers.Mask(particles, features, above=-1.0)
+
+    def __call__(self, x):
+        return self.layer(self.first(x), mask=self.mask(x))
+
+
 CASES = {
     "dense": (lambda rngs: layers.Dense(3, 4, rngs=rngs, activation="relu"), (3,)),
     "dense of rows of rows": (lambda rngs: layers.Dense(3, 2, rngs=rngs, use_bias=False, input_shape=(2, 3)), (2, 3)),
@@ -87,6 +98,34 @@ CASES = {
         ),
         (3, 2),
     ),
+    "aggregate": (lambda rngs: layers.Aggregate((0, 2, 0, 2, 0), 4, 2, shift=1), (5, 2)),
+    "aggregate with one width": (
+        lambda rngs: layers.Aggregate((1, 0), 2, 3, input_granularity="tensor", input_quantizer=Kif(overflow="SAT")),
+        (2, 3),
+    ),
+    "interaction network": (
+        lambda rngs: layers.InteractionNetwork(
+            3, 2, edge_units=(3,), node_units=(2,), edges=((0, 1), (1, 2), (2, 1)), batch_norm=layers.BatchNorm(), rngs=rngs
+        ),
+        (3, 2),
+    ),
+    "jedi linear": (lambda rngs: layers.JediLinear(3, 2, 4, batch_norm=layers.BatchNorm(), input_granularity="channel", rngs=rngs), (3, 2)),
+    "mixer": (
+        lambda rngs: layers.MlpMixer(3, 2, particle_units=2, feature_units=3, batch_norm=layers.BatchNorm(), rngs=rngs),
+        (3, 2),
+    ),
+    "masked": (lambda rngs: Parts(layers.Masked((3, 2)), (3, 2)), (3, 2)),
+    "mask": (lambda rngs: layers.Mask(3, 2, feature=1), (3, 2)),
+    "masked mean": (lambda rngs: Padded(layers.MaskedMean((3, 2)), 3, 2), (3, 2)),
+    "masked softmax": (lambda rngs: Padded(layers.Softmax((3, 3), masked=True), 3, 3), (3, 3)),
+    "masked attention": (
+        lambda rngs: Padded(layers.MultiHeadAttention(3, 2, heads=1, key_features=2, masked=True, rngs=rngs), 3, 2),
+        (3, 2),
+    ),
+    "masked linformer": (
+        lambda rngs: Padded(layers.MultiHeadAttention(3, 2, heads=1, key_features=2, projected_tokens=2, masked=True, rngs=rngs), 3, 2),
+        (3, 2),
+    ),
     "sum": (lambda rngs: layers.Sum((4, 3), (0,), shift=2), (4, 3)),
     "sum of all": (lambda rngs: layers.Sum((2, 3), (-1, 0), input_granularity="channel"), (2, 3)),
     "sum that keeps its axis": (lambda rngs: layers.Sum((2, 3), (1,), keepdims=True), (2, 3)),
@@ -104,7 +143,7 @@ CASES = {
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32
-SLOW = ("attention", "linformer")
+SLOW = ("attention", "linformer", "interaction network", "jedi linear", "mixer", "masked attention", "masked linformer")
 """Compositions of many layers, each test of which compiles for long."""
 OTHERS = nnx.Not(layers.Observed)
 
@@ -146,7 +185,8 @@ def test_every_public_layer_is_a_case():
     made = [nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))) for make, _ in CASES.values()]
     tested = {type(getattr(one, "layer", one)) for one in made}
     assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {c for c in tested if issubclass(c, layers.Layer)}
-    assert tested >= {layers.Softmax, layers.MultiHeadAttention}  # compositions
+    compositions = {layers.Softmax, layers.MultiHeadAttention, layers.InteractionNetwork, layers.JediLinear, layers.MlpMixer}
+    assert tested >= compositions | {layers.Mask, layers.MaskedMean}
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
