@@ -9,6 +9,9 @@ from hgqjax.layers.conv import Conv1D, Conv2D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from hgqjax.layers.einsum import Einsum
+from hgqjax.layers.float_trace import FloatError
+from hgqjax.layers.float_weights import load_weights
+from hgqjax.layers.from_float import from_float
 from hgqjax.layers.graph import Aggregate, InteractionNetwork, all_pairs
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.mask import Mask, Masked, MaskedMean
@@ -40,6 +43,7 @@ __all__ = [
     "Draw",
     "Einsum",
     "EinsumDense",
+    "FloatError",
     "FrozenWeight",
     "InteractionNetwork",
     "JediLinear",
@@ -72,9 +76,11 @@ __all__ = [
     "clip_widths",
     "concatenate",
     "flatten",
+    "from_float",
     "gather",
     "global_average_pool",
     "global_max_pool",
+    "load_weights",
     "max_pool",
     "mlp",
     "narrowest",

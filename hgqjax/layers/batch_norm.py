@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,15 @@ class Norm(nnx.Module):
         along = [1] * kernel.ndim
         along[axis] = scale.size
         return kernel * scale.reshape(along), bias - (mean * scale).reshape(bias.shape)
+
+    def load(self, scale: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> None:
+        """Takes trained values, each (neurons,), as if it had been called often; raises ValueError where a shape is another."""
+        for name, own, value in (("scale", self.scale, scale), ("mean", self.mean, mean), ("variance", self.variance, variance)):
+            value = jnp.asarray(value, jnp.float32)
+            if value.shape != own[...].shape:
+                raise ValueError(f"{name} of a batch norm has shape {value.shape}; {own[...].shape} is needed")
+            own[...] = value
+        self.calls[...] = jnp.ones(())
 
     def make_identity(self) -> None:
         """What is left of it once it is folded into the weights: an exact identity."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 from hgqjax import fixed_point
 from hgqjax.granularity import Granularity
@@ -100,6 +101,34 @@ class AbstractLinear(Layer):
         else:
             statistics = self.norm.running()
         return self.norm.folded(kernel, bias, self.neuron_axis, statistics)
+
+    def load(self, kernel: ArrayLike, bias: ArrayLike | None, statistics: tuple[ArrayLike, ...] | None = None) -> None:
+        """Takes trained weights; bits of weights start from them, as those of a new layer start from its own.
+
+        Args:
+          kernel, bias: of the layer's own shapes; None for a bias leaves the layer's own.
+          statistics: of a batch norm: scale, mean and variance of the products, without bias; None leaves what is there.
+
+        Raises: ValueError, one sentence, where a shape is another, or a value is not finite.
+        """
+        pairs = [("kernel", self.kernel, self.kernel_quantizer, kernel), ("bias", self.bias, self.bias_quantizer, bias)]
+        for name, param, quantizer, value in pairs:
+            if value is None:
+                continue
+            if param is None or quantizer is None:
+                raise ValueError(f"{type(self).__name__} has no {name}, but weights to start from have one")
+            value = jnp.asarray(value, jnp.float32)
+            if value.shape != param[...].shape:
+                raise ValueError(f"{name} has shape {value.shape}, but {type(self).__name__} needs {param[...].shape}")
+            if not bool(jnp.all(jnp.isfinite(value))):
+                raise ValueError(f"{name} has a NaN or infinity")
+            param[...] = value
+        if statistics is not None and self.norm is not None:
+            self.norm.load(*statistics)
+        for quantizer, weight in zip((self.kernel_quantizer, self.bias_quantizer), self.weights(), strict=True):
+            if quantizer is not None and weight is not None:
+                sample = jnp.where(jnp.any(weight != 0), weight, jnp.ones_like(weight))  # a bias of zeros starts on the grid of 1
+                quantizer.restart(sample)
 
     def fold(self) -> None:
         """Puts the batch norm, if there is one, by its running averages, into kernel and bias, once and for all.

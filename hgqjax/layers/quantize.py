@@ -54,6 +54,12 @@ class _Quantizer(Layer):
         for name, value in params.items():
             getattr(self, name)[...] = value
 
+    def restart(self, sample: jax.Array) -> None:
+        """Starts the trained widths, and the range, from the magnitude of `sample`, as the constructor does."""
+        shape = getattr(self, self.parameter_names[0])[...].shape if self.parameter_names else self.low[...].shape
+        self.set_params(_started(sample, quantizer=self.quantizer, shape=shape))
+        self._keep(ranges.observe(sample, self.low[...].shape))
+
     @property
     def params(self):
         """The trained widths, as the quantizer takes them."""
