@@ -13,7 +13,7 @@ import tyro
 from experiments import float_jets, jets, lut_models, methods, muon, svhn
 from hgqjax import runs
 from hgqjax.cli import guarded
-from hgqjax.cli.pages import print_report
+from hgqjax.cli.pages import report
 from hgqjax.cli.parse import by_name
 from hgqjax.training import devices
 
@@ -37,7 +37,7 @@ def main() -> int:
     name = arguments[0]
     devices.use_cores()
     devices.use_cache()
-    return guarded(lambda: print_report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
+    return guarded(lambda: report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
 
 
 if __name__ == "__main__":

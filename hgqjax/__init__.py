@@ -35,10 +35,14 @@ __all__ += ["reports", "resources", "runs", "scores", "synth", "testing", "train
 
 
 def load(path: str | os.PathLike[str]) -> "Network":
-    """The network of a folder ``results/.../models/p03``, or of a file of another tool, to use: see `hgqjax.evaluation.Network`.
+    """The network of a folder ``results/.../models/p03``, or of a file of another tool, to use: see `hgqjax.evaluation.Network`. Of a
+    run folder it is the point that is best on the validation rows.
 
-    ``hgqjax.load(path).predict(rows)`` takes raw rows. Raises: DescriptionError, one sentence, where there is no network.
+    ``hgqjax.load(path).predict(rows)`` takes raw rows. Raises: DescriptionError, one sentence, where there is no network; ReportError for a
+    run folder that is not sound.
     """
+    if os.path.isfile(os.path.join(path, "summary.csv")):
+        path = importlib.import_module("hgqjax.reports.reader").best_model(path)
     return importlib.import_module("hgqjax.evaluation").load(path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hgqjax
 from hgqjax import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,7 @@ RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"
 
 @pytest.mark.parametrize(
     ("page", "code"),
-    [pytest.param(page, code, id=f"{page}-{n}", marks=() if page == "README.md" else pytest.mark.slow) for page, n, code in BLOCKS],
+    [pytest.param(page, code, id=f"{page}-{n}", marks=() if "class Stepped" in code else pytest.mark.slow) for page, n, code in BLOCKS],
 )
 def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -27,16 +28,29 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     assert (tmp_path / "my_project").is_dir() == ("my_project" in code)
 
 
-def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
-    """One after the other, in one folder, with * as the shell has it."""
-    monkeypatch.chdir(tmp_path)
-    assert len(RUN) == 2
-    for line in "".join(RUN).splitlines():
+def run_commands(block, capsys):
+    """One after the other, in the folder we are in, with * as the shell has it; what they print."""
+    for line in block.splitlines():
         words = [found for word in shlex.split(line, comments=True) for found in (sorted(glob.glob(word)) or [word])]
         assert words[0] == "hgqjax" and cli.main(words[1:]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_first_three_commands_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = run_commands(RUN[0], capsys)
     (run,) = tmp_path.glob("results/sweep/*")
-    assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1
-    assert f"run {run.name}" in (tmp_path / "results" / "jets.md").read_text()
+    assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1 and "EBOPs" in said
+
+
+def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert len(RUN) == 3
+    run_commands(RUN[1] + RUN[2], capsys)
+    (run,) = tmp_path.glob("results/sweep/*")
+    assert (run / "report.html").is_file() and f"run {run.name}" in (tmp_path / "results" / "jets.md").read_text()
+    assert hgqjax.load(run).predict([[0.1] * 16]).shape == (1, 5)
 
 
 def part(code, name):

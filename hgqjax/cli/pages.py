@@ -9,22 +9,21 @@ from tyro.conf import Positional
 from hgqjax.cli import models as models_
 
 
-def print_report(run: Path) -> None:
-    """Draws the figures of a run folder, writes its report.html and prints where it is."""
-    from hgqjax.reports.page import report
-    from hgqjax.runs import folders
-
-    with folders.hold(run):
-        print(report(run))
-
-
-def report(run: Positional[Path]) -> None:
+def report(run: Positional[Path], *, published: str = "same", points: tuple[str, ...] = ()) -> None:
     """Make the figures and report.html of a run folder again, of an unfinished one too. The page is one file that opens offline.
 
     Args:
         run: the run folder, results/<experiment>/<time>-<hash>.
+        published: whose results stand in the figure of the front: same (those on the same data set), none, or jets, svhn, muon, plf: all of
+            that benchmark, also those on other rows, which do not compare.
+        points: whose widths are drawn, and of the best one among them confusion matrix, ROC or residuals; by default the cheapest, the
+            middle and the dearest, and the best of all.
     """
-    print_report(run)
+    from hgqjax.reports.page import report
+    from hgqjax.runs import folders
+
+    with folders.hold(run):
+        print(report(run, None if published == "none" else published, points or None))
 
 
 def table(

@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from hgqjax import runs
-from hgqjax.cli.pages import print_report
+from hgqjax.cli.pages import report
 from hgqjax.data import Columns
 from hgqjax.training.devices import Machines, is_first
 
@@ -36,7 +36,7 @@ def sweep(
     machines.join()
     folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():
-        print_report(folder)
+        report(folder)
 
 
 def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Machines, arg(name="")] = Machines()) -> None:
@@ -50,4 +50,4 @@ def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Mach
     machines.join()
     folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():
-        print_report(folder)
+        report(folder)

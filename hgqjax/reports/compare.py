@@ -10,12 +10,12 @@ from typing import Any
 
 from hgqjax.config import to_json
 from hgqjax.files import write_atomically
-from hgqjax.reports import figures, markup, reader, seed_spread
+from hgqjax.reports import front_figure, markup, reader, seed_spread, style
 from hgqjax.reports.reader import ReportError, RunView, require
 from hgqjax.training.front import chosen_within, hypervolume, pareto
 
-COLORS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.ORANGE, figures.PURPLE, figures.SKY, figures.INK)
-MARKERS = ("o", *figures.MARKERS)
+COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY, style.INK)
+MARKERS = ("o", *front_figure.MARKERS)
 SUFFIXES = (".png", ".svg", ".pdf")
 AT = 4
 """So many budgets are chosen where none is given."""
@@ -136,8 +136,8 @@ def differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def draw(fronts: Sequence[Front], output: Path) -> Path:
     """One figure: the test scores of each run's front with statistical errors; thin steps: its seeds, on validation rows."""
     matplotlib, run, zero = require("matplotlib"), fronts[0].run, _zero(fronts)
-    with matplotlib.rc_context(figures.STYLE):
-        figure = require("matplotlib.figure").Figure(figsize=(figures.WIDTH, 4.4), layout="constrained")
+    with matplotlib.rc_context(style.STYLE):
+        figure = style.figure(4.4)
         axes, lines = figure.add_subplot(), []
         for n, front in enumerate(fronts):
             color, marker = COLORS[n % len(COLORS)], MARKERS[n % len(MARKERS)]

@@ -1,25 +1,33 @@
 """Pieces of one self-contained HTML page: tables that scroll in their own box, figures and histograms inside the file, light and dark.
 
-Text is escaped unless it is `Markup`. Nothing is fetched: no scripts, no fonts, no links to other files.
+Text is escaped unless it is `Markup`. Nothing is fetched: the one script is inside, and the page can be read without it.
 """
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hgqjax.description.layer_table import Widths
+from hgqjax.reports import style
 
 LARGEST_SVG = 600_000
 """Bytes of a drawing that goes into a page as it is; of a larger one its pixels do, so that the page stays small."""
 BAR, GAP, HEIGHT = 4, 1, 24
+THEMED = {style.INK: "ink", style.GREY: "soft", style.CLOUD: "cloud", style.GRID: "line", style.BLUE: "d-blue", style.NAVY: "d-navy"}
+THEMED |= {style.VERMILLION: "d-red", style.GREEN: "d-green", style.ORANGE: "d-orange", style.PURPLE: "d-purple", style.SKY: "d-sky"}
+THEMED |= {"#ffffff": "paper"}
+"""Colours of drawings, and the variables of the page that stand for them, so that a drawing is light or dark as the page is."""
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f5f7f9;--ink:#1d242b;--soft:#5b6670;--line:#dde2e7;
---blue:#0063a3;--good:#00704f;--bad:#b3341f}
+--blue:#0063a3;--good:#00704f;--bad:#b3341f;--cloud:#c4c4c4;--d-blue:#0072b2;--d-navy:#08306b;--d-red:#d55e00;--d-green:#009e73;
+--d-orange:#e69f00;--d-purple:#cc79a7;--d-sky:#56b4e9}
 @media(prefers-color-scheme:dark){:root{--paper:#14181c;--raised:#1d2328;--ink:#e3e7ea;--soft:#9aa6b0;--line:#333c44;
---blue:#6cb8ec;--good:#4cc79a;--bad:#f08a73}}
+--blue:#6cb8ec;--good:#4cc79a;--bad:#f08a73;--cloud:#56616b;--d-blue:#4da6e0;--d-navy:#c3ddf2;--d-red:#f07c2e;--d-green:#2fc096;
+--d-sky:#8fd0f5}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main,header,nav{max-width:1120px;margin:0 auto;padding:0 20px}
@@ -43,6 +51,9 @@ nav ul{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;margin:0;padding
 .tiles dd small{display:block;font-weight:400;font-size:.8rem;color:var(--soft)}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:8px;margin:.8em 0}
 .scroll:focus-visible{outline:2px solid var(--blue)}
+.scroll.more{mask-image:linear-gradient(to right,#000 calc(100% - 44px),#0002)}
+.scroll tbody th,.scroll thead th:first-child{position:sticky;left:0;background:var(--paper);box-shadow:1px 0 0 var(--line)}
+.scroll thead th:first-child{background:var(--raised)}
 table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}
 caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 th,td{padding:6px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:middle}
@@ -53,8 +64,14 @@ tbody th{font-weight:600}
 tbody tr:last-child>*{border-bottom:0}
 tr.total>*{border-top:2px solid var(--line);font-weight:600}
 figure{margin:1.2em 0}
-.plot{background:#fff}
-.plot img{display:block;width:860px;max-width:100%;min-width:700px;height:auto;margin:0 auto;padding:6px}
+.plot img,.plot svg{display:block;width:860px;max-width:100%;min-width:700px;height:auto;margin:0 auto;padding:6px}
+.plot img{background:#fff}
+.plot use[tabindex]{cursor:pointer}
+.plot use[tabindex]:focus-visible{outline:2px solid var(--ink)}
+#tip{position:fixed;z-index:9;max-width:20em;padding:4px 9px;border-radius:6px;background:var(--ink);color:var(--paper);font-size:.85rem;
+pointer-events:none}
+button.copy{font:inherit;font-size:.8rem;color:var(--blue);background:none;border:1px solid var(--line);border-radius:5px;padding:1px 8px;
+cursor:pointer}
 figcaption{margin:.6em auto 0;max-width:75ch}
 svg.bits{display:inline-block;vertical-align:middle;max-width:100%}
 svg.bits rect{fill:var(--blue)}
@@ -65,7 +82,43 @@ summary span{font-weight:400;color:var(--soft);font-size:.92em}
 .good{color:var(--good)}.bad{color:var(--bad)}
 footer{max-width:1120px;margin:40px auto 24px;padding:0 20px}
 @media(max-width:600px){main,header,nav,footer{padding-left:12px;padding-right:12px}h1{font-size:1.45rem}th,td{padding:5px 8px}}
-@media print{nav{display:none}.scroll{overflow:visible}.plot img{min-width:0}}
+@media print{nav,button.copy{display:none}.scroll{overflow:visible}.plot img,.plot svg{min-width:0}}
+""".strip()
+SCRIPT = """
+(() => {
+  const tip = document.createElement('div');
+  tip.id = 'tip'; tip.hidden = true; tip.setAttribute('role', 'status');
+  document.body.append(tip);
+  const show = mark => {
+    const box = mark.getBoundingClientRect();
+    tip.textContent = mark.getAttribute('aria-label'); tip.hidden = false;
+    tip.style.left = Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 8)) + 'px';
+    tip.style.top = (box.top > tip.offsetHeight + 10 ? box.top - tip.offsetHeight - 6 : box.bottom + 8) + 'px';
+  };
+  const hide = () => { tip.hidden = true; };
+  for (const title of document.querySelectorAll('.plot use title')) {
+    const mark = title.parentNode;
+    mark.setAttribute('aria-label', title.textContent); mark.setAttribute('role', 'img'); mark.setAttribute('tabindex', '0');
+    title.remove();
+    for (const on of ['mouseenter', 'focus', 'click']) mark.addEventListener(on, () => show(mark));
+    for (const off of ['mouseleave', 'blur']) mark.addEventListener(off, hide);
+  }
+  for (const button of document.querySelectorAll('button.copy')) {
+    button.hidden = false;
+    button.addEventListener('click', async () => {
+      const said = button.textContent;
+      try { await navigator.clipboard.writeText(button.dataset.text); button.textContent = 'copied'; }
+      catch { prompt('copy this line', button.dataset.text); }
+      setTimeout(() => { button.textContent = said; }, 1500);
+    });
+  }
+  const cue = box => box.classList.toggle('more', box.scrollWidth - box.clientWidth - box.scrollLeft > 8);
+  const boxes = [...document.querySelectorAll('.scroll')];
+  for (const box of boxes) box.addEventListener('scroll', () => cue(box), {passive: true});
+  const all = () => boxes.forEach(cue);
+  addEventListener('resize', all); addEventListener('toggle', all, true); addEventListener('scroll', hide, {passive: true});
+  all();
+})();
 """.strip()
 
 
@@ -126,19 +179,37 @@ def _cell(cell: Any, attributes: dict[str, str], first: bool) -> Markup:
 
 
 def figure(name: str, drawing: Path, pixels: Path, alt: str, caption: str) -> Markup:
-    """A drawing inside the page: the .svg, or the .png `pixels` where that is larger than `LARGEST_SVG`.
-
-    It keeps its white ground in the dark, and is never so narrow that its text cannot be read: its box scrolls, and is called `name`.
+    """A drawing inside the page, light or dark as the page is: the .svg, or the .png `pixels`, which stays on white, where that is larger
+    than `LARGEST_SVG`. It is never so narrow that its text cannot be read: its box scrolls, and is called `name`.
     """
     if drawing.stat().st_size <= LARGEST_SVG:
-        text = drawing.read_text(encoding="utf-8")
-        text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")  # of much the same width, where it is not installed
-        kind, content = "svg+xml", text.encode()
+        image = themed(drawing.read_text(encoding="utf-8"), drawing.stem, alt)
     else:
-        kind, content = "png", pixels.read_bytes()
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    image = Markup(f'<img alt="{html.escape(alt)}" src="{source}">')
+        content = base64.b64encode(pixels.read_bytes()).decode()
+        image = Markup(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{content}">')
     return element("figure", _box(name, image, "plot"), element("figcaption", caption))
+
+
+def themed(svg: str, stem: str, alt: str) -> Markup:
+    """A drawing of matplotlib as an element of a page: with the colours of the page, names that begin with `stem`, as many units wide as
+    before, and called `alt`.
+
+    >>> drawing = '<?xml?><svg width="5pt" viewBox="0 0 5 4"><g id="a" style="fill: #333333"/><g id="b"/><use xlink:href="#b"/></svg>'
+    >>> themed(drawing, "x", "a bar").partition("><")[::2]
+    ('<svg viewBox="0 0 5 4" role="img" aria-label="a bar"', 'g style="fill: var(--ink)"/><g id="x-b"/><use href="#x-b"/></svg>')
+    """
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    head, body = svg[: svg.index(">")], svg[svg.index(">") :]
+    head = re.sub(r' (?:xmlns(?::xlink)?|width|height|version)="[^"]*"', "", head)
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{stem}-{found[1]}"' if found[1] in used else "", body)
+    body = re.sub(r'xlink:href="#', f'href="#{stem}-', body).replace("xlink:href=", "href=")
+    body = body.replace("url(#", f"url(#{stem}-")
+    for color, variable in THEMED.items():
+        body = re.sub(re.escape(color), f"var(--{variable})", body, flags=re.I)
+    body = body.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")  # of much the same width, where it is not installed
+    return Markup(f'{head} role="img" aria-label="{html.escape(alt)}"{body}')
 
 
 def histogram(widths: Widths, what: str) -> Markup:
@@ -165,6 +236,11 @@ def histogram(widths: Widths, what: str) -> Markup:
     return Markup(f'<svg class="bits" role="img" aria-label="{label}" {size}><title>{label}</title>{"".join(bars)}</svg>')
 
 
+def copy_button(text: str, label: str) -> Markup:
+    """A button that puts `text` into the clipboard; without a script it is not there."""
+    return element("button", label, class_="copy", type="button", data_text=text, hidden="")
+
+
 def details(summary: Any, *inside: Any, opened: bool = False) -> Markup:
     """What is shown on a click."""
     return element("details", element("summary", summary), *inside, **({"open": ""} if opened else {}))
@@ -184,7 +260,7 @@ def page(title: str, head: Iterable[Any], sections: Iterable[tuple[str, Markup]]
     body += element("main", *parts) + element("footer", element("p", foot, class_="soft"))
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
     top = f"{meta}{element('title', title)}<link rel=icon href=data:,><style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en"><head>{top}</head>\n<body>\n{body}\n</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{top}</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body></html>\n'
 
 
 def _anchor(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from hgqjax.description.layer_table import LayerRow, Widths, layer_rows, shape_text, weight_widths
 from hgqjax.files import write_atomically
-from hgqjax.reports import figures, html, markup
+from hgqjax.reports import figures, html, markup, style
 from hgqjax.reports import published as published_
 from hgqjax.reports.html import Markup, element, section, table
 from hgqjax.reports.reader import Point, ReportError, RunView, gates, read, synthesis
@@ -17,7 +17,8 @@ from hgqjax.reports.reader import Point, ReportError, RunView, gates, read, synt
 __all__ = ["ReportError", "report"]
 
 CAPTIONS = {
-    "front": "Test {score} of the frozen models and their exact EBOPs, with statistical errors; grey: validation rows while training.",
+    "front": "Test {score} of the frozen models over exact EBOPs and predicted LUTs, with statistical errors; grey: validation rows while "
+    "training.",
     "widths": "Bits of weights (magnitude) and of activations (total), layer by layer.",
     "test": "What the model that is best on the validation rows gets right and wrong on the test rows.",
     "training": "Loss, {name}, EBOPs and beta by epoch, a line a member.",
@@ -27,13 +28,14 @@ GLOSSARY = (
     "that meet in multiplications. beta: the weight of the cost in the loss of training; more of it gives a smaller network."
 )
 _number = functools.partial(markup.whole, gap="\u00a0")  # a space that does not break
-EMBEDDED: tuple[figures.Format, ...] = ("svg", "png")
+EMBEDDED: tuple[style.Format, ...] = ("svg", "png")
 
 
 def report(
     run_folder: Path,
-    published: str | None = "auto",
-    formats: Sequence[figures.Format] = get_args(figures.Format),
+    published: str | None = "same",
+    points: Sequence[str] | None = None,
+    formats: Sequence[style.Format] = get_args(style.Format),
 ) -> Path:
     """Draws the figures (`hgqjax.reports.figures.draw`), writes ``report.html`` into the run folder, whole or not at all, returns its path.
 
@@ -42,19 +44,19 @@ def report(
 
     Args:
       run_folder: as `hgqjax.runs.folders` writes it.
-      published: whose results stand beside ours, as in `hgqjax.reports.figures.draw`.
+      published, points: whose results stand beside ours, and which points are drawn, as in `hgqjax.reports.figures.draw`. The page
+        lists all results that fit the data set, unless `published` is None.
       formats: of the files in ``figures/``, svg and png always among them.
 
     Raises: ReportError, with one sentence, for a folder that is no run, a table or a model that cannot be read, missing columns;
       ImportError without matplotlib or polars; ValueError for an unknown `published`.
     """
     run = read(run_folder)
-    name = published_.name_for(run.dataset) if published == "auto" else published
-    others = published_.read(name) if name is not None else []
+    listed = published_.name_for(run.dataset) if published == "same" else published
     rows = {p.point: layer_rows(model) for p in run.points if (model := run.model(p)) is not None}
     drawn = []
     if run.points or not run.metrics.is_empty():
-        drawn = figures.draw(run.folder, published, formats=tuple(dict.fromkeys([*EMBEDDED, *formats])))
+        drawn = figures.draw(run.folder, published, points, formats=tuple(dict.fromkeys([*EMBEDDED, *formats])))
     plots = {stem: _figure(run, stem) for stem in dict.fromkeys(path.stem for path in drawn)}
     sections = [
         section("Front", plots.get("front", ""), _points(run)),
@@ -63,7 +65,7 @@ def report(
         section("Synthesis", synthesised) if (synthesised := _synthesis(run)) else None,
         section("Bit-widths", plots.get("widths", ""), _layers(run, rows)) if rows else None,
         section("Training", plots["training"]) if "training" in plots else None,
-        section("Beside published results", beside) if (beside := _published(run, others)) else None,
+        section("Beside published results", beside) if (beside := _published(run, published_.beside(run.dataset, listed))) else None,
         section("How it was made", _origin(run)),
     ]
     title = f"{run.manifest.get('experiment', 'run')} on {run.dataset}"
@@ -126,15 +128,40 @@ def _points(run: RunView) -> Markup:
         scores = [_score(run, p, "test"), _score(run, p, "val")]
         checked = [_number(n) if n is not None else "" for n in (p.rows_checked, p.differing_words)]
         costs = [_amount(n) for n in (p.ebops, p.ebops_paper_v1, p.luts_predicted)]
-        rows.append([p.point, *scores, *costs, *checked, f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}", p.seed, p.epoch])
+        rows.append(
+            [
+                _place(p.point, p.model),
+                *scores,
+                *costs,
+                *checked,
+                f"{p.beta:.3g}" if p.budget is None else f"{p.budget:.6g}",
+                p.seed,
+                p.epoch,
+            ]
+        )
         rows[-1] += [p.network or ""] if several else []
+        rows[-1] += [_take_over(run, p)]
+    heads += ["project"]
     note = "EBOPs are exact, counted on the frozen models by their declared widths (hgq2), and by the bits that the values of weights have "
     note += "(paper_v1); LUTs are predicted from the weights (resources.Luts). "
     note += run.score.explained(run.unit)
+    note += "Names lead to the models and projects in the run folder. "
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
     notes = [note, *run.manifest.get("notes", [])]  # of a run: penalties that have no point, and why
-    models = table("Selected models", heads, rows, left=("point", "network"))
+    models = table("Selected models", heads, rows, left=("point", "network", "project"))
     return Markup(element("h3", "Selected models") + models + Markup("").join(element("p", text, class_="note") for text in notes))
+
+
+def _place(name: str, path: str) -> Markup:
+    """A name that leads to a path of the run folder, where the page lies in it."""
+    return element("a", name, href=path) if path else html.escaped(name)
+
+
+def _take_over(run: RunView, p: Point) -> Markup:
+    """The point's project; where it has none the command that makes it, to be copied."""
+    if p.project:
+        return _place(p.project, p.project)
+    return html.copy_button(f"hgqjax export {shlex.quote(str(run.folder / p.model))}", "copy export command") if p.model else Markup("")
 
 
 def _gates(run: RunView) -> Markup | None:
@@ -239,7 +266,8 @@ def _published(run: RunView, others: Sequence[published_.Published]) -> Markup |
                 rows.append([p.name, p.dataset, p.split, p.shown, _amount(p.ebops), lut, dsp, ns, p.source])
         if rows:
             whole = table(title, heads, rows, left=("method", "data set", "rows", "read in"))
-            parts.append(html.details(Markup(title + element("span", f" {len(rows)} rows")), whole, opened=len(rows) <= 12))
+            compares = all(row[1] == run.dataset for row in rows)
+            parts.append(html.details(Markup(title + element("span", f" {len(rows)} rows")), whole, opened=compares))
     return Markup("".join(parts))
 
 

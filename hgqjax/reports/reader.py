@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,15 @@ def read(run_folder: Path) -> RunView:
     train, each_seed = _config(folder, manifest)
     metrics = _metrics(folder / "metrics.parquet", None if needed else _history(folder, manifest, train))
     return RunView(folder, manifest, metrics, _points(folder / "summary.csv", needed, train.objective.score), train, each_seed)
+
+
+def best_model(run_folder: str | os.PathLike[str]) -> Path:
+    """The model of the point that is best on the validation rows. Raises: ReportError for a run without models, or as `read`."""
+    run = read(Path(run_folder))
+    having = [p for p in run.points if p.model]
+    if not having:
+        raise ReportError(f"{run_folder} is a run folder without models")
+    return run.folder / max(having, key=lambda p: run.score.merit(p.val_score)).model
 
 
 def synthesis(folder: Path) -> list[dict[str, Any]]:

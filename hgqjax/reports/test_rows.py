@@ -1,22 +1,25 @@
 """The figure `test`: what a model gets right and wrong on the test rows: confusion matrix and ROC curves, or histograms of residuals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from hgqjax.reports import style
 from hgqjax.reports.reader import Point, ReportError, RunView, require
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#333333")
+COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY, style.INK)
+ON_PALE = "#262626"
+"""Ink of numbers in pale cells, which stay pale where the page is dark."""
 LEAST = 1e-4
 """Where the axis of the background of a ROC curve begins."""
 NAMED = 12
 """Of so many classes, at most, the confusion matrix has numbers in its cells."""
 
 
-def best_drawn(run: RunView) -> Point | None:
-    """The point that is best on the validation rows, of those for which there is something to draw."""
-    having = [p for p in run.points if run.curves(p)]
+def best_drawn(run: RunView, points: Sequence[Point]) -> Point | None:
+    """The one of `points` that is best on the validation rows, of those for which there is something to draw."""
+    having = [p for p in points if run.curves(p)]
     return max(having, key=lambda p: run.score.merit(p.val_score), default=None)
 
 
@@ -32,7 +35,7 @@ def draw(run: RunView, point: Point) -> Any:
         parts += [lambda axes, bars=bars: _residuals(axes, bars, run) for bars in found.get("residuals", [])]
         columns = min(len(parts), 3)
         rows = -(-len(parts) // max(columns, 1))
-        figure = require("matplotlib.figure").Figure(figsize=(7.0, 3.3 * rows), layout="constrained")
+        figure = style.figure(3.3 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for part, axes in zip(parts, panels, strict=False):
             part(axes)
@@ -57,7 +60,7 @@ def _confusion(axes: Any, table: np.ndarray, classes: list[str]) -> None:
     if len(table) <= NAMED:
         for row in range(len(table)):
             for column in range(len(table)):
-                color = "white" if share[row, column] > 60 else "#333333"
+                color = "white" if share[row, column] > 60 else ON_PALE
                 axes.text(column, row, f"{share[row, column]:.1f}", ha="center", va="center", color=color, fontsize=7)
     axes.set_title("% of the rows of each class")
 

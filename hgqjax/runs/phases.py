@@ -57,19 +57,19 @@ def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clus
         if number not in begun:
             begun.add(number)
             bar.going()
-        bar(number * context.config.train.checks + check, cells(sweep, len(context.members(number)[1]), context.config.train.objective))
+        bar(number * context.config.train.checks + check, cells(sweep, *context.members(number), context.config.train.objective))
         folder.save(seconds=folder.seconds)
         if check == context.config.train.checks and number + 1 < len(numbers):
             bar.compiling()  # of another group, which may be of another size
 
     def tick() -> None:
         done = [jobs.checks_done(context.folder, n) for n in numbers]
-        if bar(sum(done), f"checks by group: {' '.join(map(str, done))}"):
+        if bar(sum(done), [f"checks by group: {' '.join(map(str, done))}"]):
             folder.save(seconds=folder.seconds)
 
     def done(name: str, result: dict[str, Any]) -> None:
         if workers.client is None:  # which a group that an interrupted run had trained does not report
-            bar((list(work).index(name) + 1) * context.config.train.checks, "trained before")
+            bar((list(work).index(name) + 1) * context.config.train.checks, ["trained before"])
 
     train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
     if workers.client is None:
@@ -130,7 +130,8 @@ def _export(context: jobs.RunContext, summary: list[dict[str, Any]], workers: cl
         bar.say(f"{point}: {project['text']}")
         bar(bar.done + 1)
 
-    bar.phase("gate", len(work), "project")
+    if work:
+        bar.phase("gate", len(work), "project")
     projects = _map(context, workers, jobs.write_project, work, done=done, at_once=devices.cores())
     for row in summary:
         if row["point"] in projects:

@@ -8,11 +8,12 @@ import pytest
 import run_folders
 
 from hgqjax import interop
-from hgqjax.reports import figures, published, reader
+from hgqjax.reports import figures, front_figure, published, reader
 from hgqjax.resources import Luts
 from hgqjax.scores import Resolution
 
 SVG = ("svg",)
+EBOPS, LUTS = front_figure.COSTS
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -39,63 +40,89 @@ def test_every_figure_is_drawn(drawn):
             assert width == 7.0 * 150 and 400 < height < 800
 
 
-def test_labels_name_the_data_and_what_is_published(drawn):
+def axes_of(run, others=()):
+    return front_figure.draw(run, others).figure.axes
+
+
+def test_labels_name_the_data_and_what_is_published(drawn, tmp_path):
     folder, _ = drawn
     front = (folder / "figures/front.svg").read_text()
     for text in (
-        "this run, jets (re-simulated): test rows, exact EBOPs",
+        "this run, jets (re-simulated): test rows, frozen models",
         "this run, jets (re-simulated), in training:",
         "validation rows, estimated EBOPs",
         "released networks (HGQ v3), jets (re-simulated):",
         "all 176 760 rows",
-        "Measured by us",
-        "Published",
-        "HGQ v3, OpenML 42468: validation rows [AE]",
-        "HGQ-LUT, CERNBox: validation rows [AE]",
         "accuracy (%)",
         "(EBOPs)",
+        "predicted LUTs",
+        "p00",
     ):
         assert text in front
-    assert "KANEL" not in front  # no EBOPs: not in this figure
+    assert "Published" not in front and "CERNBox" not in front  # other rows do not compare
     widths, training = ((folder / f"figures/{stem}.svg").read_text() for stem in ("widths", "training"))
     assert all(text in widths for text in ("layers_0", "bits of weights", "bits of activations", "p00", "p02", "jets (re-simulated)"))
     assert all(text in training for text in ("epoch", "EBOPs (estimate)", "beta = 0", "validation", "jets (re-simulated)"))
+    other = run_folders.make_run(tmp_path / "a", checks=0, points=1, status="running")
+    (path, *_) = figures.draw(other, "jets", formats=SVG)
+    texts = ("Measured by us", "Published", "HGQ v3, OpenML 42468: validation rows [AE]", "HGQ-LUT, CERNBox: validation rows [AE]")
+    assert all(text in path.read_text() for text in texts) and "KANEL" not in path.read_text()  # no EBOPs: not in this figure
 
 
 def test_markers_stand_where_the_numbers_are(tmp_path):
     run = reader.read(run_folders.make_run(tmp_path / "a", checks=2))
-    series = {s.label.partition("\n")[0]: s for s in [*figures._ours(run), *figures._published_series(run, published.read("jets"))]}
-    ours = series["this run, jets (re-simulated): test rows, exact EBOPs"]
+    found = {
+        cost: {s.label.partition("\n")[0]: s for s in front_figure.series(run, published.read("jets"), cost)} for cost in (EBOPS, LUTS)
+    }
+    ours = found[EBOPS]["this run, jets (re-simulated): test rows, frozen models"]
     np.testing.assert_allclose(ours.x, [p.ebops for p in run.points])
     np.testing.assert_allclose(ours.y, [100 * p.test_score for p in run.points])
-    released = series["released networks (HGQ v3), jets (re-simulated):"]
-    assert released.x.tolist() == [530, 1572, 2571, 7229, 13285]
-    assert released.y.round(2).tolist() == [72.35, 73.88, 74.50, 75.60, 75.77]
-    openml = series["HGQ v3, OpenML 42468: validation rows [AE]"]
+    assert found[LUTS]["this run, jets (re-simulated): test rows, frozen models"].x.tolist() == [p.luts_predicted for p in run.points]
+    released = [found[cost]["released networks (HGQ v3), jets (re-simulated):"] for cost in (EBOPS, LUTS)]
+    assert [s.x.tolist() for s in released] == [[530, 1572, 2571, 7229, 13285], [496, 1484, 2438, 6309, 11116]]
+    assert released[0].y.round(2).tolist() == released[1].y.round(2).tolist() == [72.35, 73.92, 74.50, 75.55, 75.80]
+    openml = found[EBOPS]["HGQ v3, OpenML 42468: validation rows [AE]"]
     assert list(zip(openml.x.tolist(), openml.y.round(1).tolist(), strict=True))[-1] == (13285, 77.1)
-    assert len({(s.style["marker"], s.style["color"]) for s in series.values()}) == len(series)
+    assert len({(s.style["marker"], s.style["color"]) for s in found[EBOPS].values()}) == len(found[EBOPS])
+    left, right = axes_of(run, published.beside(run.dataset, "same"))
+    for axes, cost in ((left, EBOPS), (right, LUTS)):
+        (marks,) = [line for line in axes.lines if line.get_gid() == f"{cost.field}-{1 if cost == EBOPS else 0}"]
+        assert marks.get_xdata().tolist() == [getattr(p, cost.field) for p in run.points]
+        assert {text.get_text() for text in axes.texts} == {"p00", "p01", "p02"}
 
 
 def test_each_seed_has_a_line_and_another_cost_has_none(tmp_path):
     run = reader.read(run_folders.make_run(tmp_path / "a", checks=0, points=4, status="running"))
     run = dataclasses.replace(run, points=[dataclasses.replace(p, seed=n % 2) for n, p in enumerate(run.points)])
-    whole, alone = list(figures._ours(run)), dataclasses.replace(run, each_seed=True)
+    whole, alone = list(front_figure.series(run, [], EBOPS)), dataclasses.replace(run, each_seed=True)
     assert len(whole) == 1 and whole[0].style["linestyle"] == "-"
-    lines = list(figures._ours(alone))
+    assert next(iter(front_figure.series(run, [], LUTS))).style["linestyle"] == "none"
+    lines = list(front_figure.series(alone, [], EBOPS))
     assert [s.x.tolist() for s in lines] == [[p.ebops for p in run.points[seed::2]] for seed in (0, 1)]
     assert [bool(s.label) for s in lines] == [True, False]
-    legends = figures._front(alone, []).legends
+    legends = front_figure.draw(alone, []).figure.legends
     assert [text.get_text() for text in legends[0].get_texts()] == [lines[0].label]
-    luts = run_folders.make_run(tmp_path / "b", checks=0, points=4, status="running", cost=Luts())
-    assert next(figures._ours(reader.read(luts))).style["linestyle"] == "none"
+    luts = reader.read(run_folders.make_run(tmp_path / "b", checks=1, points=4, status="running", cost=Luts()))
+    of_luts = [list(front_figure.series(luts, [], cost)) for cost in (EBOPS, LUTS)]
+    assert [[s.style["linestyle"] for s in found] for found in of_luts] == [["none"], ["none", "-"]]
+    assert "validation rows, estimated LUTs" in of_luts[1][0].label
 
 
 def test_error_bars_are_within_the_axes(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=2, status="running", rows={"test": 400})
     run = reader.read(folder)
-    low, high = figures._front(run, []).axes[0].get_ylim()
+    low, high = axes_of(run)[0].get_ylim()
     assert run.error(run.points[0]) > 0.015
     assert all(low < run.score.shown(p.test_score + side * run.error(p)) < high for p in run.points for side in (-1, 1))
+
+
+def test_marks_out_of_sight_keep_the_titles_of_the_others(tmp_path):
+    """A network of no cost has no place on the axis; the titles still belong to the marks that are there."""
+    run = reader.read(run_folders.make_run(tmp_path / "a", checks=0, points=3, status="running"))
+    dead = dataclasses.replace(run.points[0], ebops=0.0)
+    drawing = front_figure.draw(dataclasses.replace(run, points=[dead, *run.points[1:]]), [])
+    assert [title[:3] for title in drawing.titles["ebops-0"]] == ["p01", "p00"]
+    assert [title[:3] for title in drawing.titles["luts_predicted-0"]] == ["p02", "p01", "p00"]
 
 
 def test_names_are_no_formulas(tmp_path):
@@ -124,7 +151,7 @@ def test_a_run_of_other_data_is_drawn_alone(tmp_path):
     files = figures.draw(folder, formats=SVG)
     assert {path.stem for path in files} == {"front", "widths"}
     front = (folder / "figures/front.svg").read_text()
-    assert "this run, my rows" in front and "Published" not in front
+    assert "this run, my rows" in front and "Published" not in front and "Measured by us" not in front
     assert "Published" in figures.draw(folder, "jets", formats=SVG)[0].read_text()
 
 
@@ -153,13 +180,13 @@ def test_regression_has_no_percent_and_no_published_points(tmp_path):
 def test_published_trackers_stand_beside_a_run_on_tracks(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", score=Resolution(), checks=1, points=1, name="muon (simulated)", unit="mrad")
     run = reader.read(folder)
-    axes = figures._front(run, published.read("muon")).axes[0]
-    lines = {str(line.get_label()).partition(":")[0]: line.get_xydata().tolist() for line in axes.lines}
+    found = front_figure.series(run, published.read("muon"), EBOPS)
+    lines = {s.label.partition(":")[0]: np.stack([s.x, s.y], axis=1).tolist() for s in found}
     assert lines["HGQ v3, fake-TGC (authors' tracks)"] == [[14_914, 2.377], [32_445, 2.01], [62_034, 1.882]]
     assert lines["released networks (HGQ v3), muon (simulated)"] == [[14_914, 2.26]]
     assert run.beside(published.read("jets")) == []
     far = dataclasses.replace(run, points=[dataclasses.replace(run.points[0], test_score=20.0)])
-    assert figures._front(far, published.read("muon")).axes[0].get_ylim()[1] > 20  # our best is in sight
+    assert axes_of(far, published.read("muon"))[0].get_ylim()[1] > 20  # our best is in sight
 
 
 def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
@@ -169,8 +196,8 @@ def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
     assert "resolution (mrad)" in front and "outliers (30 mrad and more): 0.20 to 0.60 %" in front and "resolution (mrad)" in training
     run = reader.read(folder)
     assert f"test {run.points[0].test_score:.4g} mrad" in widths
-    axes = figures._front(run, ()).axes[0]
-    (ours,) = [line for line in axes.lines if "test rows" in str(line.get_label())]
+    axes = axes_of(run)[0]
+    (ours,) = [line for line in axes.lines if line.get_gid() == "ebops-1"]
     np.testing.assert_allclose(ours.get_ydata(), [p.test_score for p in run.points])
     low, high = axes.get_ylim()
     assert 0 < low < min(ours.get_ydata()) and max(ours.get_ydata()) < high
@@ -188,8 +215,8 @@ def test_collapsed_networks_of_a_regression_are_above_the_axes(tmp_path):
 
 def test_without_points_the_best_of_a_regressions_cloud_is_in_sight(tmp_path):
     run = reader.read(run_folders.make_run(tmp_path / "a", score=Resolution(), points=0, status="running"))
-    bottom, top = figures._front(run, ()).axes[0].get_ylim()
-    assert bottom < min(figures._cloud(run)[:, 1]) < top
+    bottom, top = axes_of(run)[0].get_ylim()
+    assert bottom < min(front_figure.cloud(run)[:, 1]) < top
 
 
 def test_chosen_points(tmp_path):
@@ -238,8 +265,8 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path):
 def test_without_points_the_front_of_the_cloud_is_in_sight(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", points=0, status="running")
     run = reader.read(folder)
-    cloud = figures._cloud(run)
-    axes = figures._front(run, published.read("jets")).axes[0]
+    cloud = front_figure.cloud(run)
+    axes = axes_of(run, published.read("jets"))[0]
     (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     assert low < cloud[:, 0].min() < cloud[np.argmax(cloud[:, 1]), 0] < high
     assert bottom < 72.35 and 100 * cloud[:, 1].max() < top
@@ -252,7 +279,7 @@ def test_published_rows_all_say_where_they_come_from():
         known = p.source.startswith(("[AE]", "[AE results: ", "[PAPER: ", "[2nd: "))
         assert known != (p.kind == "released network" and p.source == "measured by this project with the released networks")
         assert "memory" not in p.source
-        assert p.ebops is None or p.split in ("validation", "all 176 760 rows", "58 870 rows")
+        assert p.ebops is None or p.split in ("validation", "all 176 760 rows")
         assert not p.source.startswith("[AE]") or (p.split == "validation" and p.ebops and p.lut is None)
     assert {p.dataset for p in rows} == {"OpenML 42468", "CERNBox", "jets (re-simulated)"}
     assert published.name_for("OpenML 42468") == "jets" and published.name_for("") is None

@@ -7,8 +7,8 @@ import browser
 import pytest
 import run_folders
 
-from hgqjax.reports import figures
 from hgqjax.reports import html as pages
+from hgqjax.reports import style
 from hgqjax.reports.page import ReportError, report
 from hgqjax.scores import Resolution
 
@@ -46,7 +46,7 @@ class Page(html.parser.HTMLParser):
             self.tables[self._caption] = self._rows
 
     def handle_data(self, data):
-        if "style" in self._open or "svg" in self._open:
+        if {"style", "script", "svg"} & set(self._open):
             return
         data = data.replace("\xa0", " ")
         self.text += data
@@ -115,7 +115,7 @@ def test_networks_of_one_front_and_penalties_without_a_point_are_named(tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"notes": ["beta 3e-05 has no point: <b>"]}))
     page = read(report(folder, formats=()))
-    assert [row[-1] for row in page.tables["Selected models"]] == ["network", "16", "16", "64-32"]
+    assert [row[-2] for row in page.tables["Selected models"]] == ["network", "16", "16", "64-32"]
     assert "beta 3e-05 has no point: <b>" in page.text
 
 
@@ -138,7 +138,7 @@ def test_tables_are_whole(page):
     layer = dict(zip(heads, first, strict=True))
     assert (layer["layer"], layer["kind"], layer["result"], layer["weights"]) == ("layers_0", "dense", "5", "16x5")
     assert total[heads.index("EBOPs")] == layer["EBOPs"] and layer["weight bits"].count("/") == 2
-    labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
+    labels = [a["aria-label"] for tag, a in page.elements if tag == "svg" and a.get("class") == "bits"]
     assert len(labels) == 3 * 2 * 2 and all(" bits" in label for label in labels)
 
 
@@ -149,26 +149,54 @@ def test_published_beside_ours(page):
     assert "[AE]: the accuracy on validation rows" in page.text
 
 
+def drawings(page):
+    return [a for tag, a in page.elements if tag == "svg" and a.get("class") != "bits"]
+
+
 def test_nothing_is_outside_the_file(path, page):
-    images = [a for tag, a in page.elements if tag == "img"]
-    assert len(images) == 3 and all(a["src"].startswith("data:image/svg+xml;base64,") and len(a["alt"]) > 40 for a in images)
-    assert "from 76 EBOPs at 67.02 % to 1\xa0821 EBOPs at 74.33 %" in images[0]["alt"]
-    assert not {"script", "iframe", "object"} & {tag for tag, _ in page.elements}
-    assert all(a["href"].startswith(("#", "data:")) for _, a in page.elements if "href" in a)
-    anchors = {a["id"] for _, a in page.elements if "id" in a}
-    assert all(a["href"][1:] in anchors for tag, a in page.elements if tag == "a")
-    assert "url(" not in path.read_text() and path.stat().st_size < 3_000_000
+    text = path.read_text()
+    assert len(drawings(page)) == 3 and all(len(a["aria-label"]) > 40 for a in drawings(page))
+    assert "from 76 EBOPs at 67.02 % to 1\xa0821 EBOPs at 74.33 %" in drawings(page)[0]["aria-label"]
+    assert [a for tag, a in page.elements if tag == "script"] == [{}] and not {"iframe", "object"} & {tag for tag, _ in page.elements}
+    links = [a["href"] for _, a in page.elements if "href" in a]
+    folder = ("models/p00", "models/p01", "models/p02", "projects/p00")
+    assert all(link.startswith(("#", "data:")) or link in folder for link in links) and set(folder) < set(links)
+    anchors = [a["id"] for _, a in page.elements if "id" in a]
+    assert all(link[1:] in anchors for link in links if link.startswith("#")) and len(set(anchors)) == len(anchors)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(anchors) and "url(" not in re.sub(r"url\(#", "", text)
+    assert path.stat().st_size < 3_000_000
+
+
+def test_marks_have_the_numbers_of_their_points(path):
+    """In the drawing itself, in the order of the points, in both panels; and the colours of the page."""
+    text = path.read_text()
+    titles = re.findall(r"<title>(p\d\d: test [^<]*)</title></use>", text)
+    assert [title[:3] for title in titles] == 2 * ["p02", "p01", "p00"]
+    assert titles[0].startswith("p02: test 67.02 \u00b1 0.25, 76 EBOPs, 61 predicted LUTs, seed 0")
+    assert "HGQ v3: 72.35 on jets (re-simulated) (all 176 760 rows), 530 EBOPs" in text
+    assert "#333333" not in text and "#E4E4E4".lower() not in text and "var(--d-blue)" in text
+
+
+def test_commands_to_copy_and_points_that_are_chosen(folder):
+    (folder / "summary.csv").write_text((folder / "summary.csv").read_text().replace("projects/p00", ""))
+    page = read(report(folder, points=["p00"], formats=()))
+    (button,) = [a for tag, a in page.elements if tag == "button"]
+    assert button["data-text"] == f"hgqjax export {folder}/models/p00" and "hidden" in button
+    with pytest.raises(ReportError, match="has no point p07 with a model; it has p00"):
+        report(folder, points=["p07"])
 
 
 def test_a_drawing_that_is_too_large_goes_in_as_pixels(folder, monkeypatch):
     monkeypatch.setattr(pages, "LARGEST_SVG", 10)
-    assert all(a["src"].startswith("data:image/png;base64,") for tag, a in read(report(folder, formats=())).elements if tag == "img")
+    page = read(report(folder, formats=()))
+    images = [a["src"] for tag, a in page.elements if tag == "img"]
+    assert len(images) == 3 and all(source.startswith("data:image/png;base64,") for source in images) and not drawings(page)
 
 
 def test_text_is_escaped(tmp_path):
     folder = run_folders.make_run(tmp_path / "a", checks=0, points=0, status="running", name="<script>alert(1)</script> & co")
     page = read(report(folder, formats=()))
-    assert "made-up on <script>alert(1)</script> & co" in page.text and "script" not in {tag for tag, _ in page.elements}
+    assert "made-up on <script>alert(1)</script> & co" in page.text and "<script>alert" not in (folder / "report.html").read_text()
 
 
 def test_projects_and_what_their_gates_say(folder):
@@ -221,25 +249,30 @@ def test_a_regression_with_a_window_shows_resolution_and_outliers(tmp_path):
 def test_a_browser_shows_it_on_wide_and_narrow_screens_light_and_dark(path, tmp_path):
     if browser.CHROMIUM is None:
         pytest.skip("chromium is not installed; scripts/test installs it")
-    drawn = [a["aria-label"].count(" of ") for tag, a in read(path).elements if tag == "svg"]  # a bar for each number of bits
+    bits = [a for tag, a in read(path).elements if tag == "svg" and a.get("class") == "bits"]
+    drawn = [a["aria-label"].count(" of ") for a in bits]  # a bar for each number of bits
     alone = tmp_path / "sent to a friend.html"  # without the folder it was made in
     shutil.copy(path, alone)
     wide = "[i, i.closest('.scroll')].map(e => e.getBoundingClientRect().width)"
-    decoded = f"Promise.all([...document.images].map(i => i.decode().then(() => {wide})))"
+    plots = f"[...document.querySelectorAll('.plot > svg')].map(i => {wide})"
     smallest = min(float(points) for svg in (path.parent / "figures").glob("*.svg") for points in SIZES.findall(svg.read_text()))
     hidden = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).every(e => e.clientWidth <= innerWidth)"
     bars = "[...document.querySelectorAll('svg.bits')].map(s => [...s.children].filter(c => c.tagName == 'rect').length)"
+    cues = "document.querySelectorAll('.plot.more').length > 0"  # something lies to the right, and is faded out
+    rest = "document.querySelector('.plot use[aria-label^=p02]').dispatchEvent(new Event('mouseenter'))"
+    tip = f"(() => {{ {rest}; return document.querySelector('#tip').textContent.slice(0, 22) }})()"
     with browser.Browser(tmp_path / "profile") as chromium:
         for width in (1280, 400):
             grounds = set()
             for dark in (False, True):
                 chromium.open(alone, width, dark=dark)
                 assert chromium.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
-                shown = chromium.evaluate(decoded)
+                shown = chromium.evaluate(plots)
                 assert len(shown) == 3 and all(0.6 * width < box <= width for _, box in shown)
-                assert all(smallest * image / (72 * figures.WIDTH) > 8 for image, _ in shown)  # pixels high
+                assert all(smallest * image / (72 * style.WIDTH) > 8 for image, _ in shown)  # pixels high
                 assert chromium.evaluate(hidden) and chromium.evaluate("document.querySelectorAll('h2').length") == 6
                 assert chromium.evaluate(bars) == drawn
+                assert chromium.evaluate(cues) == (width == 400) and chromium.evaluate(tip) == "p02: test 67.02 \u00b1 0.25"
                 grounds.add(chromium.evaluate("getComputedStyle(document.body).backgroundColor"))
             assert len(grounds) == 2
         assert not chromium.said

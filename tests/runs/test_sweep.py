@@ -162,9 +162,14 @@ def test_a_run_that_still_trains_has_the_checks_of_its_checkpoint(run, tmp_path)
 
 def test_progress_shows_large_costs_and_small_ones():
     row = {"member": 0, "train_loss": 0.5, "val_score": 0.75}
+    members = training.Member(beta=np.full(2, 1e-5), learning_rate=np.ones(2), budget=np.array([0.0, 300.0]))
     for cost, shown in ((29_896.0, "29.9k"), (2.5, "2.5")):
-        swept = training.SweepResult(training.Archive(), [row | {"cost": cost}], {}, None)
-        assert cells(swept, 1, Objective()) == f"loss, accuracy, EBOPs: 0.500 75.0% {shown}"
+        swept = training.SweepResult(training.Archive(), [row | {"cost": cost}, row | {"cost": cost, "member": 1}], {1: "NaN"}, None)
+        assert cells(swept, members, (0, 0), Objective()) == [
+            f"beta 1e-05: loss 0.500, accuracy 75.0%, {shown} EBOPs",
+            "aims at 300: failed",
+        ]
+        assert cells(swept, members, (0, 7), Objective())[1] == "aims at 300, seed 7: failed"
 
 
 def hgqjax(capsys, *argv):

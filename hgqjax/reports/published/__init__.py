@@ -8,8 +8,8 @@ or 0.0001, resolutions there too small where tracks lie outside `WINDOW_MRAD`: t
 
 ``jets.csv``: OpenML 42468 and CERNBox are two data sets; the same method scores about one point more on OpenML. Neither is
 "jets (re-simulated)". For a fair comparison on that one we ran the networks that the HGQ authors released on its rows, scaled by the
-real scaler: accuracy 0.7235 at 530 EBOPs and 0.7450 at 2571 on all 176 760 rows, and 0.7388 at 1572, 0.7560 at 7229 and 0.7577 at 13285 on
-58 870 balanced rows of the same simulation (there the first two score 0.7233 and 0.7433): kind "released network".
+real scaler, on all 176 760 rows: kind "released network". Its EBOPs are those that the authors published, `luts_predicted` are ours
+(`hgqjax.resources.Luts`), both scores and LUTs by ``hgqjax zoo FOLDER --data jets``.
 
 ``svhn.csv``, ``muon.csv``: the paper's Tables II and III were found in no readable source, so what is there comes from other places.
 ``plf.csv``: jets by their particles; hgqjax has no such data set, so nothing of ours stands beside it. JEDI-linear and MLP-Mixer are other
@@ -66,6 +66,8 @@ class Published:
     kind: str
     written: str
     """The accuracy or resolution, digit for digit as the file has it."""
+    luts_predicted: float | None = None
+    """By `hgqjax.resources.Luts`, of a network that was measured here."""
 
     @property
     def shown(self) -> str:
@@ -143,6 +145,19 @@ def read(name: str) -> list[Published]:
         fields: dict[str, Any] = {k: v if k in text else float(v) if v else None for k, v in row.items()}
         found.append(Published(**fields, written=row["accuracy"] or row["resolution_mrad"]))
     return found
+
+
+def beside(dataset: str, which: str | None) -> list[Published]:
+    """The rows that stand beside a run on `dataset` (its name in the manifest): of "same" those on the same data set, of a benchmark's name
+    all of that benchmark, of None none. ValueError for another name.
+
+    >>> len(beside("jets (re-simulated)", "same")), len(beside("tops", "same")), len(beside("tops", "jets")) > 50
+    (5, 0, True)
+    """
+    if which == "same":
+        name = name_for(dataset)
+        return [] if name is None else [row for row in read(name) if row.dataset == dataset]
+    return [] if which is None else read(which)
 
 
 def recipe(table: str, version: str, dataset: str) -> Recipe | None:
