@@ -3,11 +3,17 @@ r"""Simulate LHC jets, and pack them into the data set that comes with hgqjax ("
     pip install 'hgqjax[simulation]'
     python scripts/simulate_jets.py simulate t 36000 1 t1.npz            # class, events, seed, file; 10 to 20 events/s
     python scripts/simulate_jets.py pack *1.npz --out hgqjax/data/jets_resim.npz
+    python scripts/simulate_jets.py pack-particles *1.npz --out hgqjax/data/particles_resim.npz
 
-The shipped file was packed from the merged output of earlier runs (no simulation needed) by
+The shipped jets_resim.npz was packed from the merged output of earlier runs (no simulation needed) by
 
     python scripts/simulate_jets.py pack ../shared/data/jets_resim/jets_resim.npz --keep-order \
         --scaler ../shared/data/jets_openml_real1000/jsc_openml_test1000.npz --out hgqjax/data/jets_resim.npz
+
+and particles_resim.npz from 12 000 events of each class, seeds 4101 and 9203 (6 000 each), permuted, by
+
+    python scripts/simulate_jets.py pack-particles ../shared/data/jets_particles_resim/jets_particles_60k.npz \
+        --keep-order --rows 53000 --out hgqjax/data/particles_resim.npz
 
 Recipe: Coleman et al., arXiv:1709.08705, as in github.com/nhanvtran/trackObservables (branch boostedPrecision-hls4ml, a3ea299d), which
 made OpenML 42468. 13 TeV; transverse momentum of the hard process 995-1005 GeV (for gluons no upper cut); leading anti-kT jet,
@@ -26,7 +32,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from hgqjax.data import DataError, arrays, jets
+from hgqjax.data import DataError, arrays, jets, particles
 from hgqjax.data.rows import JET_CLASSES, JET_FEATURES
 
 PROCESSES = {
@@ -67,16 +73,18 @@ def simulate(
     import numba
 
     correlators = numba.njit(fastmath=True)(energy_correlators)
-    start, rows = time.perf_counter(), []
-    for particles in events(jet_class, n, seed, np.random.default_rng(seed * 7 + 3)):
-        row = leading_jet(particles, correlators)
-        if row is not None:
-            rows.append(row)
-    found = np.array(rows, np.float64).reshape(-1, len(JET_FEATURES) + 3)
-    found = found[np.isfinite(found).all(axis=1)].astype(np.float32)  # as in the original, which drops undefined ratios
+    start, rows, lists = time.perf_counter(), [], []
+    for seen in events(jet_class, n, seed, np.random.default_rng(seed * 7 + 3)):
+        found = leading_jet(seen, correlators)
+        if found is not None and np.all(np.isfinite(found[0])):  # as in the original, which drops undefined ratios
+            rows.append(found[0])
+            lists.append(found[1])
+    found = np.array(rows, np.float32).reshape(-1, len(JET_FEATURES) + 3)
     x, (pt, eta, mass) = found[:, : len(JET_FEATURES)], found[:, len(JET_FEATURES) :].T
+    constituents = np.array(lists, np.float16).reshape(-1, particles.MOST, len(particles.FEATURES))
+    about = {"jet_pt": pt, "jet_eta": eta, "jet_mass": mass, "seed": seed, "constituents": constituents}
     labels = np.full(len(x), jet_class)
-    np.savez_compressed(out, x=x, y=labels, feature_names=JET_FEATURES, jet_pt=pt, jet_eta=eta, jet_mass=mass, seed=seed)
+    np.savez_compressed(out, x=x, y=labels, feature_names=JET_FEATURES, **about)
     print(f"{jet_class}: {len(x)} rows of {n} events to {out}, {n / (time.perf_counter() - start):.1f} events/s")
 
 
@@ -111,6 +119,44 @@ def pack(
     if out.stat().st_size >= MAX_BYTES:
         raise DataError(f"{out}: {out.stat().st_size} bytes for {len(x)} rows are too many; pack fewer rows")
     print(f"{len(x)} rows, {out.stat().st_size} bytes to {out}")
+
+
+def pack_particles(
+    inputs: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional],
+    out: pathlib.Path,
+    rows: int | None = None,
+    keep_order: bool = False,
+    seed: int = 0,
+) -> None:
+    """Merge the constituents of simulated files into the embedded format; the same files give the same bytes.
+
+    Args:
+      inputs: files of simulate; or with x, float16, (jets, 32, 3), and y, 0 .. 4 for g, q, t, w, z.
+      out: file to write, below 8 000 000 bytes.
+      rows: take only the first so many.
+      keep_order: take all rows as they come, instead of equally many of each class, shuffled.
+      seed: of the shuffling.
+    """
+    found = [constituents_of(path) for path in inputs]
+    x, y = np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+    order = np.arange(len(y)) if keep_order else balanced_order(y, np.random.default_rng(seed))
+    x, y = x[order[:rows]], y[order[:rows]]
+    np.savez_compressed(out, **particles.pack(x), y=y)
+    if out.stat().st_size >= MAX_BYTES:
+        raise DataError(f"{out}: {out.stat().st_size} bytes for {len(x)} jets are too many; pack fewer rows")
+    print(f"{len(x)} jets, {out.stat().st_size} bytes to {out}")
+
+
+def constituents_of(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Constituents, float16, and labels in the order of JET_CLASSES, uint8, of one file."""
+    with np.load(path) as file:
+        if "constituents" in file.files:
+            x, names = file["constituents"], file["y"].tolist()
+        elif {"x", "y"} <= set(file.files) and file["x"].ndim == 3:
+            x, names = file["x"], [("g", "q", "t", "w", "z")[n] for n in file["y"]]
+        else:
+            raise DataError(f"{path}: has no constituents of jets; simulate it again")
+    return x, np.array([JET_CLASSES.index(name) for name in names], np.uint8)
 
 
 def balanced_order(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -229,12 +275,15 @@ def calorimeter(eta: np.ndarray, phi: np.ndarray, energy: np.ndarray, cell: floa
     return np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), total], axis=1)
 
 
-def leading_jet(particles: np.ndarray, correlators) -> list[float] | None:
-    """The 16 observables of the hardest jet, then its transverse momentum, pseudorapidity and mass; None without a jet."""
+def leading_jet(seen: np.ndarray, correlators) -> tuple[list[float], np.ndarray] | None:
+    """The 16 observables of the hardest jet, then its transverse momentum, pseudorapidity and mass; and its hardest constituents.
+
+    None without a jet.
+    """
     import fastjet
 
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS)
-    clusters = fastjet.ClusterSequence([fastjet.PseudoJet(*p) for p in particles.tolist()], definition)
+    clusters = fastjet.ClusterSequence([fastjet.PseudoJet(*p) for p in seen.tolist()], definition)
     found = fastjet.sorted_by_pt(clusters.inclusive_jets(JET_PT_MIN))
     if not len(found):
         return None
@@ -252,7 +301,15 @@ def leading_jet(particles: np.ndarray, correlators) -> list[float] | None:
         c2, d2 = e3 / e2[1:] ** 2, e3 / e2[1:] ** 3
         m2, n2 = v1 / e2[1:], v2 / e2[1:] ** 2
         observables = [zlogz, *e2, *c2, *d2, d2[0], e3[0] / e2[2] ** 1.5, *m2, *n2, groomed.m(), float(len(constituents))]
-    return [*observables, jet.pt(), jet.eta(), jet.m()]
+    return [*observables, jet.pt(), jet.eta(), jet.m()], hardest(jet, constituents)
+
+
+def hardest(jet, constituents) -> np.ndarray:
+    """(32, 3): transverse momentum, and pseudorapidity and azimuth relative to the jet, of its hardest constituents; then zeros."""
+    found = np.array([(c.pt(), c.eta() - jet.eta(), c.phi() - jet.phi()) for c in constituents])
+    found[:, 2] = (found[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    found = found[np.argsort(-found[:, 0], kind="stable")][: particles.MOST]
+    return np.concatenate([found, np.zeros((particles.MOST - len(found), 3))])
 
 
 def groom(constituents):
@@ -311,6 +368,6 @@ def energy_correlators(z, rapidity, phi):
 
 if __name__ == "__main__":
     try:
-        tyro.extras.subcommand_cli_from_dict({"simulate": simulate, "pack": pack}, description=__doc__)
+        tyro.extras.subcommand_cli_from_dict({"simulate": simulate, "pack": pack, "pack-particles": pack_particles}, description=__doc__)
     except DataError as error:
         sys.exit(str(error))

@@ -59,8 +59,8 @@ def summary(
 
     Args:
         model: folder of a model description, or a .keras file of HGQ2.
-        data: a data set ("jets", "openml", "svhn", "muon", ...) or a file with rows of the same features: the score on all its
-            rows that the model was trained for, such as its accuracy, or its resolution and the share of outliers. A .keras file
+        data: a data set ("jets", "openml", "svhn", "muon", "particles:16", ...) or a file with rows of the same features: the score on
+            all its rows that the model was trained for, such as its accuracy, or its resolution and the share of outliers. A .keras file
             holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
         window: of a resolution: residuals of this size and more are outliers, where the model itself does not say.
         signal: of an autoencoder: rows that it was not trained for. How well the error of a row tells them from the rows of --data,

@@ -57,7 +57,10 @@ def load(
       name: "jets" (176 760 re-simulated jets that come with hgqjax); "openml" (OpenML 42468, downloaded once); "svhn" and "svhn_extra"
         (SVHN, downloaded once; extra digits to train on), "svhn:PATH" and "svhn_extra:PATH" (SVHN in a folder or file that lies here,
         :mod:`hgqjax.data.svhn`), or the path of one of its .mat files; "muon" (400 000 simulated muon tracks, a regression,
-        :mod:`hgqjax.data.muon`); or the path of a file with rows (:mod:`hgqjax.data.arrays`).
+        :mod:`hgqjax.data.muon`); "particles:16", "particles:32" (the hardest constituents of 53 000 re-simulated jets,
+        :mod:`hgqjax.data.particles`); "particles150:16x3", "particles150:16x3:FOLDER" (constituents and features of the public jets of
+        150 particles, downloaded once, or in a folder, :mod:`hgqjax.data.particles150`); or the path of a file with rows
+        (:mod:`hgqjax.data.arrays`).
       columns: which columns of a file are features, targets, weights and parts.
       rows: take only the first so many, before splitting; None takes all. Of a set whose split is given, the first of each part, in
         proportion; of "muon", so many are simulated, up to 4 000 000.
@@ -67,7 +70,7 @@ def load(
       cache_dir: where downloads are kept; None is ``~/.cache/hgqjax``.
 
     Scaling: "jets" by mean and scale of the real training rows, 8-bit images by 256, muon hits not at all, everything else by mean and
-    deviation of its own training and validation rows.
+    deviation of its own training and validation rows, of constituents over jets and constituents together.
 
     Raises: DataError, one sentence that names the file or the argument and what is legal.
 
@@ -76,7 +79,7 @@ def load(
     ((72, 16), 'int32')
     >>> load("tops")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    hgqjax.data.dataset.DataError: unknown data set 'tops': give jets, openml, svhn, svhn_extra, muon, svhn:PATH, or the path of ...
+    hgqjax.data.dataset.DataError: unknown data set 'tops': give jets, openml, svhn, svhn_extra, muon, particles, particles:32, ...
     """
     table = read(name, columns, cache_dir, rows)
     classes, available = class_names(table), len(table.x)

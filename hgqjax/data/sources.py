@@ -8,13 +8,15 @@ from typing import cast
 
 import numpy as np
 
-from hgqjax.data import arrays, jets, muon, openml, svhn
+from hgqjax.data import arrays, jets, muon, openml, particles, particles150, svhn
 from hgqjax.data.columns import FEATURES, Columns, known
 from hgqjax.data.dataset import DataError, Scaler
 from hgqjax.data.rows import Rows, sha256_of
 
-NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon")
-KNOWN = f"{', '.join(NAMES)}, svhn:PATH, or the path of a {', '.join((*arrays.SUFFIXES, '.mat'))} file"
+NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon", "particles")
+KINDS = ("svhn", "svhn_extra", "particles", "particles150")
+"""What may stand before a colon."""
+KNOWN = f"{', '.join(NAMES)}, particles:32, particles150:16x3, svhn:PATH, or the path of a {', '.join((*arrays.SUFFIXES, '.mat'))} file"
 
 
 def check(name: str | os.PathLike[str]) -> None:
@@ -22,19 +24,26 @@ def check(name: str | os.PathLike[str]) -> None:
     kind, path = _kind_and_path(name)
     if name not in NAMES and not kind and pathlib.Path(path).suffix.lower() not in (*arrays.SUFFIXES, ".mat"):
         raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
-    if name not in NAMES and not pathlib.Path(path).exists():
+    if kind == "particles":
+        _constituents(path)
+    elif kind == "particles150":
+        path = particles150.parse(path)[2] or "."
+    if name not in NAMES and kind != "particles" and not pathlib.Path(path).exists():
         raise DataError(f"{path}: there is no such file or folder")
 
 
 def absolute(name: str) -> str:
     """``name`` as :func:`read` takes it, with the whole of its path, so that it means the same from every folder.
 
-    >>> absolute("jets"), absolute("svhn:/digits")
-    ('jets', 'svhn:/digits')
+    >>> absolute("jets"), absolute("svhn:/digits"), absolute("particles:32"), absolute("particles150:16x3:/jets")
+    ('jets', 'svhn:/digits', 'particles:32', 'particles150:16x3:/jets')
     """
-    if name in NAMES:
-        return name
     kind, path = _kind_and_path(name)
+    if name in NAMES or kind == "particles":
+        return name
+    if kind == "particles150":
+        sizes, _, folder = path.partition(":")
+        return f"{kind}:{sizes}:{pathlib.Path(folder).absolute()}" if folder else name
     return f"{kind}:{pathlib.Path(path).absolute()}" if kind else str(pathlib.Path(path).absolute())
 
 
@@ -119,7 +128,13 @@ def _part(main: Rows, path: str, columns: Columns) -> Rows:
 def _kind_and_path(name: str | os.PathLike[str]) -> tuple[str, str]:
     """("svhn", "digits") of "svhn:digits"; ("", name) of everything else."""
     kind, colon, path = str(name).partition(":")
-    return (kind, path) if colon and kind in ("svhn", "svhn_extra") else ("", str(name))
+    return (kind, path) if colon and kind in KINDS else ("", str(name))
+
+
+def _constituents(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= particles.MOST:
+        raise DataError(f"particles:{text} is unknown: these jets have 1 .. {particles.MOST} constituents; give e.g. particles:16")
+    return int(text)
 
 
 def _read_one(name: str | os.PathLike[str], columns: Columns, cache_dir: str | os.PathLike[str] | None, rows: int | None) -> Rows:
@@ -136,6 +151,11 @@ def _read_set(name, kind: str, path: str, cache_dir, rows: int | None) -> Rows:
         return openml.read(cache_dir)
     if name == "muon":
         return muon.read(rows)
+    if name == "particles" or kind == "particles":
+        return particles.read(_constituents(path) if kind else particles.DEFAULT)
+    if kind == "particles150":
+        constituents, features, folder = particles150.parse(path)
+        return particles150.read(constituents, features, folder or None, cache_dir=cache_dir)
     if name in ("svhn", "svhn_extra"):
         return svhn.read(cache_dir, extra=name == "svhn_extra")
     return svhn.read_path(path, extra=kind == "svhn_extra")
@@ -149,7 +169,7 @@ def _of_set(rows: Rows, columns: Columns) -> Rows:
         rows = dataclasses.replace(rows, y=None, classes=None, kind="regression", target_names=(FEATURES,), unit="")
     if own:
         raise DataError(f"{rows.name} has a {min(own)} of its own; of its columns only features, and the target features, can be chosen")
-    if not columns.features:
+    if not columns.features or columns.features == rows.feature_names:
         return rows
     if rows.x.ndim != 2:
         raise DataError(f"{rows.name} has rows of shape {rows.x.shape[1:]}; features can be chosen of columns only")

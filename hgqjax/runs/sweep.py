@@ -35,7 +35,8 @@ class Sweep:
 
     data: str = "jets"
     """"jets" (embedded, re-simulated), "openml" (OpenML 42468, downloaded), "svhn" or "svhn_extra" (downloaded), "svhn:PATH" (a folder or
-    file of SVHN), "muon" (simulated, a regression), or the path of a csv, parquet, arff, npz, npy, h5, root or mat file."""
+    file of SVHN), "muon" (simulated, a regression), "particles:16" (constituents of jets, embedded, re-simulated), "particles150:16x3" (the
+    public ones, downloaded), or the path of a csv, parquet, arff, npz, npy, h5, root or mat file."""
     columns: data_.Columns = data_.Columns()
     """What the columns of the file are."""
     rows: int | None = None

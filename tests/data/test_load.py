@@ -57,7 +57,9 @@ def test_few_rows(path):
 
 @pytest.mark.parametrize("name", ["tops", "data.doc", ""])
 def test_unknown_name_lists_the_known(name):
-    with pytest.raises(DataError, match=rf"unknown data set '{name}': give jets, openml, svhn, svhn_extra, muon, svhn:PATH, or the path"):
+    with pytest.raises(
+        DataError, match=rf"unknown data set '{name}': give jets, openml, svhn, svhn_extra, muon, particles, particles:32, "
+    ):
         data.load(name)
 
 

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hgqjax.data import DataError, jets
+from hgqjax.data import DataError, jets, particles
 from hgqjax.data.rows import JET_CLASSES
 
 pytest.importorskip("tyro")
@@ -136,3 +136,45 @@ def test_detector_keeps_charged_particles_and_replaces_the_rest(script):
     assert seen[:, 3].tolist() == [5.0, 300.0, 7.0]
     assert seen[0].tolist() == [5.0, 0.0, 0.0, 5.0]
     assert np.allclose(seen[2], [0.0, 7.0, 0.0, 7.0], atol=0.05) and not np.array_equal(seen[2], final[1, :4])
+
+
+def test_pack_particles_makes_the_shipped_file(script, tmp_path):
+    source = SHARED / "jets_particles_resim" / "jets_particles_60k.npz"
+    if not source.exists():
+        pytest.skip(f"needs {source}")
+    script.pack_particles((source,), tmp_path / "p.npz", rows=53_000, keep_order=True)
+    assert (tmp_path / "p.npz").read_bytes() == particles.FILE.read_bytes()
+
+
+def test_pack_particles_of_simulated_files(script, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in JET_CLASSES:
+        x = rng.normal(size=(6, 32, 3)).astype(np.float16)
+        x[:, :, 0] = np.sort(abs(x[:, :, 0]), axis=1)[:, ::-1]
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((6, 16)), y=np.full(6, name), constituents=x)
+    script.pack_particles(tuple(sorted(tmp_path.glob("?.npz"))), tmp_path / "all.npz")
+    with np.load(tmp_path / "all.npz") as file:
+        assert np.bincount(file["y"]).tolist() == [6] * 5
+        first = particles.unpack({key: file[key] for key in file.files})[file["y"] == 1]
+    with np.load(tmp_path / "q.npz") as file:
+        assert {row.tobytes() for row in first} == {row.tobytes() for row in file["constituents"]}
+    np.savez(tmp_path / "old.npz", x=np.zeros((6, 16)), y=np.full(6, "g"))
+    with pytest.raises(DataError, match=r"old\.npz: has no constituents of jets; simulate it again"):
+        script.pack_particles((tmp_path / "old.npz",), tmp_path / "no.npz")
+
+
+class Momentum:
+    """As FastJet's, of one particle."""
+
+    def __init__(self, pt, eta, phi):
+        self.values = pt, eta, phi
+
+    pt, eta, phi = (lambda self, n=n: self.values[n] for n in range(3))
+
+
+def test_hardest_constituents_are_relative_to_the_jet(script):
+    jet = Momentum(0, 0.5, 6.2)
+    found = script.hardest(jet, [Momentum(1, 0.4, 0.1), Momentum(5, 0.6, 6.0)])
+    assert found.shape == (32, 3) and np.all(found[2:] == 0)
+    assert np.allclose(found[:2], [[5, 0.1, -0.2], [1, -0.1, 0.1 - 6.2 + 2 * np.pi]])
+    assert np.all(script.hardest(jet, [Momentum(n, 0, 0) for n in range(40)])[:, 0] == np.arange(39, 7, -1))

@@ -40,6 +40,7 @@ MARKS = {
 KINDS = ("HGQ", "another method", "released network")
 _FITS = {"jets (re-simulated)": "jets", "OpenML 42468": "jets", "CERNBox": "jets"}
 _FITS |= {"muon (simulated)": "muon", "fake-TGC (authors' tracks)": "muon"}
+_FITS |= {"particles (re-simulated)": "plf", "LHC jets of 150 particles (Zenodo 3602260)": "plf"}
 _FITS |= dict.fromkeys(("SVHN", "SVHN with extra", "SVHN test-subset, block split"), "svhn")
 _HOW = {"[AE": "read", "[CODE": "read", "[PAPER": "read", "[2nd": "second-hand", "[FIG": "digitised"}
 
