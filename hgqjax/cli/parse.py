@@ -1,7 +1,9 @@
 """From words of a command line to a function with its arguments, by tyro."""
 
+import dataclasses
 import functools
 import importlib
+import inspect
 import io
 import re
 import sys
@@ -9,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from typing import Any, cast
 
-CHOICE = re.compile(r"(model\.method|train\.penalty):(.*)")
+CHOICE = re.compile(r"(model\.method|train\.penalty|model):(.*)")
 
 
 def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
@@ -26,10 +28,13 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
     function = getattr(importlib.import_module(module), name)
     if name == "sweep":
         from hgqjax.cli import sweep_help
+        from hgqjax.runs.networks import NETWORKS
 
-        check_choices(argv, {name: tuple(map(sweep_help.choice_name, kinds)) for name, kinds in sweep_help.CHOICES.items()})
+        legal = {name: tuple(map(sweep_help.choice_name, kinds)) for name, kinds in sweep_help.CHOICES.items()}
+        check_choices(argv, legal | {"model": tuple(NETWORKS)})
+        argv, function = _network(argv, function)
         if {"-h", "--help"} & set(argv) and not any(map(CHOICE.fullmatch, argv)):  # a choice has a page of its own, by tyro
-            return lambda: print(sweep_help.text())
+            return lambda: print(sweep_help.text(function))
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -51,6 +56,25 @@ def check_choices(argv: Sequence[str], legal: dict[str, tuple[str, ...]]) -> Non
         found = CHOICE.fullmatch(word)
         if found and found[2] not in legal[found[1]]:
             raise ValueError(f"{word} is no choice; legal are {', '.join(f'{found[1]}:{name}' for name in legal[found[1]])}")
+
+
+def _network(argv: Sequence[str], function: Callable[..., None]) -> tuple[list[str], Callable[..., None]]:
+    """The other words, and the `sweep` whose network is by default the one that a word ``model:NAME`` names; the last one counts."""
+    from hgqjax.runs.networks import NETWORKS
+
+    chosen = [word.removeprefix("model:") for word in argv if word.startswith("model:")]
+    if not chosen:
+        return list(argv), function
+
+    @functools.wraps(function)
+    def with_network(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    parameters = dict(inspect.signature(function).parameters)
+    config = dataclasses.replace(parameters["config"].default, model=NETWORKS[chosen[-1]]())
+    parameters["config"] = parameters["config"].replace(default=config)
+    with_network.__signature__ = inspect.Signature(list(parameters.values()))  # pyright: ignore[reportAttributeAccessIssue] read by tyro
+    return [word for word in argv if not word.startswith("model:")], with_network
 
 
 def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:

@@ -8,7 +8,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from hgqjax import resources, scores
 from hgqjax.cli import train
 from hgqjax.cli.costs import cost_names
 from hgqjax.methods import Method
+from hgqjax.runs.networks import NETWORKS
 from hgqjax.training.schedules import Penalty
 
 
@@ -48,11 +49,11 @@ def choice_name(kind: type) -> str:
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("-")
 
 
-def options() -> list[Option]:
+def options(function: Callable[..., None] = train.sweep) -> list[Option]:
     """All options of `hgqjax sweep` but those of the choices, which each choice's own --help has."""
     found = []
-    arguments = _arguments(inspect.getdoc(train.sweep) or "")
-    for name, parameter in inspect.signature(train.sweep).parameters.items():
+    arguments = _arguments(inspect.getdoc(function) or "")
+    for name, parameter in inspect.signature(function).parameters.items():
         if dataclasses.is_dataclass(parameter.default):
             found += _fields(parameter.default, "")
         else:
@@ -60,20 +61,22 @@ def options() -> list[Option]:
     return found
 
 
-def text() -> str:
-    """The whole page, as wide as the terminal, 100 columns at most."""
+def text(function: Callable[..., None] = train.sweep) -> str:
+    """The whole page, as wide as the terminal, 100 columns at most; `function`: `train.sweep`, whose default has the network asked for."""
     width = min(shutil.get_terminal_size().columns, 100)
-    known = {option.flag.replace("no-", "", 1): option for option in options()}
+    known = {option.flag.replace("no-", "", 1): option for option in options(function)}
     groups: dict[str, list[Option]] = {"options that matter first": [known.pop(flag) for flag in FIRST]}
     groups |= {title: [] for title in GROUPS}
     for flag, option in known.items():
         fits = {max((len(start) for start in starts if flag.startswith(start)), default=0): title for title, starts in GROUPS.items()}
         groups[fits[max(fits)]].append(option)
-    lines = ["usage: hgqjax sweep [OPTIONS] [model.method:NAME [ITS OPTIONS]] [train.penalty:NAME [ITS OPTIONS]]", ""]
+    lines = ["usage: hgqjax sweep [model:NAME] [OPTIONS] [model.method:NAME [ITS]] [train.penalty:NAME [ITS]]", ""]
     lines += ["\n\n".join(textwrap.fill(part, width) for part in _summary(train.sweep).split("\n\n"))]
     for title, members in groups.items():
         shown = [line for option in members for line in _shown(f"{option.flag} {option.words}", option.about, width)]
         lines += ["", f"{title}:", *shown] if shown else []
+    lines += ["", "model:NAME, anywhere; with --help its options:"]
+    lines += [line for name, kind in NETWORKS.items() for line in _shown(f"model:{name}", _summary(kind).partition("\n\n")[0], width)]
     for name, kinds in CHOICES.items():
         lines += ["", f"{name}:NAME, after all options:"]
         lines += [line for kind in kinds for line in _shown(f"{name}:{choice_name(kind)}", _summary(kind).partition("\n\n")[0], width)]

@@ -8,12 +8,14 @@ from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer
 from hgqjax.layers.conv import Conv1D, Conv2D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
+from hgqjax.layers.edges import AbstractEdge, EdgeMlp, EdgeSpline, EdgeTable
 from hgqjax.layers.einsum import Einsum
 from hgqjax.layers.float_trace import FloatError
 from hgqjax.layers.float_weights import load_weights
 from hgqjax.layers.from_float import from_float
 from hgqjax.layers.graph import Aggregate, InteractionNetwork, all_pairs
 from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mask import Mask, Masked, MaskedMean
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.mode import Mode
@@ -29,6 +31,7 @@ from hgqjax.layers.table import HARD_TANH, Table
 
 __all__ = [
     "HARD_TANH",
+    "AbstractEdge",
     "AbstractLinear",
     "Add",
     "Aggregate",
@@ -41,6 +44,9 @@ __all__ = [
     "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Draw",
+    "EdgeMlp",
+    "EdgeSpline",
+    "EdgeTable",
     "Einsum",
     "EinsumDense",
     "FloatError",
@@ -48,6 +54,7 @@ __all__ = [
     "InteractionNetwork",
     "JediLinear",
     "Layer",
+    "LutDense",
     "Mask",
     "Masked",
     "MaskedMean",

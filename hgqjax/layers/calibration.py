@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module, Observed
 from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mode import Mode
-from hgqjax.layers.quantize import _Quantizer
+from hgqjax.layers.quantize import Quantize, _Quantizer
 from hgqjax.layers.table import Table
 
 
@@ -53,7 +54,8 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     A tuple of rows is for a model of several inputs; `batch` of them are computed at a time. Raises ValueError where inputs differ in rows.
     """
     rows = row_arrays(x)
-    batch = max(min(65536, 2**22 // sum(math.prod(part.shape[1:]) for part in rows)), 1) if batch is None else batch  # images are large
+    widest = max([sum(math.prod(part.shape[1:]) for part in rows), *(math.prod(q.shape) for _, q in model.named(Quantize))])
+    batch = max(min(65536, 2**22 // widest), 1) if batch is None else batch  # images are large, and the edges of tables many
     model = nnx.clone(model)
     model.set_mode(Mode.CALIBRATE)
     for _, layer in model.named(AbstractLinear):
@@ -65,7 +67,7 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
         with jax.default_matmul_precision("float32"):
             seen = _observe(graphdef, seen, rest, tuple(jnp.asarray(part[start : start + batch]) for part in rows))
     nnx.update(model, seen)
-    for name, table in model.named(Table):
+    for name, table in [*model.named(Table), *model.named(LutDense)]:
         table.tabulate(name)
     model.set_mode(Mode.EVALUATE)
     return model

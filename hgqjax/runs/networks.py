@@ -1,19 +1,20 @@
-"""The networks of the experiments as configurations: a perceptron, a convolutional network, the muon tracker."""
+"""The networks of the experiments as configurations: a perceptron, layers of tables, a convolutional network, the muon tracker."""
 
 import abc
 import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
 from hgqjax import layers
 from hgqjax.config import ConfigError
 from hgqjax.data import muon
+from hgqjax.layers.edges import EdgeName
 from hgqjax.methods import Hgq, Method
-from hgqjax.quantizers import Fixed, Kbi
+from hgqjax.quantizers import Fixed, Kbi, Kif
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,12 @@ class Network(abc.ABC):
     def norm(self) -> layers.BatchNorm | None:
         """The batch norm of its layers."""
         return layers.BatchNorm() if self.batch_norm else None
+
+    def of_tables(self, word_bits: float) -> dict[str, Any]:
+        """What a layer of tables is given: keys as the method has activations, but cut off where that is free, and words that saturate."""
+        keys, _ = self.method.activations()
+        keys = dataclasses.replace(keys, rounding="TRN") if isinstance(keys, Kif) else keys
+        return {"input_quantizer": keys, "output_quantizer": Kbi(b0=word_bits, overflow="SAT_SYM")}
 
     @abc.abstractmethod
     def build(self, input_shape: tuple[int, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
@@ -64,6 +71,37 @@ class _Flat(layers.Module):
 
     def __call__(self, x):
         return self.perceptron(layers.flatten(self.quantize(x)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lut(Network):
+    """Layers of tables (HGQ-LUT, or by splines a Kolmogorov-Arnold network); rows of several axes are flattened."""
+
+    hidden: tuple[int, ...] = (20,)
+    """Neurons of each hidden layer."""
+    function: EdgeName = "mlp"
+    """Of each edge while it trains: a small perceptron, a spline, or the words of its table themselves."""
+    word_bits: float = 6.0
+    """Magnitude bits that each word starts with."""
+
+    def __post_init__(self):
+        if any(n < 1 for n in self.hidden):
+            raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
+
+    def build(self, input_shape, n_out):
+        sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
+        settings = self.of_tables(self.word_bits)
+
+        def tables(rngs):
+            pairs = list(itertools.pairwise(sizes))
+            norms = [self.norm()] * (len(pairs) - 1) + [None]
+            parts = [
+                layers.LutDense(*pair, rngs=rngs, function=self.function, batch_norm=norm, **settings)
+                for pair, norm in zip(pairs, norms, strict=True)
+            ]
+            return layers.Sequential(*([] if len(input_shape) == 1 else [layers.flatten]), *parts)
+
+        return tables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +169,11 @@ class Tracker(Network):
     """
 
     hidden: tuple[int, ...] = (28, 14, 8)
-    """Neurons of each dense layer behind the maps."""
+    """Neurons of each layer behind the maps."""
+    head: Literal["dense", "tables"] = "dense"
+    """What these layers are: dense with relu, or layers of tables, as in HGQ-LUT's hybrid."""
+    word_bits: float = 6.0
+    """Magnitude bits that each word of the head's tables starts with."""
     squash: Literal["hard_tanh", "tanh"] = "hard_tanh"
     """After each map: "tanh" by tables, as in the paper's first version, or "hard_tanh" by quantizers that clip, as in its third."""
     start: float = 229.0
@@ -176,6 +218,9 @@ class _Tracker(layers.Module):
         self.tanh = nnx.List([layers.Table("tanh", shape, input_quantizer=config.method.tables()) for _ in range(tables)])
         self.dense = nnx.List()
         for n, (n_in, n_out) in enumerate(itertools.pairwise((50, *config.hidden))):
+            if config.head == "tables":
+                self.dense.append(layers.LutDense(n_in, n_out, rngs=rngs, batch_norm=config.norm(), **config.of_tables(config.word_bits)))
+                continue
             inputs = settings if n else squashed
             self.dense.append(layers.Dense(n_in, n_out, rngs=rngs, activation="relu", batch_norm=config.norm(), **inputs))
         self.angle = layers.Dense(config.hidden[-1], 1, rngs=rngs, bias_start=config.start, kernel_factor=config.spread, **settings)
@@ -195,3 +240,7 @@ class _Tracker(layers.Module):
         for dense in self.dense:
             x = dense(x)
         return self.angle(x)
+
+
+NETWORKS: dict[str, type[Network]] = {"mlp": Mlp, "lut": Lut, "cnn": Cnn, "tracker": Tracker}
+"""By the word that chooses one: ``hgqjax sweep model:lut``."""

@@ -14,8 +14,9 @@ import pytest
 import tyro
 
 import hgqjax
-from hgqjax import cli
+from hgqjax import cli, methods
 from hgqjax.cli import doctor, parse, sweep_help, train
+from hgqjax.runs import networks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +60,7 @@ def test_an_unknown_command_lists_those_there_are():
     ("word", "legal"),
     [
         ("model.method:hqg", "model.method:hgq, model.method:uniform, model.method:pruning, model.method:hmq, model.method:ilmpq"),
+        ("model:lot", "model:mlp, model:lut, model:cnn, model:tracker"),
         ("train.penalty:ramp", "train.penalty:constant, train.penalty:log-ramp, train.penalty:budget, train.penalty:target"),
     ],
 )
@@ -98,6 +100,14 @@ def test_help_of_sweep_tells_defaults_and_words():
 def test_help_of_a_choice_is_its_own():
     code, page, _ = said("sweep", "model.method:hmq", "--help")
     assert code == 0 and "--model.method.granularity" in page and "--betas" not in page
+
+
+def test_a_network_is_chosen_by_a_word(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, page, _ = said("sweep", "model:lut", "--help")
+    assert code == 0 and "--model.function mlp|spline|table" in page and "--model.function" not in said("sweep", "--help")[1]
+    bound = parse.command("hgqjax.cli.train", "sweep", ["model:lut", "--model.hidden", "8", "4", "--rows", "50", "model.method:uniform"])
+    assert bound.keywords["config"].model == networks.Lut(hidden=(8, 4), method=methods.Uniform()) and bound.keywords["config"].rows == 50
 
 
 def test_doctor_says_what_a_missing_extra_gives(monkeypatch):

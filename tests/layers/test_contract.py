@@ -140,6 +140,20 @@ CASES = {
         ),
         (2, 2),
     ),
+    "tables by perceptrons": (
+        lambda rngs: layers.LutDense(3, 2, rngs=rngs, batch_norm=layers.BatchNorm(), function=layers.EdgeMlp(hidden=3)),
+        (3,),
+    ),
+    "tables by splines": (
+        lambda rngs: layers.LutDense(
+            3, 2, rngs=rngs, function="spline", input_shape=(2, 3), input_quantizer=Kif(f0=3.0), output_quantizer=Kif(f0=4.0)
+        ),
+        (2, 3),
+    ),
+    "tables by words": (
+        lambda rngs: layers.LutDense(2, 2, rngs=rngs, function=layers.EdgeTable(bits=3), input_quantizer=Kif(overflow="SAT", f0=2.0)),
+        (2,),
+    ),
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32

@@ -1,0 +1,163 @@
+"""Layers of tables: their words against numpy in float64, both gates, what is refused, and the memory of a training step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hgqjax import export, layers, resources, training
+from hgqjax.export.gate import check_words, gate_rows
+from hgqjax.layers.edges import bspline
+from hgqjax.quantizers import Kbi, Kif
+
+ROWS = np.random.default_rng(3).normal(0.2, 1.2, (300, 4)).astype(np.float32)
+
+
+class Hybrid(layers.Module):
+    """A convolution, a layer of tables in the middle, a dense layer, tables at the end."""
+
+    def __init__(self, rngs):
+        self.conv = layers.Conv1D((4, 1), 2, 2, rngs=rngs, activation="relu", input_granularity="tensor")
+        self.tables = layers.LutDense(6, 3, rngs=rngs, function=layers.EdgeMlp(hidden=2), batch_norm=layers.BatchNorm())
+        self.dense = layers.Dense(3, 3, rngs=rngs, activation="relu")
+        self.last = layers.LutDense(3, 2, rngs=rngs, function=layers.EdgeSpline(intervals=3, order=2))
+
+    def __call__(self, x):
+        x = layers.flatten(self.conv(layers.reshape(x, (4, 1))))
+        return self.last(self.dense(self.tables(x)))
+
+
+def adapted(model, rows=ROWS):
+    layers.adapt(model, jnp.asarray(rows))
+    return model
+
+
+@pytest.fixture(scope="module")
+def hybrid():
+    model = adapted(Hybrid(nnx.Rngs(0)))
+    model.tables.input_quantizer.f[...] = model.tables.input_quantizer.f[...] - jnp.arange(18.0).reshape(1, 6, 3) % 9  # some are dead
+    return model, export.describe(model, ROWS)
+
+
+def test_words_are_those_of_the_functions(hybrid):
+    model, description = hybrid
+    layer, op = model.tables, description["tables"]
+    of = {name: np.asarray(v, np.float64) for name, v in layer.parameters.items()}
+    mean, variance = (np.asarray(v, np.float64) for v in layer.norm.running())
+    gain, shift = (np.asarray(v[...], np.float64) for v in (layer.norm.scale, layer.shift))
+    seen = 0
+    for n, (i, j) in enumerate(np.ndindex(op.shape)):
+        table = op.words[op.start[n] : op.start[n + 1]]
+        x = np.ldexp(op.low[i, j] + np.arange(table.size), -op.f_in[i, j])
+        y = np.tanh(x[:, None] * of["first"][i, j] + of["shift"][i, j]) @ of["last"][i, j] + of["offset"][i, j]
+        y = (gain[j] * (y - mean[j]) / np.sqrt(variance[j] + 1e-5) + shift[j]) / np.sqrt(6)
+        limit = 2 ** (op.bits[i, j] - 1) - 1
+        assert np.all(abs(np.clip(np.ldexp(y, op.f[i, j]), -limit, limit) - table) <= 0.5 + 1e-9)
+        seen += np.unique(table).size > 2
+    assert seen > 6 and np.any(np.diff(op.start) == 1)
+
+
+def test_edges_without_bits_cost_nothing(hybrid):
+    model, _ = hybrid
+    model = nnx.clone(model)
+    before = float(resources.ebops(model)["tables"])
+    model.tables.output_quantizer.b[...] = model.tables.output_quantizer.b[...] * (jnp.arange(6.0) % 2).reshape(1, 6, 1)
+    half = float(resources.ebops(model)["tables"])
+    model.tables.output_quantizer.b[...] = jnp.zeros((1, 6, 3))
+    assert 0 == float(resources.ebops(model)["tables"]) < half < before
+    description = export.describe(model, ROWS)
+    assert float(resources.ebops(description)["tables"]) == float(resources.Luts()(description)["tables"]) == 0
+
+
+def test_an_adder_graph_gives_every_word(hybrid):
+    trace = pytest.importorskip("alkaid.trace") and __import__("hgqjax.export.rtl.trace", fromlist=["trace"])
+    from hgqjax.export.rtl import words
+
+    _, description = hybrid
+    rows = gate_rows(description, min_rows=300)
+    graph = trace.trace(description)
+    found = words.output_integers(description, graph.predict(words.stimulus_values(description, rows), n_threads=1))
+    assert check_words(description, rows, found, tool="alkaid") > 0
+
+
+@pytest.mark.slow
+def test_cpp_gives_every_word(hybrid, tmp_path):
+    assert export.to_hls4ml(hybrid[1], tmp_path / "p", min_rows=300).gate.differing_words == 0
+
+
+@pytest.mark.synth
+def test_verilog_gives_every_word(hybrid, tmp_path):
+    assert export.to_rtl(hybrid[1], tmp_path / "p", min_rows=300).gate.differing_words == 0
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_splines_are_a_partition_of_one(order):
+    v = jnp.linspace(-0.5, 0.5, 9)
+    total = sum(bspline(v - n, order) for n in range(-3, 4))
+    np.testing.assert_allclose(total, 1.0, atol=3e-6)
+    assert np.all(np.asarray(bspline(jnp.array([-(order + 1) / 2, (order + 1) / 2]), order)) == 0)
+
+
+def test_blocks_change_no_value_and_no_gradient(monkeypatch):
+    edge = layers.EdgeSpline(intervals=1, order=1)
+    monkeypatch.setattr("hgqjax.layers.edges.BLOCK", 4 * 6)  # four rows of 3 x 2 edges: the last block is not full
+    from hgqjax.layers.edges import blockwise
+
+    parameters = edge.init(jax.random.key(0), (3, 2))
+    x = jax.random.normal(jax.random.key(1), (2, 11, 3, 2))
+    members = jax.tree.map(lambda v: jnp.stack([v, 2 * v]), parameters)
+
+    def loss(compute):
+        return jax.jit(jax.vmap(jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(compute(p, x))), (0, 1))))
+
+    found, expected = (loss(f)(members, x) for f in (lambda p, x: blockwise(edge, p, x), edge))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
+
+
+def test_what_is_refused():
+    rngs = nnx.Rngs(0)
+    with pytest.raises(ValueError, match="input_quantizer is None; without a quantizer"):
+        layers.LutDense(4, 2, rngs=rngs, input_quantizer=None)
+    with pytest.raises(ValueError, match=r"intervals is 0, order 3; a grid of 1 \.\. 64 intervals"):
+        layers.EdgeSpline(intervals=0)
+    with pytest.raises(ValueError, match=r"low is 1\.0, high 1\.0"):
+        layers.EdgeTable(low=1.0, high=1.0)
+    with pytest.raises(ValueError, match="function is 'lut'; one of 'mlp', 'spline', 'table'"):
+        layers.LutDense(4, 2, rngs=rngs, function="lut")
+    with pytest.raises(ValueError, match=r"LutDense: n_in is 4, n_out 0, input_shape \(4,\)"):
+        layers.LutDense(4, 0, rngs=rngs)
+    wide = layers.Sequential(layers.LutDense(4, 2, rngs=rngs, input_quantizer=Kif(f0=20.0)))
+    with pytest.raises(
+        export.DescriptionError, match=r"layer 'layer_0' has a table with a key of 2\d bits at \(.*\); 16 bits are the most"
+    ):
+        export.describe(adapted(wide), ROWS)
+    words = layers.Sequential(
+        layers.LutDense(4, 2, rngs=rngs, output_quantizer=Kbi(b0=23.0), input_quantizer=Kif(f0=14.0, overflow="SAT", i0=1.0))
+    )
+    words.layer[0].output_quantizer.b[...] = words.layer[0].output_quantizer.b[...] + 1.0
+    with pytest.raises(ValueError, match=r"words of 25 bits at \(0, 0\); 24 bits are the most"):
+        words.layer[0].tabulate()
+    large = layers.LutDense(64, 64, rngs=rngs)
+    with pytest.raises(ValueError, match=r"1000000 rows of a LutDense of 4096 edges are arrays of 15\.3 GiB; 1 GiB is the most"):
+        jax.eval_shape(large, jax.ShapeDtypeStruct((1_000_000, 64), jnp.float32))
+    unsigned = layers.Sequential(layers.LutDense(4, 2, rngs=rngs, output_quantizer=Kif(keep_negative=False)))
+    with pytest.raises(export.DescriptionError, match="layer 'layer_0' has words without a sign"):
+        export.describe(adapted(unsigned), ROWS)
+
+
+@pytest.mark.slow
+def test_memory_of_a_step_of_16_members():
+    def build(rngs):
+        hidden = layers.LutDense(16, 20, rngs=rngs, batch_norm=layers.BatchNorm())
+        return layers.Sequential(hidden, layers.LutDense(20, 5, rngs=rngs))
+
+    train = training.make_train(training.Config(epochs=1, batch_size=2048), build)
+    x, y = jnp.zeros((4096, 16)), jnp.zeros(4096, jnp.int32)
+    members = training.Member(*(jnp.full(16, v) for v in (1e-5, 1e-2, 0.0)))
+    data = training.Data(x, y, x, y)
+    keys = jax.vmap(jax.random.key)(jnp.arange(16))
+    state = jax.eval_shape(jax.vmap(train.init, (0, 0, None)), keys, members, data)
+    program = jax.jit(jax.vmap(train.segment, (0, 0, None, None))).lower(state, members, data, jnp.int32(0)).compile()
+    used = program.memory_analysis()
+    assert used.temp_size_in_bytes + used.output_size_in_bytes + used.argument_size_in_bytes <= 2 * 2**30
