@@ -6,10 +6,12 @@ from hgqjax.layers.attention import MultiHeadAttention
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
 from hgqjax.layers.conv import Conv1D, Conv2D
+from hgqjax.layers.conv3d import Conv3D
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from hgqjax.layers.edges import AbstractEdge, EdgeMlp, EdgeSpline, EdgeTable
 from hgqjax.layers.einsum import Einsum
+from hgqjax.layers.embedding import Embedding
 from hgqjax.layers.float_trace import FloatError
 from hgqjax.layers.float_weights import load_weights
 from hgqjax.layers.from_float import from_float
@@ -19,6 +21,7 @@ from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mask import Mask, Masked, MaskedMean
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.mode import Mode
+from hgqjax.layers.norm import LayerNorm, RMSNorm, SumOfSquares
 from hgqjax.layers.particles import JediLinear, MlpMixer
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
@@ -40,6 +43,7 @@ __all__ = [
     "BitWidth",
     "Conv1D",
     "Conv2D",
+    "Conv3D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
@@ -49,12 +53,14 @@ __all__ = [
     "EdgeTable",
     "Einsum",
     "EinsumDense",
+    "Embedding",
     "FloatError",
     "FrozenWeight",
     "InteractionNetwork",
     "JediLinear",
     "Layer",
     "LutDense",
+    "LayerNorm",
     "Mask",
     "Masked",
     "MaskedMean",
@@ -66,12 +72,14 @@ __all__ = [
     "Observed",
     "Quantize",
     "QuantizeWeight",
+    "RMSNorm",
     "SeparableConv1D",
     "SeparableConv2D",
     "Sequential",
     "Softmax",
     "Subtract",
     "Sum",
+    "SumOfSquares",
     "Symbol",
     "SymbolicGraph",
     "Table",

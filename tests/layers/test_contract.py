@@ -126,6 +126,19 @@ CASES = {
         lambda rngs: Padded(layers.MultiHeadAttention(3, 2, heads=1, key_features=2, projected_tokens=2, masked=True, rngs=rngs), 3, 2),
         (3, 2),
     ),
+    "sum of squares": (lambda rngs: layers.SumOfSquares((2, 3)), (2, 3)),
+    "rms norm": (lambda rngs: layers.RMSNorm((2, 3), affine=True), (2, 3)),
+    "layer norm": (lambda rngs: layers.LayerNorm((2, 4), input_quantizer=Kif(f0=3.0)), (2, 4)),
+    "layer norm of a row": (lambda rngs: layers.LayerNorm((3,), affine=True, input_granularity="tensor"), (3,)),
+    "embedding": (lambda rngs: layers.Embedding((2,), 5, 3, rngs=rngs), (2,)),
+    "embedding saturating": (
+        lambda rngs: layers.Embedding((2, 2), 4, 1, rngs=rngs, table_quantizer=Kbi(b0=3.0, overflow="SAT")),
+        (2, 2),
+    ),
+    "conv 3d": (
+        lambda rngs: layers.Conv3D((2, 3, 3, 1), 2, 2, rngs=rngs, padding="SAME", strides=(1, 2, 1), batch_norm=layers.BatchNorm()),
+        (2, 3, 3, 1),
+    ),
     "sum": (lambda rngs: layers.Sum((4, 3), (0,), shift=2), (4, 3)),
     "sum of all": (lambda rngs: layers.Sum((2, 3), (-1, 0), input_granularity="channel"), (2, 3)),
     "sum that keeps its axis": (lambda rngs: layers.Sum((2, 3), (1,), keepdims=True), (2, 3)),
@@ -157,7 +170,17 @@ CASES = {
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32
-SLOW = ("attention", "linformer", "interaction network", "jedi linear", "mixer", "masked attention", "masked linformer")
+SLOW = (
+    "attention",
+    "linformer",
+    "interaction network",
+    "jedi linear",
+    "mixer",
+    "masked attention",
+    "masked linformer",
+    "rms norm",
+    "layer norm",
+)
 """Compositions of many layers, each test of which compiles for long."""
 OTHERS = nnx.Not(layers.Observed)
 
@@ -200,7 +223,7 @@ def test_every_public_layer_is_a_case():
     tested = {type(getattr(one, "layer", one)) for one in made}
     assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {c for c in tested if issubclass(c, layers.Layer)}
     compositions = {layers.Softmax, layers.MultiHeadAttention, layers.InteractionNetwork, layers.JediLinear, layers.MlpMixer}
-    assert tested >= compositions | {layers.Mask, layers.MaskedMean}
+    assert tested >= compositions | {layers.Mask, layers.MaskedMean, layers.LayerNorm, layers.RMSNorm}
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
