@@ -24,6 +24,8 @@ from hgqjax.quantizers import AbstractQuantizer, Fixed, Kif
 
 BIT = Fixed(keep_negative=False, i=1, f=0)
 """Of a mask: 0 and 1."""
+FEATURE = Kif(f0=6.0, f_limits=(6.0, 6.0))
+"""Of the feature that tells; its fractional bits stay, as no gradient of a threshold would keep them."""
 SHARE = Kif(keep_negative=False, i0=1.0, f0=7.0, overflow="SAT")
 PRODUCT = Kif(f0=7.0)
 
@@ -35,7 +37,8 @@ class Mask(Module):
       particles, features: shape of a row; the result is (rows, particles).
       feature: number of the feature that tells: the transverse momentum, say, which is 0 of what pads.
       above: in the unit of the rows; of scaled ones a number between the scaled value of what pads and that of the softest particle.
-      input_quantizer: of the feature, of at most 16 bits; a `Fixed` one, as no gradient would keep its bits.
+      input_quantizer: of the feature, of at most 16 bits; its fractional bits should not be trained. Where the rows are an input of the
+        model it wraps, or saturates, as the other quantizers of that input do: hardware has one port for them.
 
     The part, with its cost: `table` (`Table`).
     Raises: ValueError where there is no such feature.
@@ -45,7 +48,7 @@ class Mask(Module):
     """
 
     def __init__(
-        self, particles: int, features: int, *, feature: int = 0, above: float = 0.0, input_quantizer: AbstractQuantizer = Fixed(i=3, f=6)
+        self, particles: int, features: int, *, feature: int = 0, above: float = 0.0, input_quantizer: AbstractQuantizer = FEATURE
     ):
         if not 0 <= feature < features or not math.isfinite(above):
             raise ValueError(f"Mask: feature is {feature} of {features}, above {above}; one of 0 .. {features - 1} and a number are needed")
