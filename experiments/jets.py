@@ -59,6 +59,17 @@ CONFIGS = {
             projects=2,
         ),
     ),
+    "jets_long": (
+        "Hidden layers 48 and 24, nine penalties on predicted LUTs and two seeds, 300 epochs on all re-simulated rows.",
+        Sweep(
+            model=Mlp(hidden=(48, 24)),
+            train=Config(epochs=300, epochs_per_check=2, objective=Objective(cost=Luts())),
+            betas=(1.5e-6, 3e-6, 5e-6, 8e-6, 1.6e-5, 3.5e-5, 6e-5, 1.4e-4, 2.6e-4),
+            seeds=(0, 1),
+            points=24,
+            projects=0,
+        ),
+    ),
     "jets_ramp": (
         "The paper's single run that walks the whole front, in its published length: 300 000 epochs of batches of 33 200 rows (for a GPU).",
         Sweep(

@@ -31,7 +31,7 @@ class Option(NamedTuple):
 FIRST = ("--data", "--target", "--rows", "--model.hidden", "--betas", "--seeds", "--train.epochs", "--projects")
 GROUPS = {
     "columns of the data": ("--features", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
-    "the front": ("--points-at", "--each-seed", "--learning-rate", "--points", "--within"),
+    "the front": ("--points-at", "--accuracy-drop", "--each-seed", "--learning-rate", "--points", "--within"),
     "the network": ("--model.", "--models"),
     "training": ("--train.",),
     "loss and cost": ("--train.objective.",),

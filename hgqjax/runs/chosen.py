@@ -6,13 +6,15 @@ from typing import Any
 
 from hgqjax import training
 from hgqjax.runs import jobs
+from hgqjax.runs.reference import near
 from hgqjax.scores import AbstractScore
 
 
-def to_freeze(context: jobs.RunContext, sweep: training.SweepResult) -> list[training.Point]:
+def to_freeze(context: jobs.RunContext, sweep: training.SweepResult, reference: dict[str, Any]) -> list[training.Point]:
     """Points to freeze, with members numbered within the whole sweep: of one front of all, or of one for each seed.
 
-    Each penalty (beta, or cost to reach) that has a point of the front has one here, if `points` has room.
+    Each penalty (beta, or cost to reach) that has a point of the front has one here, if `points` has room; beyond `points` come those that
+    are near an `accuracy_drop` below the `reference`, where there is one.
     """
     config = context.config
     members, seeds = config.members()
@@ -20,12 +22,12 @@ def to_freeze(context: jobs.RunContext, sweep: training.SweepResult) -> list[tra
     archives = [sweep.archive]
     if config.each_seed:
         archives = [_front([p for p in context.points() if seeds[p.member] == seed]) for seed in config.seeds]
-    return [
-        point
-        for archive in archives
-        if archive.points  # none of a seed that diverged
-        for point in archive.select(config.points, config.within, kind=lambda p: float(asked[p.member]))
-    ]
+    found: dict[tuple[int, int], training.Point] = {}
+    for archive in archives:
+        if archive.points:  # none of a seed that diverged
+            points = archive.select(config.points, config.within, kind=lambda p: float(asked[p.member]))
+            found |= {(p.member, p.check): p for p in [*points, *(near(archive, config, reference) if reference else ())]}
+    return list(found.values())
 
 
 def _front(points: list[training.Point]) -> training.Archive:

@@ -13,6 +13,7 @@ from hgqjax.export.hls4ml.config import write_config
 from hgqjax.files import new_folder
 from hgqjax.runs import chosen, folders, jobs
 from hgqjax.runs import cluster as cluster_
+from hgqjax.runs import reference as reference_
 from hgqjax.runs.progress import Progress, cells
 from hgqjax.training import devices
 
@@ -33,17 +34,35 @@ def proceed(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clu
     sweep = _train(folder, context, workers, bar)
     steps = len(context.dataset.x_train) // config.train.batch_size
     folder.write_metrics(folders.tidy(sweep.history, config.train.epochs_per_check, steps))
-    summary, notes = _freeze(context, sweep, workers, bar)
+    reference = _reference(context, workers, bar)
+    summary, notes = _freeze(context, sweep, reference, workers, bar)
     folder.write_summary(summary)  # before the gate, which may stop the run
     _export(context, summary, workers, bar)
     folder.write_summary(summary)
-    warnings = {str(member): reason for member, reason in sweep.failed.items()}
-    for row in sweep.history:
-        if row["check"] == checks - 1 and row["dead"] and row["member"] not in sweep.failed:
-            warnings[str(row["member"])] = f"pruned away: layer {', '.join(row['dead'])}"
+    warnings = _warnings(sweep, config.train)
     folder.save(status="done", seconds=folder.seconds, warnings=warnings, notes=notes, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
+
+
+def _warnings(sweep: training.SweepResult, train: training.Config) -> dict[str, str]:
+    """What is said of members, by number: that they diverged, collapsed and were set back, or ended with a dead layer."""
+    said: dict[int, list[str]] = {}
+    fell: dict[int, list[int]] = {}
+    for row in sweep.history:
+        if row["member"] in sweep.failed:
+            continue
+        if row["collapsed"]:
+            fell.setdefault(row["member"], []).append((row["check"] + 1) * train.epochs_per_check)
+        elif row["check"] == train.checks - 1 and row["dead"]:
+            said[row["member"]] = [f"pruned away: layer {', '.join(row['dead'])}"]
+    for member, epochs in fell.items():
+        times = f"{len(epochs)} times, " if len(epochs) > 1 else ""
+        said.setdefault(member, []).insert(
+            0, f"collapsed {times}first at epoch {epochs[0]}: set back, and its penalty divided by {2 ** len(epochs)}"
+        )
+    lines = {member: "; ".join(parts) for member, parts in said.items()} | sweep.failed
+    return {str(member): lines[member] for member in sorted(lines)}
 
 
 def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> training.SweepResult:
@@ -79,12 +98,20 @@ def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clus
     return training.merge([context.group(n) for n in numbers])
 
 
+def _reference(context: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> dict[str, Any]:
+    """Scores of the network that `accuracy_drop` is counted from; nothing without it."""
+    if not context.config.accuracy_drop:
+        return {}
+    bar.phase("reference", 1, "network")
+    return _map(context, workers, reference_.train_reference, {"reference": ()})["reference"]
+
+
 def _freeze(
-    context: jobs.RunContext, sweep: training.SweepResult, workers: cluster_.Cluster, bar: Progress
+    context: jobs.RunContext, sweep: training.SweepResult, reference: dict[str, Any], workers: cluster_.Cluster, bar: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Describes the selected points: rows of those that no other dominates, and a line for each penalty that has none."""
+    """Describes the selected points: rows of those that no other dominates, and a line for each penalty that has none, and each drop."""
     config, work = context.config, {}
-    for point in chosen.to_freeze(context, sweep):
+    for point in chosen.to_freeze(context, sweep, reference):
         group = next(n for n, part in enumerate(config.division()) if part.start <= point.member < part.stop)
         name = jobs.point_name(point)
         work[name] = (group, name)
@@ -107,6 +134,8 @@ def _freeze(
         bar.say(f"{name}: {row['network']}, {said}" if config.models else f"{name}: {said}")
         summary.append({"point": name, **row, "model": f"models/{name}", "project": "", "rows_checked": None, "differing_words": None})
     notes = list(chosen.missing(config, sweep, table, summary, len(context.dataset.y_val), context.dataset.unit))
+    if reference:
+        notes += reference_.lines(config, reference, summary, context.dataset.unit)
     for note in notes:
         bar.say(note)
     return summary, notes

@@ -56,6 +56,9 @@ class Sweep:
     points_at: tuple[float, ...] = ()
     """Costs to reach (LUTs, or what the objective's cost counts): one member for each, instead of for each beta, which the penalty schedule
     Budget then finds, unless Target, HMQ's, is given."""
+    accuracy_drop: tuple[float, ...] = ()
+    """Points of accuracy (of another score, in its unit) that may be lost against the network with 18 bits everywhere, which stands for
+    floating point and is then trained once, too: for each the cheapest network within it is frozen and named."""
     learning_rate: float = 1e-2
     """Peak learning rate of the weights."""
     points: int = 12
@@ -84,6 +87,8 @@ class Sweep:
             raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
         if not all(0 < budget < math.inf for budget in self.points_at):
             raise ValueError(f"points_at is {self.points_at}; each must be a finite number above 0")
+        if not all(0 <= drop < math.inf for drop in self.accuracy_drop):
+            raise ValueError(f"accuracy_drop is {self.accuracy_drop}; each must be a finite number of at least 0")
         if self.points_at and self.train.penalty == schedules.RISE_AND_HOLD:
             object.__setattr__(self, "train", dataclasses.replace(self.train, penalty=schedules.Budget()))
         if bool(self.points_at) != self.train.penalty.steers:
@@ -91,7 +96,7 @@ class Sweep:
         for hidden in self.models:
             if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", hidden) or not hasattr(self.model, "hidden"):
                 raise ValueError(f"models has {hidden!r}; hidden layers such as 64-32-32 are needed, and a model that has hidden layers")
-        for name in ("models", "betas", "seeds", "points_at"):
+        for name in ("models", "betas", "seeds", "points_at", "accuracy_drop"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
         if not 0 < self.learning_rate < math.inf:

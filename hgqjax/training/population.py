@@ -46,7 +46,8 @@ def sweep(
       group: members that a device trains side by side, in one vmap; by default all that it has, on a mesh of CPUs 1. With the same `group`
         members have the same numbers on however many devices; a checkpoint keeps its own.
 
-    A member whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
+    A member whose network collapses is set back and its penalty halved (`training.guard`); its row of the history has ``collapsed`` 1.
+    One whose loss or parameters stop being finite is left out of the front and named, with the layer, in `failed`.
     Raises: ValueError where shapes differ, or the mesh does not fit; ScoreError, a ValueError, where labels do not fit the network's
     outputs; DivergedError, a TrainingError, when every member has failed.
     """
@@ -172,7 +173,7 @@ def _record(train: Train, result: SweepResult, check: int, metrics: dict[str, np
 def _archive(score: AbstractScore, result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
     """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
-    sound = [row for row in rows if row["member"] not in result.failed]
+    sound = [row for row in rows if row["member"] not in result.failed and not row["collapsed"]]  # whose state is that of the row
     fresh = [Point(row["member"], row["check"], score.merit(row["val_score"]), row["cost"], []) for row in sound]
     everyone = [*held, *fresh]
     kept = set(pareto([p.merit for p in everyone], [p.cost for p in everyone]))

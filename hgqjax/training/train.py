@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from hgqjax import layers, resources
 from hgqjax.training import devices, schedules, shuffle
+from hgqjax.training.guard import Guard, Trained, is_constant, is_sound
 from hgqjax.training.objective import Objective
 
 AT_ONCE = 2**22
@@ -67,6 +68,8 @@ class State(NamedTuple):
     """The objective's, at the last step."""
     broken: Array
     """0, or 1 + the number of the first layer that was not finite, in the order of `Train.layer_names`, at the first such step."""
+    guard: Guard | None = None
+    """Against collapse; None where nothing is trained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,9 +161,8 @@ class Train:
         params = {"weights": weights, "widths": widths}
         cost = jnp.asarray(self.config.objective.costs(model).total)
         steps = self._steps_per_epoch(data)
-        state = State(
-            params, observed, self._optimizer(member, steps).init(params), self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32)
-        )
+        trained = Trained(params, observed, self._optimizer(member, steps).init(params))
+        state = State(*trained, self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32), Guard.of(trained))
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
 
     def check(self, data: Data) -> None:
@@ -177,7 +179,10 @@ class Train:
                 self.config.objective.score.check(found.shape[1:], y, what)
 
     def segment(self, state: State, member: Member, data: Data, check: Array) -> tuple[State, dict[str, Array]]:
-        """`epochs_per_check` epochs, then a look at the validation rows: the new state and the metrics. `check` counts from 0."""
+        """`epochs_per_check` epochs, then a look at the validation rows: the new state and the metrics. `check` counts from 0.
+
+        Metrics are of the network that was looked at; one that has collapsed is then set back (`training.guard`).
+        """
         first = check * self.config.epochs_per_check
 
         def epoch(state, index):
@@ -185,13 +190,17 @@ class Train:
 
         state, history = lax.scan(epoch, state, jnp.arange(self.config.epochs_per_check))
         metrics = {f"train_{name}": jnp.mean(values) for name, values in history.items() if name in ("loss", "score")}
-        return state, metrics | {"beta": history["beta"][-1, -1]} | self.validate(state, data)
+        metrics |= {"beta": history["beta"][-1, -1]} | self.validate(state, data)
+        assert state.guard is not None, "a state of `init` has one"
+        found = (metrics.pop("constant"), metrics.pop("sound"))
+        trained, guard, metrics["collapsed"] = state.guard.look(Trained(*state[:3]), metrics["val_loss"], *found)
+        return state._replace(**trained._asdict(), guard=guard), metrics
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
         """Score, loss and cost (the objective's; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
         Also the further shares of the objective's score, such as outliers; `State.broken`; for each layer with a kernel whether it is dead,
-        that is without a product that is not 0.
+        that is without a product that is not 0; whether the network is constant, and sound (`training.guard`).
         """
         objective, now = self.config.objective, self._merge(self._frozen, state)
         outputs = self._outputs(state, data.x_val)
@@ -200,7 +209,7 @@ class Train:
         metrics: dict[str, Any] = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
         metrics |= {f"val_{name}": value for name, value in objective.score.further(*of_rows).items()}
         metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
-        metrics["broken"] = state.broken
+        metrics |= {"broken": state.broken, "constant": is_constant(outputs), "sound": is_sound(objective.score, *of_rows)}
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
         return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
 
@@ -300,6 +309,7 @@ class Train:
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
             beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
+            beta = beta * state.guard.ease
             batch = (_rows(data.x_train, rows), data.y_train[rows], _at(data.weight_train, rows))
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
@@ -311,8 +321,8 @@ class Train:
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
             _, weights, widths, observed = _split(model)
-            new = State({"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["cost"], broken)
-            return new, metrics | {"beta": beta}
+            new = {"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["cost"], broken
+            return State(*new, state.guard), metrics | {"beta": beta}
 
         return lax.scan(step, state, (jnp.arange(steps), order))
 

@@ -134,6 +134,17 @@ def _single():
     return jax.tree.map(lambda v: v[0], members(0.0)), data()
 
 
+def test_a_member_that_collapses_is_set_back_and_its_penalty_halved():
+    config = dataclasses.replace(CONFIG, epochs=24, width_rate=10.0)
+    sweep = training.sweep(training.make_train(config, plain(4, 8, 3)), data(), members(1e-5, 0.05), [0, 0])
+    fell = history(sweep, 1, "collapsed")
+    assert sum(history(sweep, 0, "collapsed")) == 0 and 1 <= sum(fell) < 24
+    halved = [float(np.float32(0.05)) / 2 ** sum(fell[:check]) for check in range(24)]
+    assert history(sweep, 1, "beta") == halved and set(history(sweep, 0, "beta")) == {float(np.float32(1e-5))}
+    assert all(np.isfinite(history(sweep, 1, "train_loss"))) and history(sweep, 1, "val_score")[-1] > 0.5 and not fell[-1]
+    assert not {(p.member, p.check) for p in sweep.archive.points} & {(1, check) for check in range(24) if fell[check]}
+
+
 def test_a_diverging_member_is_left_out_and_named(train):
     sweep = training.sweep(train, data(), members(0.0, float("nan"), 1e-3), [0, 0, 0])
     assert set(sweep.failed) == {1} and "had a NaN or infinity" in sweep.failed[1]

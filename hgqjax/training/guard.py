@@ -1,0 +1,85 @@
+"""A guard against collapse: a member whose network says nothing of its rows any more is set back to its best state, its penalty halved."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
+
+from hgqjax.scores import AbstractScore
+
+SOUND = 0.9
+"""Share of the loss of the mean output that a sound network has, at most."""
+
+
+class Trained(NamedTuple):
+    """What is set back."""
+
+    params: Any
+    observed: Any
+    optimizer: Any
+
+
+class Guard(NamedTuple):
+    """What a member carries from look to look."""
+
+    best: Trained
+    """At the look with the least loss so far; of the start before."""
+    loss: Float[Array, ""]
+    """That loss, on the validation rows."""
+    once: Bool[Array, ""]
+    """Whether the network has been sound at a look."""
+    ease: Float[Array, ""]
+    """Factor of the penalty, halved whenever the network collapsed."""
+
+    @classmethod
+    def of(cls, start: Trained) -> "Guard":
+        """At the start of a run; `start` is copied, as buffers that are donated must differ."""
+        return cls(jax.tree.map(jnp.copy, start), jnp.full((), jnp.inf), jnp.zeros((), bool), jnp.ones(()))
+
+    def look(
+        self, now: Trained, loss: Float[Array, ""], constant: Bool[Array, ""], sound: Bool[Array, ""]
+    ) -> tuple[Trained, "Guard", Bool[Array, ""]]:
+        """``(now, guard, collapsed)`` after a look at a network with this loss that is `constant`, `sound`, or neither.
+
+        It has collapsed where it is constant, or not sound any more, as it then soon is constant: no gradient of the task is left to
+        revive it. It goes on from its best state, at rest and with half the penalty. A pruned branch beside others that live is no
+        collapse.
+        """
+        collapsed = constant | (self.once & ~sound)
+        better = ~collapsed & (loss < self.loss)
+        best, least = _where(better, now, self.best), jnp.where(better, loss, self.loss)
+        guard = Guard(best, least, self.once | sound, jnp.where(collapsed, self.ease / 2, self.ease))
+        return _where(collapsed, _at_rest(self.best, now), now), guard, collapsed
+
+
+def _at_rest(best: Trained, now: Trained) -> Trained:
+    """`best` without the momentum that led to the fall, and with the counts of `now`, as the learning rate goes on."""
+
+    def rest(path, old, new):
+        if jnp.issubdtype(old.dtype, jnp.integer):
+            return new
+        return jnp.zeros_like(old) if any(getattr(key, "name", None) == "mu" for key in path) else old
+
+    return best._replace(optimizer=jax.tree_util.tree_map_with_path(rest, best.optimizer, now.optimizer))
+
+
+def is_constant(outputs: PyTree[Shaped[Array, "rows ..."]]) -> Bool[Array, ""]:
+    """Whether all rows, of two or more, have the same outputs.
+
+    >>> bool(is_constant(jnp.array([[1.0, 2.0], [1.0, 2.0]]))), bool(is_constant(jnp.array([[1.0, 2.0], [1.0, 3.0]])))
+    (True, False)
+    """
+    return jnp.all(jnp.stack([jnp.all(part == part[:1]) & (len(part) > 1) for part in jax.tree.leaves(outputs)]))
+
+
+def is_sound(score: AbstractScore, outputs: PyTree[Array], y: Array, weight: Array | None = None) -> Bool[Array, ""]:
+    """Whether the loss is at most `SOUND` times that of the mean output of all rows. Where a task is so hard that none is, only a
+    constant network counts as collapsed."""
+    mean = jax.tree.map(lambda part: jnp.broadcast_to(jnp.mean(part, axis=0), part.shape), outputs)
+    return score.loss(outputs, y, weight) <= SOUND * score.loss(mean, y, weight)
+
+
+def _where(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: lax.select(condition, a, b), yes, no)
