@@ -35,6 +35,7 @@ def test_a_sweep_survives_json():
             {"points_at": [100.0], "train": {"penalty": {"type": "Constant"}}},
             "points_at and a penalty schedule that steers to them.* go together",
         ),
+        ({"accuracy_drop": [-1.0]}, r"accuracy_drop is \(-1.0,\); each must be a finite number of at least 0"),
         ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
         ({"train": {"batch_statistics": -5.0}}, "batch_statistics is -5.0; a number within 0..1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan; a finite number above 0 is needed"),

@@ -58,18 +58,19 @@ def lines(config: Any, reference: dict[str, Any], summary: Sequence[dict[str, An
         f"test {score.number(reference['test']['score'], unit)}"
     )
     for drop, least in zip(config.accuracy_drop, _least(config, reference), strict=True):
+        much = f"{drop:g} {of.removesuffix('s') if drop == 1 else of}"
         fits = [row for row in summary if score.merit(row["val_score"]) >= least]
         if fits:
             row = min(fits, key=lambda row: row["cost"])
             yield (
-                f"within {drop:g} {of}: {row['point']}, {row['cost']:.4g} {config.train.objective.cost.unit}, validation {score.name} "
+                f"within {much}: {row['point']}, {row['cost']:.4g} {config.train.objective.cost.unit}, validation {score.name} "
                 f"{score.number(row['val_score'], unit)}, test {score.number(row['test_score'], unit)}"
             )
         else:
             best = max(summary, key=lambda row: score.merit(row["val_score"]))
             missed = score.shown(score.merit(reference["val"]["score"]) - score.merit(best["val_score"]))
             short = f"the best, {best['point']}, is {missed:.{score.digits}f} below"
-            yield f"within {drop:g} {of} is none: {short}; give smaller betas, or more epochs"
+            yield f"within {much} is none: {short}; give smaller betas, or more epochs"
 
 
 def _least(config: Any, reference: dict[str, Any]) -> list[float]:

@@ -1,9 +1,11 @@
 """Which points are kept, and the line for a penalty that has none."""
 
+import dataclasses
+
 import jax
 
 from hgqjax import runs, training
-from hgqjax.runs import chosen
+from hgqjax.runs import chosen, reference
 from hgqjax.scores import Resolution
 from hgqjax.training.archive import Archive, Point
 
@@ -75,3 +77,28 @@ def test_of_a_resolution_less_is_better():
     (line,) = chosen.missing(config, ended((2.0, 2000), (3.5, 100), (2.5, 800)), rows, rows, 100, "mrad")
     assert line.endswith("3.5 mrad at 100 EBOPs, is more than 1 below the best (--within)")
     assert chosen.kept([row("", 0, 2.5, 800.0), row("", 0, 2.7, 900.0), row("", 0, 2.0, 999.0)], Resolution(), False) == [0, 2]
+
+
+REFERENCE = {"val": {"score": 0.755}, "test": {"score": 0.75}}
+DROPS = dataclasses.replace(CONFIG, accuracy_drop=(1.0, 2.0))
+
+
+def test_the_cheapest_within_a_drop_are_frozen():
+    pairs = [(0.73, 9.0), (0.736, 20.0), (0.741, 30.0), (0.746, 40.0), (0.75, 50.0)]
+    points = [Point(0, n, *pair, []) for n, pair in enumerate(pairs)]
+    near = reference.near(Archive(points), DROPS, REFERENCE)
+    assert [(p.merit, p.cost) for p in near] == [(0.746, 40), (0.75, 50), (0.736, 20), (0.741, 30), (0.746, 40)]
+
+
+def test_each_drop_has_a_line():
+    of_test = {"test_score": 0.73}
+    rows = [row("p00", 2, 0.72, 500.0) | of_test, row("p01", 1, 0.736, 900.0) | of_test, row("p02", 0, 0.74, 2000.0) | of_test]
+    first, none, two = reference.lines(DROPS, REFERENCE, rows, "")
+    assert first == "reference (18 bits everywhere): validation accuracy 75.50 %, test 75.00 %"
+    assert none == "within 1 point is none: the best, p02, is 1.50 below; give smaller betas, or more epochs"
+    assert two == "within 2 points: p01, 900 EBOPs, validation accuracy 73.60 %, test 73.00 %"
+    train = training.Config(epochs=2, objective=training.Objective(score=Resolution()))
+    config = dataclasses.replace(DROPS, train=train, accuracy_drop=(0.1,))
+    rows = [row("p00", 2, 2.2, 500.0) | {"test_score": 2.3}, row("p01", 1, 2.05, 900.0) | {"test_score": 2.1}]
+    _, line = reference.lines(config, {"val": {"score": 2.0}, "test": {"score": 2.1}}, rows, "mrad")
+    assert line == "within 0.1 mrad: p01, 900 EBOPs, validation resolution 2.05 mrad, test 2.1 mrad"

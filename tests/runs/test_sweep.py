@@ -221,6 +221,20 @@ def test_a_regression_from_rows_to_the_summary(regression):
         assert float(row["test_score"]) == pytest.approx(np.mean(residual[inside] ** 2) ** 0.5, rel=1e-12)
 
 
+@pytest.mark.slow  # a reference is compiled, too
+def test_the_cheapest_network_within_a_drop_is_named(rows, tmp_path):
+    config = small(rows, projects=0, points=1, betas=(1e-6,), within=1.0, accuracy_drop=(100.0, 0.0))
+    folder = runs.run(config, root=tmp_path, progress=False)
+    reference = [json.loads(line) for line in (folder / "jobs" / "reference.jsonl").read_text().splitlines()][-1]["result"]
+    first, wide, _ = json.loads((folder / "manifest.json").read_text())["notes"][-3:]
+    assert first == (
+        f"reference (18 bits everywhere): validation accuracy {100 * reference['val']['score']:.2f} %, "
+        f"test {100 * reference['test']['score']:.2f} %"
+    )
+    cheapest = min(summary(folder), key=lambda row: float(row["cost"]))
+    assert wide.startswith(f"within 100 points: {cheapest['point']}, ") and reference["val"]["score"] > 0.4
+
+
 def test_summary_and_report_of_a_regression(regression, capsys):
     point = summary(regression)[-1]
     code, out, _ = hgqjax(capsys, "summary", regression / point["model"], "--data", regression.parents[2] / "angles.npz")
