@@ -134,6 +134,6 @@ def test_no_number_is_left_to_fill_in():
 def test_sweeps_of_the_readme_are_understood(line, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr("hgqjax.runs.run", lambda config, root, **how: seen.append(config) or tmp_path)
-    monkeypatch.setattr("hgqjax.training.devices.Machines.join", lambda machines: None)  # there is no other process
+    monkeypatch.setattr("hgqjax.cli.machines.Machines.join", lambda machines: None)  # there is no other process
     monkeypatch.setattr("hgqjax.cli.train.report", lambda run: None)
     assert cli.main(shlex.split(line)[1:]) == 0 and len(seen) == 1

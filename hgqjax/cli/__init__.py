@@ -12,15 +12,15 @@ import hgqjax
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 COMMANDS = {
     "sweep": ("hgqjax.cli.train", "train a front of quantized networks, one for each penalty and seed, in one compiled program"),
-    "resume": ("hgqjax.cli.train", "go on with a sweep that was interrupted"),
+    "resume": ("hgqjax.cli.resume", "go on with a sweep that was interrupted"),
     "export": ("hgqjax.cli.models", "turn a model into an hls4ml project, Verilog or VHDL that gives exactly the same words"),
     "summary": ("hgqjax.cli.models", "print a model: layers, bit-widths, EBOPs, and its score on rows of data"),
     "predict": ("hgqjax.cli.models", "print what a network gives for raw rows, exactly as its firmware does"),
     "report": ("hgqjax.cli.pages", "make the figures and report.html of a run folder again"),
     "table": ("hgqjax.cli.pages", "print a table of the HGQ paper, and measured rows beside it"),
     "compare": ("hgqjax.cli.pages", "lay the fronts of runs over each other"),
-    "synth": ("hgqjax.synth.command", "count LUTs and flip-flops of models with open synthesis tools"),
-    "zoo": ("hgqjax.reports.zoo", "list, verify and measure a folder of networks"),
+    "synth": ("hgqjax.cli.synth", "count LUTs and flip-flops of models with open synthesis tools"),
+    "zoo": ("hgqjax.cli.zoo", "list, verify and measure a folder of networks"),
     "doctor": ("hgqjax.cli.doctor", "say what is installed, what each missing extra gives, and which devices there are"),
 }
 """Each subcommand: the module with the function of its name, and what it does."""

@@ -25,16 +25,12 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
         import tyro
     except ImportError as error:
         raise ImportError("the command needs tyro and others; pip install 'hgqjax[run]'; hgqjax doctor says what is missing") from error
+    if name == "sweep" and (page := _page(argv)):
+        return lambda: print(page)
     function = getattr(importlib.import_module(module), name)
     if name == "sweep":
-        from hgqjax.cli import sweep_help
-        from hgqjax.runs.networks import NETWORKS
-
-        legal = {name: tuple(map(sweep_help.choice_name, kinds)) for name, kinds in sweep_help.CHOICES.items()}
-        check_choices(argv, legal | {"model": tuple(NETWORKS)})
+        check_choices(argv)
         argv, function = _network(argv, function)
-        if {"-h", "--help"} & set(argv) and not any(map(CHOICE.fullmatch, argv)):  # a choice has a page of its own, by tyro
-            return lambda: print(sweep_help.text(function))
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -50,8 +46,26 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
         print(said.getvalue(), end="", file=sys.stderr)
 
 
-def check_choices(argv: Sequence[str], legal: dict[str, tuple[str, ...]]) -> None:
+def _page(argv: Sequence[str]) -> str:
+    """The help of `hgqjax sweep`, of the network that is named; "" where it is not asked for, or by a choice, whose page is tyro's."""
+    from hgqjax.cli import sweep_help
+
+    named = [found for found in map(CHOICE.fullmatch, argv) if found]
+    chosen = [found[2] for found in named if found[1] == "model"]
+    if not {"-h", "--help"} & set(argv) or len(chosen) < len(named) or not set(chosen) <= set(sweep_help.Page.read().networks):
+        return ""
+    return sweep_help.text(*chosen[-1:])
+
+
+def check_choices(argv: Sequence[str]) -> None:
     """Raises ValueError where a word such as ``model.method:NAME`` has a name that there is not; it lists those there are."""
+    if not any(map(CHOICE.fullmatch, argv)):
+        return
+    from hgqjax.cli import sweep_options
+    from hgqjax.runs.networks import NETWORKS
+
+    legal = {name: tuple(map(sweep_options.choice_name, kinds)) for name, kinds in sweep_options.CHOICES.items()}
+    legal["model"] = tuple(NETWORKS)
     for word in argv:
         found = CHOICE.fullmatch(word)
         if found and found[2] not in legal[found[1]]:

@@ -1,14 +1,15 @@
-"""The commands `hgqjax sweep` and `hgqjax resume`."""
+"""The command `hgqjax sweep`."""
 
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from hgqjax import runs
+from hgqjax.cli.machines import Machines
 from hgqjax.cli.pages import report
 from hgqjax.data import Columns
-from hgqjax.training.devices import Machines, is_first
+from hgqjax.training.devices import is_first
 
 runs.Sweep.__annotations__["columns"] = Annotated[Columns, arg(name="")]  # --target, not --columns.target
 
@@ -35,19 +36,5 @@ def sweep(
     """
     machines.join()
     folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
-    if is_first():
-        report(folder)
-
-
-def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Machines, arg(name="")] = Machines()) -> None:
-    """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
-
-    Args:
-        run: the run folder, results/<experiment>/<time>-<hash>.
-        cluster: as for sweep; any, whatever the run began with.
-        machines: where it is trained.
-    """
-    machines.join()
-    folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():
         report(folder)

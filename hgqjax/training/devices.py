@@ -187,30 +187,6 @@ def leave() -> None:
         jax.distributed.shutdown()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Machines:
-    """Where a sweep is trained: how, not what."""
-
-    rows_devices: int = 1
-    """Devices that share the rows of each batch, for big networks; the members are divided among all devices there are."""
-    distributed: bool = False
-    """This command is one of several processes, all started alike and with the same files, as SLURM, Open MPI or a cloud tells them."""
-    coordinator: str | None = None
-    """The same where nothing tells them: HOST:PORT at which the first process can be reached, with --processes and --process-id."""
-    processes: int | None = None
-    """How many processes there are."""
-    process_id: int | None = None
-    """Which of them this is, from 0; the first one writes the results."""
-
-    def join(self) -> None:
-        """Connects the processes, if there are several, and makes each CPU core a device; before JAX computes anything."""
-        use_cores()
-        use_cache()
-        given = (self.coordinator, self.processes, self.process_id)
-        if self.distributed or given != (None, None, None):
-            connect(*given)
-
-
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

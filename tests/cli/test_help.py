@@ -15,8 +15,10 @@ import tyro
 
 import hgqjax
 from hgqjax import cli, methods
-from hgqjax.cli import doctor, parse, sweep_help, train
+from hgqjax.cli import doctor, parse, sweep_help, sweep_options, train
+from hgqjax.cli.synth import synth
 from hgqjax.runs import networks
+from hgqjax.synth import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,11 +92,29 @@ def test_help_of_sweep_has_every_option_once_and_first_those_that_matter(monkeyp
 
 
 def test_help_of_sweep_tells_defaults_and_words():
-    found = {option.flag: option for option in sweep_help.options()}
+    found = {option.flag: option for option in sweep_options.options()}
     assert found["--betas"].words == "FLOAT ..." and found["--betas"].about.endswith("By default 4e-06 1.5e-05 5e-05 0.00015 0.00035.")
     assert found["--target-is"].words == "classes|labels|regression" and found["--rows"].about == "Use the first so many rows only."
     assert found["--train.objective.cost"].words == "ebops|ebops_paper_v1|luts|weight_bits"
     assert found["--model.no-batch-norm"].about.startswith("Switches this off: ") and found["--results"].words == "PATH"
+
+
+def test_help_of_sweep_says_what_the_package_says():
+    again = "python -m hgqjax.cli.sweep_options"
+    assert sweep_help.FILE.read_text() == sweep_options.page().json(), f"an option has changed; write the page again: {again}"
+
+
+@pytest.mark.parametrize("name", ["sweep", "resume", "synth", "zoo", "summary"])
+def test_help_does_not_import_jax(name):
+    code = f"import sys, atexit; atexit.register(lambda: print(*sys.modules)); from hgqjax import cli; cli.main(['{name}', '--help'])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"usage: hgqjax {name} " in out and "jax" not in out.splitlines()[-1].split()
+
+
+def test_defaults_of_synth_are_those_of_its_settings():
+    defaults = {name: parameter.default for name, parameter in inspect.signature(synth).parameters.items()}
+    settings = Settings()
+    assert all(getattr(settings, name) == defaults[name] for name in ("tool", "timing", "verify", "time_limit", "max_luts"))
 
 
 def test_help_of_a_choice_is_its_own():

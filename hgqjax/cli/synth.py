@@ -5,10 +5,6 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from hgqjax.runs import folders
-from hgqjax.synth import designs, flow, record
-from hgqjax.synth.settings import Settings, SynthError, ToolError
-
 
 def synth(
     paths: Positional[tuple[Path, ...]],
@@ -19,8 +15,8 @@ def synth(
     latency_cutoff: float | None = None,
     timing: bool = False,
     verify: int = 0,
-    time_limit: float = Settings.time_limit,
-    max_luts: int = Settings.max_luts,
+    time_limit: float = 1800.0,
+    max_luts: int = 60_000,
     jobs: int | None = None,
     cluster: str = "",
 ) -> None:
@@ -43,6 +39,10 @@ def synth(
       jobs: designs at a time, by default one for each core.
       cluster: instead over the workers of a Dask cluster: "local:N", a scheduler's address, or its scheduler file.
     """
+    from hgqjax.runs import folders
+    from hgqjax.synth import designs, flow, record
+    from hgqjax.synth.settings import Settings, SynthError, ToolError
+
     if not paths:
         raise SynthError("name at least one run folder, model or RTL project")
     settings = Settings(
