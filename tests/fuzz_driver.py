@@ -76,6 +76,10 @@ def _optional(table, x, y):
                     file["jets"], file["jetFeatureNames"] = np.stack(list(table.values()), axis=1), np.array(list(table), "S")
             yield name, buffer.getvalue()
     with contextlib.suppress(ImportError):
+        import onnx  # noqa: F401 - the reader needs it
+
+        yield "convolutions.onnx", (GOLDEN / "qonnx" / "convolutions.onnx").read_bytes()
+    with contextlib.suppress(ImportError):
         import uproot
 
         path = Path(sys.argv[1], "made.root")
@@ -141,6 +145,8 @@ def read(folder, name, model):
     path = folder / name
     if name == "dense.keras":
         interop.load_hgq2(path).summary()
+    elif name.endswith(".onnx"):
+        interop.load_qonnx(path).summary()
     elif name in model:
         ModelDescription.load(folder).summary()
     elif name == "model.yml":

@@ -44,7 +44,8 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", [["summary"], ["export"], ["table", "jets", "--data", "jets", "--models"]], ids=lambda c: c[0])
 def test_what_is_no_model_is_named(here, command, capsys):
     of_table = ", or a folder of such," if command[0] == "table" else ""
-    needed = "a folder with description.json, a .keras file of HGQ2, or a folder with KANELE's truth_tables.json and config.json"
+    needed = "a folder with description.json, a .keras file of HGQ2, an .onnx file of QONNX, or a folder of KANELE "
+    needed += "(truth_tables.json, config.json)"
     needed += f"{of_table} is needed"
     run, models = "results/sweep/a", "results/sweep/a/models"
     assert refusal(capsys, *command, run) == f"{run} is a run folder; its models are {models}/p00 ... {models}/p02"

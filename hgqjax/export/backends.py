@@ -8,6 +8,7 @@ from hgqjax.export.gate import ExportError
 from hgqjax.export.hls4ml.convert import BACKENDS, to_hls4ml
 from hgqjax.export.qonnx import to_qonnx
 from hgqjax.export.rtl.convert import FLAVORS, to_rtl
+from hgqjax.interop.models import stem
 
 QONNX = ("qonnx",)
 """Not a back end but a file: it has rows to be compared on, and no other setting."""
@@ -33,11 +34,11 @@ def check_backend(settings: dict[str, Any]) -> None:
 
 
 def default_output(model: Path, settings: dict[str, Any]) -> Path:
-    """Beside the model: its name without .keras, with _hls4ml, _verilog, _vhdl, or .onnx."""
+    """Beside the model: its name, a file's without suffix, with _hls4ml, _verilog or _vhdl; or with _qonnx.onnx."""
     model, backend = model.resolve(), settings.get("backend")
-    name = model.stem if model.suffix.lower() == ".keras" else model.name
+    name = stem(model)
     if backend in QONNX:
-        return model.with_name(f"{name}.onnx")
+        return model.with_name(f"{name}_qonnx.onnx")
     return model.with_name(f"{name}_{backend if backend in FLAVORS else 'hls4ml'}")
 
 

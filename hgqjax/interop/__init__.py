@@ -3,5 +3,6 @@
 from hgqjax.interop.hgq2 import load_hgq2
 from hgqjax.interop.kanele import load_kanele
 from hgqjax.interop.keras_file import InteropError
+from hgqjax.interop.qonnx import load_qonnx
 
-__all__ = ["InteropError", "load_hgq2", "load_kanele"]
+__all__ = ["InteropError", "load_hgq2", "load_kanele", "load_qonnx"]

@@ -24,7 +24,7 @@ from hgqjax.export import backends, gate
 from hgqjax.export.project import GATE_FILE, RTL_FILE
 from hgqjax.export.rtl import trace
 from hgqjax.files import write_atomically
-from hgqjax.interop.models import SUFFIX, is_model, open_model
+from hgqjax.interop.models import is_file, is_model, open_model
 from hgqjax.runs import folders
 
 BACKENDS = {"hls4ml": "Vitis", "verilog": "verilog", "vhdl": "vhdl"}
@@ -100,8 +100,8 @@ class ZooOptions:
 
 
 def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """The networks in a folder and all folders below it, with their names: their paths from there; sorted. .keras is part of a name only
-    where a model description has the name without it.
+    """The networks in a folder and all folders below it, with their names: their paths from there; sorted. The suffix of a file is part
+    of a name only where another network has the name without it.
 
     Hidden folders, linked folders and exported projects are not entered, as these hold copies of their models.
 
@@ -114,13 +114,13 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
     found: dict[str, Path] = {}
     for path in sorted(_walk(folder), key=Path.is_file):  # descriptions before files
         whole = path.relative_to(folder).as_posix() if path != folder else path.resolve().name
-        short = whole[: -len(SUFFIX)] if path.is_file() else whole
+        short = whole[: -len(path.suffix)] if path.is_file() else whole
         found[whole if short in found else short] = path
     found = dict(sorted(found.items()))
     missing = [name for name in names if name not in found]
     if missing or not found:
         had = f"; it has {', '.join(found)}" if found else ""
-        what = f"network {missing[0]!r}" if missing else "network: no .keras file and no model description"
+        what = f"network {missing[0]!r}" if missing else "network: no .keras file, no .onnx file and no model description"
         raise ZooError(f"{folder} has no {what}{had}")
     return [(name, path) for name, path in found.items() if not names or name in names]
 
@@ -135,7 +135,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from _walk(path)
-        elif entry.is_file() and path.suffix.lower() == SUFFIX:
+        elif is_file(path):
             yield path
 
 
@@ -179,7 +179,7 @@ def golden_words(description: export.ModelDescription, path: Path) -> int | None
     """How many words of layers and outputs equal those in ``path``, which holds what another program computed; None where there is none.
 
     Args:
-      description: of a .keras file. path: an .npz with inputs ``x0``, ``x1``, ..., values ``t/<layer>`` and outputs ``y0``, ``y1``, ...
+      description: of a file. path: an .npz with inputs ``x0``, ``x1``, ..., values ``t/<layer>`` and outputs ``y0``, ``y1``, ...
     Raises: ZooError where a value differs, or the file cannot be read.
     """
     if not path.is_file():
@@ -192,7 +192,7 @@ def golden_words(description: export.ModelDescription, path: Path) -> int | None
     except Exception as error:  # whatever a damaged zip file raises
         raise ZooError(f"{path.name} cannot be read: {error}") from error
     values = description.integers(tuple(arrays[f"x{n}"] for n in range(len(description.inputs))))
-    named = {f"t/{layer}": name for layer, name in description.metadata["hgq2"]["results"].items()}
+    named = {f"t/{layer}": name for layer, name in description.metadata.get("hgq2", {}).get("results", {}).items()}
     named |= {f"y{n}": name for n, name in enumerate(description.outputs)}
     words = 0
     for key, name in named.items():

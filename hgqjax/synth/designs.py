@@ -17,6 +17,7 @@ from hgqjax.description import ModelDescription
 from hgqjax.export.gate import ExportError
 from hgqjax.export.project import MODEL_FOLDER, RTL_FILE, check_clock, check_part
 from hgqjax.files import MANIFEST
+from hgqjax.interop import models
 from hgqjax.reports.reader import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
@@ -55,7 +56,7 @@ class Rtl:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
-    """One thing to synthesise: `source` is an RTL project, a model description or a .keras file; results go to ``base/synth/<point>``."""
+    """One thing to synthesise: `source` is an RTL project, a model description or a file of one; results go to ``base/synth/<point>``."""
 
     base: Path
     point: str
@@ -71,7 +72,7 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
     """The designs that `path` is or holds.
 
     Args:
-      path: a run folder (all its points), a model description, a .keras file of HGQ2, or an RTL project; for the tool vitis a run folder
+      path: a run folder (all its points), a model description, a .keras or .onnx file, or an RTL project; for the tool vitis a run folder
         with projects, or an hls4ml project.
       output: where results go; by default into the run folder, for a model of a run too, or beside any other model as ``<model>_synth``.
     Raises: SynthError for anything else; ReportError for a run whose points cannot be read.
@@ -84,9 +85,9 @@ def find(path: Path, output: Path | None = None, tool: str = "yosys") -> list[De
         if not points:
             raise SynthError(f"{path} has no points with {'an hls4ml project' if hls else 'a saved model'} yet")
         return [Design(base=output or path, point=point, source=path / source) for point, source in points]
-    is_model = (path / "description.json").exists() or (path.suffix.lower() == ".keras" and path.is_file())
+    is_model = models.is_model(path)
     if not (vitis.is_project(path) if hls else is_model or (path / RTL_FILE).exists()):
-        legal = "an hls4ml project" if hls else f"a model description, a .keras file of HGQ2, or an RTL project (with {RTL_FILE})"
+        legal = "an hls4ml project" if hls else f"a model description, a .keras or .onnx file, or an RTL project (with {RTL_FILE})"
         legal = f"{path} is none of what {tool} synthesises: a run folder, {legal}"
         raise SynthError(legal if path.exists() else f"{path} does not exist")
     beside = path.parents[1] if is_model and is_run_of(path) else path.with_name(f"{name(path)}_synth")
@@ -106,19 +107,17 @@ def tidy(path: str | os.PathLike) -> Path:
 
 
 def name(path: Path) -> str:
-    """Of a design by its path, without .keras."""
-    return path.stem if path.suffix.lower() == ".keras" else path.name
+    """Of a design by its path, a file without its suffix."""
+    return models.stem(path)
 
 
 def load(source: Path) -> ModelDescription | None:
-    """The model of a description's folder, of a .keras file, or of RTL where that holds it."""
-    from hgqjax import interop
-
+    """The model of a description's folder, of a .keras or .onnx file, or of RTL where that holds it."""
     if (source / RTL_FILE).exists():
         source = source / MODEL_FOLDER
         if not source.exists():
             return None
-    return interop.load_hgq2(source) if source.suffix.lower() == ".keras" else ModelDescription.load(source)
+    return models.open_model(source)
 
 
 def read_rtl(folder: Path) -> Rtl:

@@ -36,7 +36,7 @@ def synthesize(source: ModelDescription | str | os.PathLike, output: str | os.Pa
     """What a model takes on a device, by synthesis of its RTL.
 
     Args:
-      source: a model description, or the path of one, of a .keras file of HGQ2, or of an RTL project.
+      source: a model description, or the path of one, of a .keras or .onnx file, or of an RTL project.
       output: folder for RTL, logs and results, ``<output>/synth/<name>/<key>``, where a second call finds them; by default nothing is kept.
       settings: of `Settings`.
 

@@ -134,7 +134,7 @@ def test_a_file_that_exists_stays(tmp_path):
 def test_the_command(tmp_path, capsys):
     uniform().save(tmp_path / "model")
     assert cli.main(["export", str(tmp_path / "model"), "--backend", "qonnx", "--rows", "200"]) == 0
-    assert "every format has a name of QONNX" in capsys.readouterr().out and (tmp_path / "model.onnx").is_file()
+    assert "every format has a name of QONNX" in capsys.readouterr().out and (tmp_path / "model_qonnx.onnx").is_file()
     assert cli.main(["export", str(tmp_path / "model"), "--backend", "qonnx", "--part", "xc7z020"]) == 2
     assert "backend qonnx has no part; Vitis and Vivado" in capsys.readouterr().err
 
