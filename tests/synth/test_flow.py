@@ -228,7 +228,7 @@ def test_a_missing_tool_is_one_sentence(make_project, tmp_path, monkeypatch, cap
     ("arguments", "message"),
     [
         (["nothing"], "nothing does not exist"),
-        (["."], "is none of what yosys synthesises: a run folder, a model description, a .keras file of HGQ2, or an RTL project"),
+        (["."], "is none of what yosys synthesises: a run folder, a model description, a .keras or .onnx file, or an RTL project"),
         (["project", "--tool", "vitis"], "is none of what vitis synthesises: a run folder, an hls4ml project"),
         (["project", "--tool", "quartus"], "tool is 'quartus'; legal are yosys, vivado, vitis"),
         (["project", "--clock-ns", "0"], "clock_ns is 0.0; a finite number above 0 is needed"),
