@@ -30,16 +30,22 @@ class _Graph:
         self.operations: list[m.Operation] = []
         self.quantizers: dict[str, layers.Quantize] = {}
         self.names = {id(layer): name for name, layer in model.named(layers.Layer)}
+        self.called: set[str] = set()
+        self.roots: dict[str, str] = {}  # of an operation of no layer: the layer whose result it begins with
 
     def name_of(self, module: nnx.Module) -> str:
-        return self.names[id(module)]
+        """Of a layer that is called again its name and a number: in hardware it stands twice."""
+        name = self.names[id(module)]
+        if name in self.called:
+            names = (f"{name}_{n}" for n in itertools.count(2))
+            name = next(n for n in names if n not in self.called and n not in self.names.values())
+        self.called.add(name)
+        return name
 
     def _add(self, kind: str, name: str, inputs: tuple[layers.Symbol, ...], shape, **fields: Any) -> layers.Symbol:
         name = re.sub(r"\W", "_", name)
         if name in {op.name for op in self.operations}:
-            raise m.DescriptionError(
-                f"layer {name!r} is used twice, or another has this name; in hardware each stands once, make two or rename one"
-            )
+            raise m.DescriptionError(f"two layers, or a layer and an input quantizer, come to the name {name!r}; rename an attribute")
         op = m.KINDS[kind](name=name, inputs=tuple(x.name for x in inputs), shape=tuple(shape), **fields)
         self.operations.append(op)
         return layers.Symbol(self, name, op.shape)
@@ -69,11 +75,23 @@ class _Graph:
             raise m.DescriptionError(f"layer {name!r}: {error}") from error
         return self._add(kind, name, (x,), shape, kernel=kernel, bias=bias, **settings)
 
+    def affine(self, x: layers.Symbol, scale: np.ndarray, offset: np.ndarray) -> layers.Symbol:
+        labels = "abcdefghijklmnopqrstuvwxyz"[: len(x.shape)]
+        kernel = m.Constant.exactly(scale)
+        bias = m.Constant.exactly(offset) if np.any(offset) else None
+        word = "plus" if bias is not None else "times"
+        equation = f"{labels},{labels}->{labels}"
+        return self._anonymous(word, "einsum", (x,), x.shape, kernel=kernel, bias=bias, equation=equation)
+
     def apply(self, kind, xs, shape, name=None, **settings) -> layers.Symbol:
-        if name is None:
-            taken = {op.name for op in self.operations}
-            plain = re.sub(r"\W", "_", f"{xs[0].name}_{kind}")
-            name = next(n for n in itertools.chain([plain], (f"{plain}_{number}" for number in itertools.count(2))) if n not in taken)
+        return self._anonymous(kind, kind, xs, shape, **settings) if name is None else self._add(kind, name, xs, shape, **settings)
+
+    def _anonymous(self, word: str, kind: str, xs: tuple[layers.Symbol, ...], shape, **settings: Any) -> layers.Symbol:
+        """Adds an operation of no layer; it has the name of the layer whose result it begins with, `word`, and where needed a number."""
+        root = self.roots.get(xs[0].name, xs[0].name)
+        taken, plain = {op.name for op in self.operations} | set(self.names.values()), re.sub(r"\W", "_", f"{root}_{word}")
+        name = next(n for n in itertools.chain([plain], (f"{plain}_{number}" for number in itertools.count(2))) if n not in taken)
+        self.roots[name] = root
         return self._add(kind, name, xs, shape, **settings)
 
 
@@ -91,12 +109,13 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     as `sample`, for the gates of the back ends.
 
     Args:
-      model: a `hgqjax.layers.Module` whose `__call__` uses layers only, each once; unchanged. It may have several inputs, which get the
-        names of the arguments of `__call__`, and return a tuple of several results.
+      model: a `hgqjax.layers.Module` whose `__call__` uses layers, functions of `hgqjax.layers` and plain arithmetic (`layers.Symbol`);
+        unchanged. A layer that is called again is another operation with the same weights. The model may have several inputs, which get
+        the names of the arguments of `__call__`, and return a tuple of several results.
       calibration: scaled float rows, (rows, *shape), at least one; a tuple of as many for each input where the model has several.
 
     Raises: DescriptionError, naming the layer, where constants are not finite, a format is wider than 52 bits, sums exceed 53 bits, an
-      unsigned quantizer meets negative rows, a layer is used twice or not at all, the model computes outside layers, or a word differs.
+      unsigned quantizer meets negative rows, a layer is not used, the model computes outside layers, or a word differs.
     """
     rows = tuple(np.asarray(part, np.float32) for part in (calibration if isinstance(calibration, tuple) else (calibration,)))
     for n, part in enumerate(rows):
@@ -166,14 +185,14 @@ def _trace(frozen: layers.Module, shapes: dict[str, tuple[int, ...]], about: dic
             raise
         raise m.DescriptionError(f"the model computes outside hgqjax.layers, which has no hardware description: {why}") from error
     outputs = tuple(r.name for r in results)
-    description = ModelDescription(operations=tuple(graph.operations), outputs=outputs, **about)
     needed = set(outputs)
     for op in reversed(graph.operations):
         needed |= set(op.inputs) if op.name in needed else set()
-    unused = (set(frozen.operations_cost()) | {op.name for op in graph.operations}) - needed
+    unused = (set(frozen.operations_cost()) | {op.name for op in graph.operations}) - needed - set(graph.roots)
     if unused:
         raise m.DescriptionError(f"layer {min(unused)!r} is part of the model, but no output depends on it; remove it")
-    return graph, description
+    operations = tuple(op for op in graph.operations if op.name in needed)
+    return graph, ModelDescription(operations=operations, outputs=outputs, **about)
 
 
 def _outside(description: ModelDescription, rows: tuple[np.ndarray, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -120,6 +120,10 @@ class ModelDescription:
         """Counted operations with their exact formats: what `hgqjax.resources.ebops` reads."""
         return operations_cost(self.operations, self.grids)
 
+    def operations_uses(self) -> dict[str, Any]:
+        """None: a layer that is used twice is two operations."""
+        return {}
+
     def save(self, path: str | Path) -> None:
         """Writes the folder `path` (description.json, arrays.npz), which must not exist; nothing is left behind when it fails."""
         arrays: dict[str, Any] = {}

@@ -10,25 +10,34 @@ CHECKERS = re.compile(r"[/\\](jaxtyping|beartype)[/\\]|<@beartype|contextlib.py"
 PACKAGE = Path(__file__).resolve().parents[1]
 
 _INSTEAD = {
-    "layers.Einsum, or layers.EinsumDense where one factor is a weight": "einsum matmul dot dot_general tensordot vdot inner @",
-    "layers.Add": "add +",
-    "layers.Sum": "sum",
-    "layers.Subtract": "subtract -",
-    "layers.Multiply": "multiply *",
-    "layers.select": "take split array_split getitem [] dynamic_slice",
+    "layers.Einsum, or layers.EinsumDense where one factor is a weight": "einsum matmul dot dot_general tensordot vdot inner outer @",
+    "x + y, or layers.Add, which quantizes both": "add +",
+    "layers.sum": "sum",
+    "x - y, or layers.Subtract, which quantizes both": "subtract -",
+    "x * y, or layers.Multiply, which quantizes both": "multiply *",
+    "x[:, n], or layers.select": "take split array_split getitem [] dynamic_slice slice_in_dim unstack flip roll",
     "layers.concatenate": "concatenate stack hstack vstack append",
+    "layers.zero_pad": "pad",
+    "layers.upsample": "repeat tile resize",
+    "layers.ConvTranspose1D or layers.ConvTranspose2D": "conv_transpose",
+    "x + y, where axes of size 1 repeat": "broadcast_to",
     "layers.reshape": "reshape ravel squeeze expand_dims",
     "layers.transpose": "transpose swapaxes moveaxis permute_dims T mT",
     "layers.relu": "relu maximum clip",
-    "layers.Sum with shift=, or layers.global_average_pool": "mean average",
-    "layers.global_max_pool": "max amax",
+    "-x": "negative",
+    "x * x": "square",
+    "layers.mean": "mean average",
+    "layers.max": "max amax",
+    "-layers.max(-x, axes)": "min amin",
     "layers.max_pool": "max_pool reduce_window",
     "layers.average_pool": "avg_pool",
     "layers.Conv1D or layers.Conv2D": "conv convolve conv_general_dilated",
+    "layers.Softmax": "softmax log_softmax",
     "layers.Quantize": "round rint floor ceil",
+    "x * c with c = 1 / divisor of few bits, or a layers.Table of 1 / y": "divide true_divide /",
     "layers.Table, a function of single values": (
-        "tanh sigmoid exp log sqrt square abs sin cos gelu silu swish elu selu softplus leaky_relu hard_tanh log1p expm1 reciprocal power "
-        "sign arctan erf / ** -x"
+        "tanh sigmoid exp log sqrt abs sin cos gelu silu swish elu selu softplus leaky_relu hard_tanh log1p expm1 reciprocal power "
+        "sign arctan erf float_power exp2 log2 cbrt **"
     ),
 }
 INSTEAD = {name: layer for layer, names in _INSTEAD.items() for name in names.split()}

@@ -1,6 +1,7 @@
 """Quantized layers as flax nnx modules, and functions (pooling, reshaping) on their results. Nothing else in the package defines layers."""
 
-from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Module, Observed, Symbol, SymbolicGraph
+from hgqjax.layers._base import BitWidth, Draw, Layer, Module, Observed
+from hgqjax.layers._symbol import FrozenWeight, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.attention import MultiHeadAttention
 from hgqjax.layers.batch_norm import BatchNorm
@@ -25,12 +26,13 @@ from hgqjax.layers.norm import LayerNorm, RMSNorm, SumOfSquares
 from hgqjax.layers.particles import JediLinear, MlpMixer
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
+from hgqjax.layers.reduce import Sum, max, mean, sum
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
-from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose
+from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose, upsample, zero_pad
 from hgqjax.layers.softmax import Below, Softmax
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
+from hgqjax.layers.transposed import ConvTranspose1D, ConvTranspose2D
 
 __all__ = [
     "HARD_TANH",
@@ -44,6 +46,8 @@ __all__ = [
     "Conv1D",
     "Conv2D",
     "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
@@ -96,7 +100,9 @@ __all__ = [
     "global_average_pool",
     "global_max_pool",
     "load_weights",
+    "max",
     "max_pool",
+    "mean",
     "mlp",
     "narrowest",
     "reassign",
@@ -108,5 +114,8 @@ __all__ = [
     "row_curvatures",
     "seed",
     "select",
+    "sum",
     "transpose",
+    "upsample",
+    "zero_pad",
 ]

@@ -1,16 +1,17 @@
 """What every layer is: an nnx module that computes, names its operations, and describes itself for hardware."""
 
 import abc
-import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from hgqjax.layers._arguments import checked
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.mode import Mode
-from hgqjax.quantizers import Format
 
 
 class BitWidth(nnx.Variable):
@@ -21,72 +22,12 @@ class Observed(nnx.Variable):
     """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
 
 
+class Uses(nnx.Variable):
+    """How often one call of the model calls a layer, which stands in hardware as often; `hgqjax.layers.adapt` counts."""
+
+
 class Draw(nnx.Variable):
     """Seed, step or temperature of a quantizer that samples while it trains; `hgqjax.layers.begin_step` sets them."""
-
-
-class FrozenWeight(NamedTuple):
-    """A constant of the hardware: float `values` on the grids of their `format`, and the `overflow` of their quantizer."""
-
-    values: Any
-    format: Format
-    overflow: str
-
-
-@runtime_checkable
-class SymbolicGraph(Protocol):
-    """What `hgqjax.description.describe` passes through the model; all but `name_of` add an operation and return its result.
-
-    `kind` and the settings are those of the classes of `hgqjax.description.operations`; `linear` is for those with weights, `apply` for all
-    others, which make a name of their own where none is given.
-    """
-
-    def quantize(self, x: "Symbol", name: str, fmt: Format, layer: Any) -> "Symbol": ...
-
-    def linear(
-        self, kind: str, x: "Symbol", name: str, kernel: FrozenWeight, bias: FrozenWeight | None, shape: tuple[int, ...], **settings: Any
-    ) -> "Symbol": ...
-
-    def apply(self, kind: str, xs: tuple["Symbol", ...], shape: tuple[int, ...], name: str | None = None, **settings: Any) -> "Symbol": ...
-
-    def name_of(self, module: nnx.Module) -> str: ...
-
-
-def _refused(operation: str) -> Callable[..., Any]:
-    """The method of a symbol for an `operation` that it has not."""
-
-    def refuse(self: "Symbol", *_: Any) -> Any:
-        raise TypeError(f"{operation!r} of {self.name!r}")
-
-    return refuse
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Symbol:
-    """The result of an operation while a model is described: a name and a shape without the batch axis, no numbers."""
-
-    graph: SymbolicGraph
-    name: str
-    shape: tuple[int, ...]
-
-    def __array__(self, *_: Any, **__: Any):
-        raise TypeError(f"numpy's array of {self.name!r}")
-
-    def __getattr__(self, name: str):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise TypeError(f"{name!r} of {self.name!r}")
-
-    __add__ = __radd__ = _refused("+")
-    __sub__ = __rsub__ = _refused("-")
-    __mul__ = __rmul__ = _refused("*")
-    __truediv__ = __rtruediv__ = _refused("/")
-    __matmul__ = __rmatmul__ = _refused("@")
-    __pow__ = _refused("**")
-    __neg__ = _refused("-x")
-    __abs__ = _refused("abs")
-    __getitem__ = __iter__ = _refused("[]")
-    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refused("comparison")
 
 
 Value = TypeVar("Value", jax.Array, Symbol)
@@ -145,6 +86,10 @@ class Module(nnx.Module):
                 costs[name] = cost
         return costs
 
+    def operations_uses(self) -> dict[str, Any]:
+        """How often each layer of `operations_cost` is called in one call of the model, as `adapt` has counted; its weights are shared."""
+        return {name: layer.uses[...] for name, layer in self.named(Layer) if layer.counts_uses}
+
 
 def _order(step: Any) -> tuple:
     """Sorts layer_2 before layer_10."""
@@ -152,11 +97,41 @@ def _order(step: Any) -> tuple:
     return (head, int(tail)) if tail.isdigit() else (str(step), -1)
 
 
+def _counting(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor `init`, which also makes the count of calls of a layer that has a cost."""
+
+    @functools.wraps(init)
+    def counting(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).cost is not Layer.cost:
+            self.uses = Uses(jnp.ones(()))
+
+    return counting
+
+
 class Layer(Module):
     """One operation with its quantizers. A new layer writes `forward`, `describe` and, when it multiplies, `cost`."""
 
+    uses: Uses
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "__init__" in vars(cls):
+            cls.__init__ = _counting(cls.__init__)  # pyright: ignore[reportAttributeAccessIssue] a constructor with the same arguments
+
     def __call__(self, x: Value) -> Value:
+        self.count_use()
         return self.describe(x) if isinstance(x, Symbol) else self.forward(x)
+
+    @property
+    def counts_uses(self) -> bool:
+        """Whether it has a cost, and so counts how often it is called."""
+        return "uses" in vars(self)
+
+    def count_use(self) -> None:
+        """Counts a call while the model adapts; what overrides `__call__` calls this first."""
+        if self.mode is Mode.ADAPT and self.counts_uses:
+            self.uses[...] = self.uses[...] + 1
 
     @abc.abstractmethod
     def forward(self, x: jax.Array) -> jax.Array:

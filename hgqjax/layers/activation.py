@@ -2,7 +2,8 @@
 
 import jax
 
-from hgqjax.layers._base import Symbol, Value
+from hgqjax.layers._base import Value
+from hgqjax.layers._symbol import Symbol
 
 
 def relu(x: Value) -> Value:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from hgqjax.layers._base import Module, Observed
+from hgqjax.layers._base import Layer, Module, Observed
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mode import Mode
@@ -20,11 +20,17 @@ from hgqjax.layers.table import Table
 def adapt(model: Module, x: Float[Array, "rows ..."] | tuple[Float[Array, "rows ..."], ...]) -> None:
     """Starts the widths of every activation quantizer from the rows `x` that reach it, layer by layer, in training mode.
 
-    A tuple of rows is for a model of several inputs.
+    A tuple of rows is for a model of several inputs. A layer that the model calls twice starts from the rows of both calls.
 
-    Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges and batch statistics.
+    Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges, which forget what they held, batch statistics, and how often each
+    layer is called.
     """
     model.set_mode(Mode.ADAPT)
+    for _, quantizer in model.named(Quantize):
+        quantizer.forget()
+    for _, layer in model.named(Layer):
+        if layer.counts_uses:
+            layer.uses[...] = jnp.zeros(())
     graphdef, state = nnx.split(model)
     nnx.update(model, _called(graphdef, state, tuple(map(jnp.asarray, row_arrays(x)))))
     model.set_mode(Mode.TRAIN)
@@ -61,7 +67,7 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     for _, layer in model.named(AbstractLinear):
         layer.fold()
     for _, quantizer in model.named(_Quantizer):
-        quantizer.low[...], quantizer.high[...] = jnp.zeros_like(quantizer.low[...]), jnp.zeros_like(quantizer.high[...])
+        quantizer.forget()
     graphdef, seen, rest = nnx.split(model, Observed, ...)
     for start in range(0, len(rows[0]), batch):
         with jax.default_matmul_precision("float32"):

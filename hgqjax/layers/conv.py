@@ -9,7 +9,7 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import FrozenWeight, Symbol
+from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
@@ -109,7 +109,7 @@ class Conv1D(_Conv):
       size: elements of a window.
       strides, dilation: steps between windows, and between the elements of one.
       padding: "VALID" (none), "SAME" (as many positions as strides leave of the length, zeros shared by both ends, the odd one behind),
-        or a pair (before, after).
+        "CAUSAL" (all zeros before, so that no result sees what comes later), or a pair (before, after).
       groups: shares of the channels that do not mix; must divide channels and filters.
       parallelization: positions that hardware computes at a time, all by default: fewer share multipliers (1 for io_stream).
       further arguments: see `AbstractLinear`.

@@ -9,7 +9,7 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import FrozenWeight, Symbol
+from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT

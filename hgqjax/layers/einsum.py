@@ -8,7 +8,7 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Symbol
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.quantize import ACTIVATION, Quantize
 from hgqjax.layers.several import AbstractSeveral
 from hgqjax.quantizers import AbstractQuantizer

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 
 from hgqjax import fixed_point, resources
-from hgqjax.layers._base import Layer, Symbol
+from hgqjax.layers._base import Layer
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.quantize import WEIGHT, Quantize, QuantizeWeight
 from hgqjax.layers.shapes import gather
 from hgqjax.quantizers import AbstractQuantizer, Fixed, FixedPoint, Format

@@ -19,8 +19,8 @@ from hgqjax.layers.float_trace import FloatError, Step, Trace
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.pool import average_pool, global_max_pool, max_pool
+from hgqjax.layers.reduce import Sum
 from hgqjax.layers.shapes import concatenate, reshape, select, transpose
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import Table
 
 

@@ -10,7 +10,8 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Module, Symbol, Value
+from hgqjax.layers._base import Layer, Module, Value
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.dense import Dense
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 
 from hgqjax import fixed_point
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import FrozenWeight, Layer, Symbol
+from hgqjax.layers._base import Layer
+from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.activation import activation as activation_
 from hgqjax.layers.batch_norm import BatchNorm, Norm
 from hgqjax.layers.quantize import Quantize, QuantizeWeight

@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from hgqjax import fixed_point, resources
-from hgqjax.layers._base import Layer, Observed, Symbol
+from hgqjax.layers._base import Layer, Observed
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.batch_norm import BatchNorm, Norm
 from hgqjax.layers.edges import BLOCK, AbstractEdge, EdgeMlp, blockwise, edge_function
 from hgqjax.layers.mode import Mode

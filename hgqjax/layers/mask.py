@@ -13,12 +13,13 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Module, Symbol, Value
+from hgqjax.layers._base import Module, Value
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.merge import Multiply
 from hgqjax.layers.quantize import ACTIVATION, Quantize
+from hgqjax.layers.reduce import Sum
 from hgqjax.layers.several import AbstractSeveral
 from hgqjax.layers.shapes import reshape, row_shape, select
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import Table
 from hgqjax.quantizers import AbstractQuantizer, Fixed, Kif
 

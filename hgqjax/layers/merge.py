@@ -10,7 +10,7 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Symbol
+from hgqjax.layers._symbol import Symbol, repeated_shape
 from hgqjax.layers.quantize import ACTIVATION, Quantize
 from hgqjax.layers.several import AbstractSeveral
 from hgqjax.quantizers import AbstractQuantizer
@@ -68,14 +68,6 @@ def _shapes(shape: Sequence[int] | Sequence[Sequence[int]], inputs: int | None) 
     """A shape for each input."""
     several = [tuple(part) for part in shape if isinstance(part, Sequence)]
     return several or [tuple(n for n in shape if isinstance(n, int))] * (2 if inputs is None else inputs)
-
-
-def repeated_shape(shapes: Sequence[tuple[int, ...]], name: str) -> tuple[int, ...]:
-    """The shape that inputs of `shapes` have together, axes of size 1 repeated; raises ValueError, with `name`, where there is none."""
-    ranks = {len(shape) for shape in shapes}
-    if len(ranks) > 1 or any(len({n for n in axis if n != 1}) > 1 for axis in zip(*shapes, strict=False)):
-        raise ValueError(f"{name}: inputs have shapes {', '.join(map(str, shapes))}; they may differ only where one has an axis of size 1")
-    return tuple(max(axis) for axis in zip(*shapes, strict=True))
 
 
 class Add(_Merge):

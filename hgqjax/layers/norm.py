@@ -10,12 +10,13 @@ from flax import nnx
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import FrozenWeight, Layer, Module, Symbol, Value
+from hgqjax.layers._base import Layer, Module, Value
+from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.merge import Multiply, Subtract
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize
+from hgqjax.layers.reduce import Sum
 from hgqjax.layers.shapes import reshape
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import Table
 from hgqjax.quantizers import AbstractQuantizer, Fixed, Kif
 from hgqjax.resources import Signal

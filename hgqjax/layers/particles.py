@@ -11,7 +11,7 @@ from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.dense import Dense, EinsumDense
 from hgqjax.layers.merge import Add
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
-from hgqjax.layers.sum import Sum
+from hgqjax.layers.reduce import Sum
 from hgqjax.quantizers import AbstractQuantizer
 
 

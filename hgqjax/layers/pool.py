@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jax import lax
 
-from hgqjax.layers._base import Symbol, Value
+from hgqjax.layers._base import Value
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.shapes import reshape, row_shape
 from hgqjax.layers.windows import Padding, each, pads, positions
 

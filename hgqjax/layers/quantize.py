@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from hgqjax import fixed_point, ranges
 from hgqjax import granularity as granularity_
-from hgqjax.layers._base import BitWidth, Draw, FrozenWeight, Layer, Observed, Symbol
+from hgqjax.layers._base import BitWidth, Draw, Layer, Observed
+from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.mode import Mode
 from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
@@ -73,6 +74,10 @@ class _Quantizer(Layer):
     def _keep(self, seen: ranges.Range):
         self.low[...], self.high[...] = seen
 
+    def forget(self) -> None:
+        """The observed range begins anew."""
+        self._keep(ranges.empty(self.low[...].shape))
+
     @property
     def _samples(self) -> bool:
         return self.mode.trains and self.quantizer.samples
@@ -123,8 +128,9 @@ class Quantize(_Quantizer):
     def forward(self, x):
         if x.shape[1:] != self.shape:
             raise ValueError(f"x has rows of shape {x.shape[1:]}; this quantizer was made for {self.shape}")
-        if self.mode is Mode.ADAPT:
-            self.set_params(self.quantizer.init(self.low[...].shape, sample=x))
+        if self.mode is Mode.ADAPT:  # of a layer used twice: the range holds the first use
+            seen = (jnp.broadcast_to(v[...], (1, *self.shape)).astype(x.dtype) for v in (self.low, self.high))
+            self.set_params(self.quantizer.init(self.low[...].shape, sample=jnp.concatenate([x, *seen])))
         if self.mode is Mode.FLOAT:
             return x
         if self.mode is Mode.EVALUATE:

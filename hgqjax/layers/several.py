@@ -3,7 +3,8 @@
 import jax
 from flax import nnx
 
-from hgqjax.layers._base import Layer, Symbol, Value
+from hgqjax.layers._base import Layer, Value
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.quantize import Quantize
 
 
@@ -21,6 +22,7 @@ class AbstractSeveral(Layer):
     def __call__(self, *xs: Value) -> Value:  # pyright: ignore[reportIncompatibleMethodOverride] of several inputs
         if len(xs) != self.inputs:
             raise ValueError(f"{type(self).__name__} was made for {self.inputs} inputs and is given {len(xs)}")
+        self.count_use()
         symbols = [x for x in xs if isinstance(x, Symbol)]
         return self.describe(*symbols) if symbols else self.forward(*xs)  # pyright: ignore[reportReturnType, reportArgumentType] one kind
 

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgqjax.layers._base import Symbol, Value
+from hgqjax.layers._base import Value
+from hgqjax.layers._symbol import Symbol
+from hgqjax.layers.windows import Padding, each, pads
 
 
 def row_shape(x: jax.Array | Symbol) -> tuple[int, ...]:
@@ -132,3 +134,42 @@ def concatenate(xs: Sequence[Value], axis: int = -1) -> Value:
         shape = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
         return symbols[0].graph.apply("concatenate", symbols, shape, axis=axis)
     return jnp.concatenate([x for x in xs if not isinstance(x, Symbol)], axis=1 + axis)  # pyright: ignore[reportReturnType] all are arrays
+
+
+def upsample(x: Value, size: int | Sequence[int]) -> Value:
+    """Each element of rows (spatial axes..., channels) `size` times along each spatial axis, one number or one for each.
+
+    >>> upsample(jnp.arange(4.0).reshape(1, 2, 2), 2).tolist()
+    [[[0.0, 1.0], [0.0, 1.0], [2.0, 3.0], [2.0, 3.0]]]
+    """
+    spatial = row_shape(x)[:-1]
+    if not spatial:
+        raise ValueError(f"upsample: rows have shape {row_shape(x)}; spatial axes and channels are needed")
+    size = each(size, len(spatial), "upsample: size")
+    if not isinstance(x, Symbol):
+        for axis, n in enumerate(size, start=1):
+            x = jnp.repeat(x, n, axis)
+        return x
+    index = np.arange(math.prod(x.shape)).reshape(x.shape)
+    for axis, n in enumerate(size):
+        index = np.repeat(index, n, axis)
+    return x.graph.apply("gather", (x,), index.shape, index=index)
+
+
+def zero_pad(x: Value, padding: int | Padding) -> Value:
+    """Zeros around rows (spatial axes..., channels): `padding` at both ends of each spatial axis, or a pair (before, after) for each.
+
+    >>> zero_pad(jnp.ones((1, 1, 2)), (1, 0)).tolist()
+    [[[0.0, 0.0], [1.0, 1.0]]]
+    """
+    spatial = row_shape(x)[:-1]
+    if not spatial or isinstance(padding, str):
+        raise ValueError(
+            f"zero_pad: padding is {padding!r} for rows of shape {row_shape(x)}; spatial axes and channels, and numbers, are needed"
+        )
+    ones = (1,) * len(spatial)
+    pairs = pads(((padding, padding),) * len(spatial) if isinstance(padding, int) else padding, spatial, ones, ones, ones, "zero_pad")
+    if not isinstance(x, Symbol):
+        return jnp.pad(x, ((0, 0), *pairs, (0, 0)))
+    index = np.pad(np.arange(math.prod(x.shape)).reshape(x.shape), (*pairs, (0, 0)), constant_values=-1)
+    return x.graph.apply("gather", (x,), index.shape, index=index)

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from hgqjax import resources
-from hgqjax.layers._base import Layer, Module, Symbol, Value
+from hgqjax.layers._base import Layer, Module, Value
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.mask import Masked, check_mask
 from hgqjax.layers.merge import Multiply
 from hgqjax.layers.pool import max_pool
 from hgqjax.layers.quantize import ACTIVATION, Quantize
+from hgqjax.layers.reduce import Sum
 from hgqjax.layers.shapes import reshape, transpose
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import Table
 from hgqjax.quantizers import AbstractQuantizer, Kif
 

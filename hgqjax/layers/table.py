@@ -9,7 +9,8 @@ from flax import nnx
 
 from hgqjax import fixed_point, resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Observed, Symbol
+from hgqjax.layers._base import Layer, Observed
+from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Quantize
 from hgqjax.quantizers import AbstractQuantizer, Kif

@@ -17,19 +17,21 @@ def each(value: int | Sequence[int], rank: int, what: str) -> tuple[int, ...]:
 
 
 def pads(padding: Padding, spatial, size, strides, dilation, name: str) -> tuple[tuple[int, int], ...]:
-    """Zeros (before, after) each axis; raises ValueError for anything but "VALID", "SAME" or pairs."""
+    """Zeros (before, after) each axis; raises ValueError for anything but "VALID", "SAME", "CAUSAL" or pairs."""
     if padding == "VALID":
         return ((0, 0),) * len(spatial)
     if padding == "SAME":
         axes = zip(spatial, size, strides, dilation, strict=True)
         total = [max((-(-n // stride) - 1) * stride + d * (taps - 1) + 1 - n, 0) for n, taps, stride, d in axes]
         return tuple((n // 2, n - n // 2) for n in total)
+    if padding == "CAUSAL":
+        return tuple((d * (taps - 1), 0) for taps, d in zip(size, dilation, strict=True))
     if isinstance(padding, Sequence) and not isinstance(padding, str):
         parts: Sequence[Any] = (padding,) if len(spatial) == 1 and all(isinstance(v, int) for v in padding) else padding
         pairs: list[tuple[Any, ...]] = [tuple(pair) if isinstance(pair, Sequence) else () for pair in parts]
         if len(pairs) == len(spatial) and all(len(p) == 2 and min(p) >= 0 for p in pairs):
             return tuple((int(p[0]), int(p[1])) for p in pairs)
-    raise ValueError(f"{name}: padding is {padding!r}; 'VALID', 'SAME' or a pair (before, after) for each spatial axis is needed")
+    raise ValueError(f"{name}: padding is {padding!r}; 'VALID', 'SAME', 'CAUSAL' or a pair (before, after) for each spatial axis is needed")
 
 
 def positions(spatial, size, strides, padding, dilation, name: str) -> tuple[int, ...]:

@@ -24,6 +24,10 @@ class Costed(Protocol):
         """The operations of `hgqjax.resources` that it computes, by layer name."""
         ...
 
+    def operations_uses(self) -> dict[str, Any]:
+        """How often each stands in hardware; of those that are not here once."""
+        ...
+
 
 class Costs(dict):
     """Cost by layer name; `total` is their sum."""
@@ -50,4 +54,6 @@ class AbstractCost(abc.ABC):
         """Cost of one operation of `hgqjax.resources` (`Dense`, `Conv`, `Add`, ...): a number from the widths of its signals."""
 
     def __call__(self, model: Costed) -> Costs:
-        return Costs({name: self.operation(op) for name, op in model.operations_cost().items()})
+        uses = model.operations_uses()
+        costs = {name: self.operation(op) for name, op in model.operations_cost().items()}
+        return Costs({name: cost * uses[name] if name in uses else cost for name, cost in costs.items()})

@@ -150,8 +150,8 @@ def test_a_difference_is_reported(monkeypatch):
     ("call", "message"),
     [
         (
-            lambda self, x: self.d(x) + 1.0,
-            "the model computes outside hgqjax.layers, .*: line [0-9]+ of test_describe.py, .*use layers.Add$",
+            lambda self, x: jnp.add(self.d(x), 1.0),
+            "the model computes outside hgqjax.layers, .*: line [0-9]+ of test_describe.py, .*use x [+] y, or layers.Add, which quant",
         ),
         (lambda self, x: jnp.tanh(self.d(x)), "outside hgqjax.layers, .*; use layers.Table, a function of single values$"),
         (lambda self, x: self.d(x).reshape(-1), "outside hgqjax.layers, .*; use layers.reshape$"),
@@ -162,13 +162,15 @@ def test_a_difference_is_reported(monkeypatch):
         (lambda self, x: jnp.where(True, self.d(x), x), "outside hgqjax.layers, .*; use a layer or a function of hgqjax.layers$"),
         (lambda self, x: jax.nn.relu(self.d(x)), "outside hgqjax.layers, .*; use layers.relu$"),
         (lambda self, x: jnp.concatenate([self.d(x), x]), "outside hgqjax.layers, .*; use layers.concatenate$"),
-        (lambda self, x: self.d(x)[:, 0], r"outside hgqjax.layers, .*; use layers.select$"),
+        (lambda self, x: next(iter(self.d(x))), r"outside hgqjax.layers, .*; use x\[:, n\], or layers.select$"),
+        (lambda self, x: jnp.mean(self.d(x), 1), "outside hgqjax.layers, .*; use layers.mean$"),
+        (lambda self, x: self.d(x).max(1), "outside hgqjax.layers, .*; use layers.max$"),
+        (lambda self, x: 1 / self.d(x), "outside hgqjax.layers, .*; use x \\* c with c = 1 / divisor of few bits, or a layers.Table"),
         (
             lambda self, x: jax.lax.dot(self.d(x), jnp.ones((4, 2))),
             "outside hgqjax.layers, .*; use layers.Einsum, or layers.EinsumDense where",
         ),
         (lambda self, x: {"a": self.d(x)}, "it returns something that is neither a layer's result nor a tuple"),
-        (lambda self, x: layers.relu(self.e(self.d(self.d(x)))), "layer 'd_input' is used twice"),
         (lambda self, x: self.d(x), "layer 'e' is part of the model, but no output depends on it"),
     ],
 )

@@ -46,6 +46,49 @@ def test_convolution_is_that_of_xla(shape, filters, size, settings):
     assert expected.shape[1:] == layer.output_shape
 
 
+TRANSPOSED = [
+    ((4, 3), 2, size, strides, padding) for size, strides in ((3, 2), (4, 2), (2, 3), (5, 1), (4, 1)) for padding in ("VALID", "SAME")
+]
+TRANSPOSED += [((3, 4, 2), 3, (3, 2), (2, 3), padding) for padding in ("VALID", "SAME")]
+
+
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+def test_transposed_convolution_is_that_of_xla(case):
+    shape, filters, size, strides, padding = case
+    rank = len(shape) - 1
+    cls = layers.ConvTranspose1D if rank == 1 else layers.ConvTranspose2D
+    layer = cls(shape, filters, size, rngs=nnx.Rngs(0), strides=strides, padding=padding, **EXACT)
+    layer.kernel[...] = integers(*layer.kernel[...].shape)
+    x, letters = integers(3, *shape, seed=1), "HW"[:rank]
+    numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+    expected = lax.conv_transpose(x, layer.kernel[...], layer.steps, padding, dimension_numbers=numbers)
+    np.testing.assert_array_equal(nnx.jit(lambda layer, x: layer(x))(layer, x), expected)
+    assert expected.shape[1:] == layer.output_shape
+
+
+def test_a_transposed_convolution_is_cut_at_its_ends():
+    whole, cut = (
+        layers.ConvTranspose1D((4, 2), 3, 3, rngs=nnx.Rngs(0), strides=2, padding=padding, use_bias=False, **EXACT)
+        for padding in ("VALID", (2, 1))
+    )
+    x = integers(2, 4, 2)
+    np.testing.assert_array_equal(cut(x), whole(x)[:, 2:-1])
+
+
+def test_a_causal_convolution_sees_nothing_of_what_comes():
+    layer = layers.Conv1D((6, 1), 1, 3, rngs=nnx.Rngs(0), padding="CAUSAL", dilation=2, use_bias=False, **EXACT)
+    layer.kernel[...] = jnp.asarray([4.0, 2.0, 1.0]).reshape(3, 1, 1)
+    x = jnp.asarray([1.0, 0, 0, 0, 0, 0]).reshape(1, 6, 1)
+    assert layer(x).ravel().tolist() == [1, 0, 2, 0, 4, 0]
+
+
+def test_upsampling_and_zero_padding():
+    x = integers(2, 2, 3, 2)
+    np.testing.assert_array_equal(layers.upsample(x, (2, 1)), np.repeat(x, 2, axis=1))
+    np.testing.assert_array_equal(layers.zero_pad(x, ((0, 1), (2, 0))), np.pad(x, ((0, 0), (0, 1), (2, 0), (0, 0))))
+    assert layers.zero_pad(x, 1).shape == (2, 4, 5, 2)
+
+
 def test_depthwise_filters_read_their_channel():
     layer = layers.DepthwiseConv1D((4, 2), 2, rngs=nnx.Rngs(0), multiplier=2, use_bias=False, **EXACT)
     layer.kernel[...] = integers(*layer.kernel[...].shape)
@@ -169,6 +212,12 @@ REFUSED = {
     "groups must divide both": lambda r: layers.Conv1D((8, 3), 4, 3, rngs=r, groups=2),
     "do not fit into": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, dilation=2),
     "padding is 'FULL'": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, padding="FULL"),
+    "padding is 'FULL', rows have shape": lambda r: layers.zero_pad(jnp.ones((1, 4, 2)), "FULL"),
+    "padding is 'CAUSAL'; 'VALID', 'SAME', or pairs of at most": lambda r: layers.ConvTranspose1D((4, 2), 3, 3, rngs=r, padding="CAUSAL"),
+    "pairs of at most .* to cut off": lambda r: layers.ConvTranspose1D((4, 2), 3, 3, rngs=r, padding=(3, 0)),
+    "size is 0; one whole number": lambda r: layers.upsample(jnp.ones((1, 4, 2)), 0),
+    "filters is 0, parallelization None": lambda r: layers.ConvTranspose1D((4, 2), 0, 3, rngs=r),
+    "2 spatial axes and channels are needed": lambda r: layers.ConvTranspose2D((4, 2), 3, 3, rngs=r),
     "strides is 0": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, strides=0),
     "parallelization is 0": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, parallelization=0),
     "mask has shape": lambda r: layers.Dense(3, 2, rngs=r, mask=np.ones((2, 3))),

@@ -56,6 +56,9 @@ class Model:
     def operations_cost(self):
         return self.parts
 
+    def operations_uses(self):
+        return {}
+
 
 def test_every_public_cost_model_is_a_case():
     public = {c for _, c in inspect.getmembers(resources, inspect.isclass) if issubclass(c, resources.AbstractCost)}

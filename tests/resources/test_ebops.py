@@ -22,6 +22,9 @@ class Model:
     def operations_cost(self):
         return self.operations
 
+    def operations_uses(self):
+        return {}
+
 
 def test_by_hand():
     kernel = signal([[2.0, 0.0], [1.0, 4.0]], constant=True)

@@ -66,6 +66,20 @@ class Constant:
             raise DescriptionError("a constant does not fit the bits of its format")
         return cls(integers, np.array(f), bits)
 
+    @classmethod
+    def exactly(cls, values: np.ndarray) -> "Constant":
+        """Floats on the coarsest grid of each; a power of two, which is no more than wires, counts no bits, others those of the magnitude.
+
+        >>> Constant.exactly(np.array([0.5, -12.0, 0.0]))
+        Constant(integers=array([ 1, -3,  0]), f=array([ 1, -2,  0]), bits=array([0, 2, 0]))
+        """
+        mantissa, exponent = np.frexp(np.asarray(values, np.float64))
+        m = np.ldexp(mantissa, 53).astype(np.int64)
+        zeros = np.where(m == 0, 0, np.frexp((m & -m).astype(np.float64))[1] - 1)
+        integers, f = m >> zeros, np.where(m == 0, 0, 53 - exponent - zeros)
+        bits = np.frexp(abs(integers).astype(np.float64))[1]
+        return cls(integers, f.astype(np.int64), np.where(abs(integers) == 1, 0, bits).astype(np.int64))
+
     @property
     def values(self) -> np.ndarray:
         """The constants as float64, exact."""
@@ -73,9 +87,10 @@ class Constant:
 
     @property
     def enclosed_bits(self) -> np.ndarray:
-        """Bits from the most to the least significant non-zero one; 0 for a zero."""
+        """Bits from the most to the least significant non-zero one; 0 for a zero, and for a power of two that counts no bits."""
         lowest = np.frexp((self.integers & -self.integers).astype(np.float64))[1]
-        return np.where(self.integers == 0, 0, np.frexp(abs(self.integers).astype(np.float64))[1] - lowest + 1)
+        free = (self.integers == 0) | (self.bits == 0)
+        return np.where(free, 0, np.frexp(abs(self.integers).astype(np.float64))[1] - lowest + 1)
 
     def signal(self) -> Signal:
         """What the cost models read."""

@@ -197,6 +197,8 @@ def _product(x: np.ndarray, kernel: np.ndarray, solver: dict[str, Any]) -> np.nd
     """``x @ kernel`` for one vector of symbols; constants among them are multiplied here, exactly."""
     from alkaid.trace import FVArray
 
+    if kernel.shape == (1, 1):  # a constant times one value needs no solver
+        return np.array([_product_of(x[0], constant(kernel[0, 0]))], object)
     known = np.array([fixed(v) for v in x])
     offset = np.array([v.low if c else 0.0 for v, c in zip(x, known, strict=True)]) @ kernel
     live = ~known & kernel.any(1)
