@@ -48,7 +48,7 @@ class Module(nnx.Module):
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
         if "__init__" in vars(cls):
-            cls.__init__ = checked(cls.__init__)  # pyright: ignore[reportAttributeAccessIssue] a constructor with the same arguments
+            cls.__init__ = checked(_counting(cls.__init__))  # pyright: ignore[reportAttributeAccessIssue] a constructor with the same arguments
 
     def set_mode(self, mode: Mode | str) -> None:
         """Sets `mode` in all modules of the model; in those of flax, too, what corresponds to it (dropout, its own batch norm)."""
@@ -103,7 +103,7 @@ def _counting(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def counting(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        if type(self).cost is not Layer.cost:
+        if isinstance(self, Layer) and type(self).cost is not Layer.cost:
             self.uses = Uses(jnp.ones(()))
 
     return counting
@@ -113,11 +113,6 @@ class Layer(Module):
     """One operation with its quantizers. A new layer writes `forward`, `describe` and, when it multiplies, `cost`."""
 
     uses: Uses
-
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
-        if "__init__" in vars(cls):
-            cls.__init__ = _counting(cls.__init__)  # pyright: ignore[reportAttributeAccessIssue] a constructor with the same arguments
 
     def __call__(self, x: Value) -> Value:
         self.count_use()
