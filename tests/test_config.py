@@ -27,7 +27,7 @@ def test_a_sweep_survives_json():
         ({"betas": ["a"]}, r"config.betas\[0\] is 'a'; a value of type float"),
         ({"seeds": [True]}, r"config.seeds\[0\] is True; a value of type int"),
         ({"model": {"type": "Mlp", "method": {"type": "Hgq", "weight_overflow": "CLIP"}}}, "config.model.method.weight_overflow is 'CLIP'"),
-        ({"model": {"hidden": [3]}}, "config.model has type .Network.; legal are Mlp, Cnn, Tracker, JediLinear, Mixer, Transformer"),
+        ({"model": {"hidden": [3]}}, "config.model has type .Network.; legal are Mlp, Lut, Cnn, Tracker, JediLinear, Mixer, Transformer"),
         ({"betas": []}, r"config: betas is \(\)"),
         ({"models": ["64-"]}, "models has '64-'; hidden layers such as 64-32-32 are needed"),
         ({"models": ["8", "8"]}, r"models is \('8', '8'\); each can be given once"),
