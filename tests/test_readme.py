@@ -12,7 +12,7 @@ import hgqjax
 from hgqjax import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
 TEXT = "\n".join(PAGES.values())
 BLOCKS = [(name, n, code) for name, text in PAGES.items() for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))]
 RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"], re.S)
