@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import float_jets, jets, lut_models, methods, muon, particles, svhn
+from experiments import float_jets, jets, lut, lut_models, methods, muon, particles, svhn
 from hgqjax import runs
 from hgqjax.cli import guarded
 from hgqjax.cli.pages import report
@@ -30,7 +30,7 @@ def main() -> int:
     how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()
-    configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS
+    configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS | lut.CONFIGS
     about = {"prog": "python -m experiments", "description": __doc__}
     with by_name(tyro):
         config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +11,15 @@ from flax import nnx
 
 from hgqjax import export, interop, layers, resources, synth
 from hgqjax.files import write_atomically
-from hgqjax.quantizers import Kif
+from hgqjax.quantizers import Kbi, Kif
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Which networks."""
 
+    kind: Literal["dense", "tables"] = "dense"
+    """Of the random networks: dense layers, or layers of tables."""
     networks: int = 32
     """Random networks, of which every second one fits the factor of each predictor."""
     runs: tuple[Path, ...] = ()
@@ -58,6 +61,37 @@ class RandomNetwork(layers.Module):
         return x
 
 
+class RandomTables(layers.Module):
+    """One or two layers of tables with random sizes, functions and widths of keys and words."""
+
+    def __init__(self, rng: np.random.Generator):
+        sizes = [int(n) for n in (rng.integers(4, 11), *rng.integers(3, 6, rng.integers(1, 3)))]
+        rngs, edge = nnx.Rngs(int(rng.integers(2**31))), (layers.EdgeMlp(hidden=3), layers.EdgeSpline(intervals=4))[rng.integers(2)]
+        self.sizes, self.layers = tuple(sizes), nnx.List()
+        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+            keys, words = Kif(f0=float(rng.uniform(0, 4)), rounding="TRN"), Kbi(b0=float(rng.uniform(1, 6)), overflow="SAT_SYM")
+            self.layers.append(layers.LutDense(n_in, n_out, rngs=rngs, function=edge, input_quantizer=keys, output_quantizer=words))
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def random_tables(seed: int) -> export.ModelDescription:
+    """A network of random tables; keys and words of single edges have some bits more or less than the layer's, and some none."""
+    rng = np.random.default_rng(seed)
+    model = RandomTables(rng)
+    rows = rng.normal(size=(400, model.sizes[0])).astype(np.float32)
+    layers.adapt(model, jnp.asarray(rows))
+    for layer in model.layers:
+        for quantizer, name in ((layer.input_quantizer, "f"), (layer.output_quantizer, "b")):
+            width = getattr(quantizer, name)
+            width[...] = jnp.maximum(width[...] + jnp.asarray(1.5 * rng.normal(size=width[...].shape), jnp.float32), -2.0)
+    layers.clip_widths(model)
+    return export.describe(model, rows, name=f"tables_{seed:02d}")
+
+
 def random_description(seed: int) -> export.ModelDescription:
     """A network of random structure, weights and formats: those of single weights and inputs are a bit more or less than the layer's."""
     rng = np.random.default_rng(seed)
@@ -79,7 +113,9 @@ def errors(predicted: np.ndarray, luts: np.ndarray) -> tuple[float, float, float
 
 def run(config: Config) -> None:
     """Synthesises the networks and prints the table, which goes to `output` with the numbers of each network."""
-    designs: dict[str, export.ModelDescription] = {f"random_{seed:02d}": random_description(seed) for seed in range(config.networks)}
+    make = random_description if config.kind == "dense" else random_tables
+    described = map(make, range(config.networks))
+    designs: dict[str, export.ModelDescription] = {description.name: description for description in described}
     designs |= {path.stem: interop.load_hgq2(path) for path in config.files}
     found = synth.synthesize_many(designs, config.output, jobs=config.jobs, progress=True)
     kinds = ["released" if n >= config.networks else "random" if n % 2 else "fitted" for n in range(len(designs))]
@@ -109,6 +145,8 @@ def _table(rows: list[dict]) -> list[str]:
     fitted = [row for row in rows if row["kind"] == "fitted"]
     lines = ["| predictor | factor | networks | number | R^2 | median error | greatest error |", "|---|---:|---|---:|---:|---:|---:|"]
     for label in PREDICTORS:
+        if not any(row[label] for row in rows):
+            continue  # tables are no multiplications
         ratio = np.array([row[label] / row["lut"] for row in fitted])
         factor = ratio.sum() / (ratio**2).sum()
         for kind in dict.fromkeys(row["kind"] for row in rows if row["kind"] != "fitted"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import jets, muon, particles, svhn
+from experiments import jets, lut, muon, particles, svhn
 from experiments.earlier import EARLIER
 from hgqjax.config import from_json, to_json
 from hgqjax.resources import Ebops
@@ -27,6 +27,30 @@ def test_the_command_shows_an_experiments_options():
 def test_the_papers_own_train_widths_at_the_rate_of_weights_and_penalise_its_ebops(name):
     train = CONFIGS[name][1].train
     assert train.width_rate == 1.0 and train.objective.cost == Ebops(definition="paper_v1", normalize_gradient=True)
+
+
+def test_hgq_luts_recipe_is_the_published_one():
+    config = lut.CONFIGS["jets_lut_ramp"][1]
+    train, (beta,) = config.train, config.betas
+    assert (train.epochs, train.batch_size, train.epochs // train.cycles, train.cycle_decay) == (200_000, 33_200, 4000, 0.94)
+    rates = config.learning_rate, config.learning_rate * train.final_rate, train.objective.gamma
+    assert rates == pytest.approx((5e-3, 1e-6, 1e-8))
+    assert (beta, beta * train.penalty.warmup_ratio, train.epochs * train.penalty.warmup) == pytest.approx((1e-3, 5e-7, 4000))
+    assert config.model.hidden == (20,) and config.model.function == "mlp" and train.objective.cost == Ebops()
+
+
+@pytest.mark.slow
+def test_the_hybrid_tracker_is_exact():
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from hgqjax import data, export, layers
+
+    model = lut.CONFIGS["muon_hybrid"][1].model.build((50, 7), 1)(nnx.Rngs(0))
+    rows = data.load("muon", rows=400).x_train
+    layers.adapt(model, jnp.asarray(rows, jnp.float32))
+    description = export.describe(model, rows)  # raises when a word differs
+    assert sum(op.kind == "lookup" for op in description.operations) == 2
 
 
 @pytest.mark.parametrize("name", ["jets_ebops", "jets_luts", "jets_early", "muon", "svhn"])

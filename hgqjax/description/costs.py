@@ -9,6 +9,7 @@ from hgqjax import resources
 from hgqjax.description import operations as o
 from hgqjax.quantizers import Format
 from hgqjax.resources import Signal
+from hgqjax.resources.content import EXACT_BITS, by_key
 
 
 def operations_cost(operations: tuple[o.Operation, ...], grids: dict[str, o.Grid]) -> dict[str, Any]:
@@ -20,8 +21,43 @@ def operations_cost(operations: tuple[o.Operation, ...], grids: dict[str, o.Grid
         inside = isinstance(op, o.Sum) and isinstance(by_name[op.inputs[0]], o.Lookup)  # counted with the tables
         if _counted(op) and not inside:
             cost = _cost(op, [_signal(by_name[name], grids[name], by_name) for name in op.inputs])
-            costs[op.name] = cost._replace(summed=op.name in summed) if isinstance(op, o.Lookup) else cost
+            costs[op.name] = cost._replace(summed=op.name in summed, **_content(op, by_name, grids)) if isinstance(op, o.Lookup) else cost
     return costs
+
+
+def _content(op: o.Lookup, by_name: dict[str, o.Operation], grids: dict[str, o.Grid]) -> dict[str, Any]:
+    """What costs that read the words of tables ask for: spans of their results, and the LUTs of those that their inputs reach."""
+    source, size = grids[op.inputs[0]], op.low.size
+    low, high = (v.ravel().tolist() for v in (source.low, source.high))
+    reached = enumerate(zip(*op.reached(source), strict=True))
+    tables = [op.words[op.start[n] + first : op.start[n] + last + 1 : step] for n, (first, last, step) in reached]
+
+    def luts():
+        bits = [_key_bits(*ends) for ends in zip(low, high, strict=True)]
+        short = [0 < b <= EXACT_BITS for b in bits]
+        wide = (by_key(tables[n], low[n], bits[n]) if short[n] else tables[n] for n in range(size))
+        return resources.tables_luts(zip(_keys(op, by_name), wide, bits, strict=True)).reshape(op.shape)
+
+    def span():
+        spans = np.array([float(table.max() - table.min()) for table in tables])
+        return np.ldexp(spans.reshape(op.shape), -op.f)
+
+    return {"luts": luts, "span": span}
+
+
+def _key_bits(low: int, high: int) -> int:
+    """Of whole numbers within the two ends, a sign included; 0 of a single one."""
+    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + (low < 0) if high > low else 0
+
+
+def _keys(op: o.Lookup, by_name: dict[str, o.Operation]) -> list[tuple]:
+    """What each table's key is, the same for two that have the very same bits: an element of some result, and its format."""
+    source, formats = by_name[op.inputs[0]], [()] * op.low.size
+    if isinstance(source, o.Quantize):
+        formats = list(zip(*(v.ravel().tolist() for v in (source.k, source.i, source.f)), strict=True))
+        source = by_name[source.inputs[0]]
+    elements = source.index.ravel().tolist() if isinstance(source, o.Gather) else range(op.low.size)
+    return [(element, *fmt) for element, fmt in zip(elements, formats, strict=True)]
 
 
 MERGES = {

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from hgqjax import fixed_point, resources
@@ -23,6 +24,8 @@ WORD = Kbi(b0=6.0, overflow="SAT_SYM")
 KEY_BITS, WORD_BITS = 16, 24
 MOST_WORDS = 2**24
 """Of all tables of a layer together."""
+SPAN_POINTS = 17
+"""Of a key's range, at which the span of a function is measured for its cost."""
 MOST_VALUES = 2**28
 """Rows times edges of a call: an array of 1 GiB."""
 
@@ -124,7 +127,21 @@ class LutDense(Layer):
         self.entries = self.first = self.scale = None
 
     def cost(self):
-        return resources.Lookup(_signal(self.input_quantizer), _signal(self.output_quantizer), summed=True)
+        return resources.Lookup(_signal(self.input_quantizer), _signal(self.output_quantizer), summed=True, span=self._span)
+
+    def _span(self) -> jax.Array:
+        """How far the results of each function are apart over the range of its key, by points at equal distances."""
+        k, i, f = (jnp.broadcast_to(v, (1, *self.full)) for v in map(lax.stop_gradient, self.input_quantizer.format()))
+        low, high = fixed_point.limits(k, i, f, self.input_quantizer.quantizer.overflow)
+        alive = k + i + f > 0
+        at = jnp.linspace(0.0, 1.0, SPAN_POINTS).reshape(-1, *(1,) * len(self.full))
+        x = jnp.where(alive, low + (high - low) * at, 0.0)
+        y = self._values(x)
+        if self.norm is None or self.shift is None:
+            y = y * (1.0 / math.sqrt(self.edges[0]))
+        else:
+            y = self._affine(y, *self.norm.running(), self.norm.scale[...], self.shift[...])
+        return jnp.where(alive[0], y.max(0) - y.min(0), 0.0)
 
     def tabulate(self, name: str = "lut_dense") -> dict[str, np.ndarray]:
         """Makes the tables for the formats in force and widens the range of the words to hold them; `name` is for errors.

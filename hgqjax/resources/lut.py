@@ -64,7 +64,7 @@ class Luts(AbstractCost):
 
         Sums and differences: the bits of all but the narrowest operand. Extremes and pooling: twice that, a comparison and a selection.
         Products of two signals: the product of their bits. A table of b bits in and n out: 2**(b - 6) n, for b < 5 b n / 10 (LUTs of six
-        inputs that can be two of five; as HGQ-LUT counts, arXiv:2604.22293), and n more where a sum of such tables follows. Sums of
+        inputs that can be two of five; as HGQ-LUT counts, arXiv:2604.22293). Tables of elements: see `_lookup`. Sums of
         products of two signals: the products, and adders of the mean width of the products plus `growth`.
         """
         if isinstance(op, o.Dense | o.Einsum | o.Conv):
@@ -74,10 +74,10 @@ class Luts(AbstractCost):
             return bits.sum() - bits.min(axis=op.axes).sum()
         if isinstance(op, o.Pool):
             return 2.0 * _bits(op.input).sum() * op.share()
-        if isinstance(op, o.Table | o.Lookup):
-            words, width = _bits(op.input), _bits(op.output)
-            adders = width.sum() if isinstance(op, o.Lookup) and op.summed else 0.0
-            return (o.small_tables(words) * width / 2).sum() + adders
+        if isinstance(op, o.Lookup):
+            return self._lookup(op)
+        if isinstance(op, o.Table):
+            return (o.small_tables(_bits(op.input)) * _bits(op.output) / 2).sum()
         if isinstance(op, o.Contract):
             return self._contract(op)
         bits = o.merged_bits([_bits(signal) for signal in op.inputs])
@@ -97,6 +97,31 @@ class Luts(AbstractCost):
             adders = adders + xp.broadcast_to(_present(op.bias), copies.shape)
         adders = xp.where(some & (adders > 0), adders, 0.0)
         return (adders * (total / xp.where(some, copies, 1.0) + self.growth)).sum() * op.share()
+
+    def _lookup(self, op: o.Lookup) -> Cost:
+        r"""Tables by their content where it is known: of a description the exact count (`hgqjax.resources.tables_luts`).
+
+        While training, where the span s of a table's results is known, its words have :math:`\log_2(1 + s / step)` bits, if the format
+        has as many: a gradient in the function of an edge, of which `pull` is used. Without either the bits of the format.
+
+        Where a sum follows, N tables that are not constant are added by N - 1 adders of the mean bits of their words plus `growth`.
+        """
+        keys, bits = _bits(op.input), _bits(op.output)
+        xp = bits.__array_namespace__()
+        if op.span is not None:
+            span, step = op.span(), xp.exp2(-op.output.format.f)
+            if not isinstance(span, np.ndarray):
+                span = self.pull * span + lax.stop_gradient((1.0 - self.pull) * span)
+            there = (bits > 0) & (span > 0)
+            needed = xp.log2(1.0 + xp.where(there, span, 1.0) / step)
+            bits = xp.where(there, xp.where(needed < bits, needed, bits), 0.0 * bits)
+        total = (o.small_tables(keys) * bits / 2).sum() if op.luts is None else op.luts().sum()
+        if not op.summed:
+            return total
+        live = xp.where((bits > 0) & (keys > 0), 1.0, 0.0)
+        count = live.sum(-2)
+        adders = xp.where(count > 1, count - 1.0, 0.0)
+        return total + (adders * ((bits * live).sum(-2) / xp.maximum(count, 1.0) + self.growth)).sum()
 
     def _contract(self, op) -> Cost:
         a, b = (_bits(signal) for signal in op.inputs)

@@ -244,11 +244,16 @@ class Lookup(NamedTuple):
     A table of b bits in and n out is n/2 of those that two five-bit inputs share in a LUT6: ``2**(b - 5) n / 2``, below five bits
     ``b / 5 * n / 2``; the adder tree of a sum costs n more for each table. All widths have their sign
     (`Signal.with_sign`). As HGQ-LUT counts (arXiv:2604.22293).
+
+    `span` gives, for each table, its greatest result less its least, as values, differentiable while training; `luts` the LUT6 of its
+    content (`hgqjax.resources.tables_luts`). They are functions, as few cost models ask.
     """
 
     input: Signal
     output: Signal
     summed: bool = False
+    span: Callable[[], Any] | None = None
+    luts: Callable[[], Any] | None = None
 
     def ebops(self, definition: Definition, normalize_gradient: bool) -> Cost:
         if definition == "paper_v1":
