@@ -56,8 +56,11 @@ def _keys(op: o.Lookup, by_name: dict[str, o.Operation]) -> list[tuple]:
     if isinstance(source, o.Quantize):
         formats = list(zip(*(v.ravel().tolist() for v in (source.k, source.i, source.f)), strict=True))
         source = by_name[source.inputs[0]]
-    elements = source.index.ravel().tolist() if isinstance(source, o.Gather) else range(op.low.size)
-    return [(element, *fmt) for element, fmt in zip(elements, formats, strict=True)]
+    elements = np.arange(op.low.size)
+    while isinstance(source, o.Gather):
+        elements = np.where(elements < 0, -1, source.index.ravel()[elements])
+        source = by_name[source.inputs[0]]
+    return [(element, *fmt) for element, fmt in zip(elements.tolist(), formats, strict=True)]
 
 
 MERGES = {

@@ -18,6 +18,7 @@ from hgqjax.layers.float_weights import load_weights
 from hgqjax.layers.from_float import from_float
 from hgqjax.layers.graph import Aggregate, InteractionNetwork, all_pairs
 from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.lut_conv import LutConv1D, LutConv2D
 from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mask import Mask, Masked, MaskedMean
 from hgqjax.layers.merge import Add, Multiply, Subtract
@@ -64,6 +65,8 @@ __all__ = [
     "JediLinear",
     "Layer",
     "LayerNorm",
+    "LutConv1D",
+    "LutConv2D",
     "LutDense",
     "Mask",
     "Masked",

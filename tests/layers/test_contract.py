@@ -187,6 +187,10 @@ CASES = {
         lambda rngs: layers.LutDense(2, 2, rngs=rngs, function=layers.EdgeTable(bits=3), input_quantizer=Kif(overflow="SAT", f0=2.0)),
         (2,),
     ),
+    "convolution by tables": (
+        lambda rngs: layers.LutConv1D((4, 1), 2, 2, rngs=rngs, padding="SAME", strides=2, function=layers.EdgeMlp(hidden=1)),
+        (4, 1),
+    ),
     "quantize": (lambda rngs: layers.Quantize((2, 3), Kif(f0=2.0), "channel"), (2, 3)),
 }
 ROWS = 32

@@ -91,6 +91,19 @@ def test_verilog_gives_every_word(hybrid, tmp_path):
     assert export.to_rtl(hybrid[1], tmp_path / "p", min_rows=300).gate.differing_words == 0
 
 
+def test_a_convolution_is_a_layer_of_each_window():
+    settings = {"rngs": nnx.Rngs(0), "function": layers.EdgeMlp(hidden=1)}
+    conv = layers.LutConv2D((3, 4, 2), 2, (2, 1), strides=(1, 3), padding=((1, 0), (0, 0)), **settings)
+    assert conv.output_shape == (3, 2, 2) and conv.tables.full == (3, 2, 4, 2)
+    x = np.arange(24.0).reshape(3, 4, 2) + 1
+    padded = np.pad(x, ((1, 0), (0, 0), (0, 0)))
+    windows = np.r_[x.ravel(), 0.0][conv._windows()]
+    for i, j in np.ndindex(3, 2):
+        assert windows[i, j].tolist() == [*padded[i, 3 * j], *padded[i + 1, 3 * j]]
+    with pytest.raises(ValueError, match=r"LutConv1D: input_shape is \(4,\); 1 spatial axes and the channels are needed"):
+        layers.LutConv1D((4,), 2, 2, **settings)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_splines_are_a_partition_of_one(order):
     v = jnp.linspace(-0.5, 0.5, 9)
