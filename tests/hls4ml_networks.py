@@ -241,12 +241,15 @@ def random_arrays(seed):
         outputs.append(net.lookup(net.last) if rng.random() < 0.6 else net.last)
     net.last = "quantize1"
     for _ in range(int(rng.integers(2, 5))):
-        source, kind = net.quantize(net.last), rng.choice(["gather", "lookup", "contract", "sum"])
+        source, kind = net.quantize(net.last), rng.choice(["gather", "lookup", "contract", "sum", "repeat"])
         shape = net.shapes[source]
         if kind == "gather" or len(shape) != 2:
             net.gather(source, _some(rng, math.prod(shape), rng.integers(1, 4, 2)))
         elif kind == "lookup":
             net.lookup(source)
+        elif kind == "repeat":  # a sum over an axis, with every element again: norms, means, masks
+            total = net.quantize(net.sum(source, (int(rng.integers(2)),), keep=True))
+            net.merge((o.Add, o.Subtract, o.Multiply)[rng.integers(3)], *((source, total) if rng.random() < 0.5 else (total, source)))
         elif kind == "sum":
             net.sum(source, (int(rng.integers(2)),), keep=True)
         else:
