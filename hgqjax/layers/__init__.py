@@ -27,6 +27,7 @@ from hgqjax.layers.norm import LayerNorm, RMSNorm, SumOfSquares
 from hgqjax.layers.particles import JediLinear, MlpMixer
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
+from hgqjax.layers.recurrent import GRU, LSTM, AbstractRecurrent, SimpleRNN
 from hgqjax.layers.reduce import Sum, max, mean, sum
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
@@ -36,9 +37,12 @@ from hgqjax.layers.table import HARD_TANH, Table
 from hgqjax.layers.transposed import ConvTranspose1D, ConvTranspose2D
 
 __all__ = [
+    "GRU",
     "HARD_TANH",
+    "LSTM",
     "AbstractEdge",
     "AbstractLinear",
+    "AbstractRecurrent",
     "Add",
     "Aggregate",
     "BatchNorm",
@@ -83,6 +87,7 @@ __all__ = [
     "SeparableConv1D",
     "SeparableConv2D",
     "Sequential",
+    "SimpleRNN",
     "Softmax",
     "Subtract",
     "Sum",

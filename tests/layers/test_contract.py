@@ -159,6 +159,9 @@ CASES = {
         lambda rngs: layers.Conv3D((2, 3, 3, 1), 2, 2, rngs=rngs, padding="SAME", strides=(1, 2, 1), batch_norm=layers.BatchNorm()),
         (2, 3, 3, 1),
     ),
+    "simple rnn": (lambda rngs: layers.SimpleRNN(3, 2, 2, activation="relu", sequences=True, rngs=rngs), (3, 2)),
+    "gru": (lambda rngs: layers.GRU(2, 2, 2, rngs=rngs), (2, 2)),
+    "lstm": (lambda rngs: layers.LSTM(2, 2, 2, sequences=True, backwards=True, rngs=rngs), (2, 2)),
     "sum": (lambda rngs: layers.Sum((4, 3), (0,), shift=2), (4, 3)),
     "sum of all": (lambda rngs: layers.Sum((2, 3), (-1, 0), input_granularity="channel"), (2, 3)),
     "sum that keeps its axis": (lambda rngs: layers.Sum((2, 3), (1,), keepdims=True), (2, 3)),
@@ -195,6 +198,9 @@ CASES = {
 }
 ROWS = 32
 SLOW = (
+    "simple rnn",
+    "gru",
+    "lstm",
     "attention",
     "linformer",
     "interaction network",
@@ -247,7 +253,15 @@ def test_every_public_layer_is_a_case():
     tested = {type(getattr(one, "layer", one)) for one in made}
     assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {c for c in tested if issubclass(c, layers.Layer)}
     compositions = {layers.Softmax, layers.MultiHeadAttention, layers.InteractionNetwork, layers.JediLinear, layers.MlpMixer}
-    assert tested >= compositions | {layers.Mask, layers.MaskedMean, layers.LayerNorm, layers.RMSNorm}
+    assert tested >= compositions | {
+        layers.Mask,
+        layers.MaskedMean,
+        layers.LayerNorm,
+        layers.RMSNorm,
+        layers.SimpleRNN,
+        layers.GRU,
+        layers.LSTM,
+    }
 
 
 def test_evaluation_changes_nothing_and_calibration_only_ranges(case):
@@ -284,9 +298,10 @@ def test_hardware_gives_the_same_words_at_the_same_cost(case):
     with jax.default_matmul_precision("float32"):
         compiled = jax.jit(lambda x: frozen(x))(rows)
     np.testing.assert_array_equal(compiled, description.evaluate(np.asarray(rows)))
-    assert {name: float(v) for name, v in resources.ebops(frozen).items()} == pytest.approx(
-        {name: float(v) for name, v in resources.ebops(description).items()}, rel=1e-6
-    )
+    ours, theirs = ({name: float(v) for name, v in resources.ebops(model).items()} for model in (frozen, description))
+    for name in [name for name in theirs if name not in ours]:  # of a layer that is called again
+        theirs[name.rpartition("_")[0]] += theirs.pop(name)
+    assert ours == pytest.approx(theirs, rel=1e-6)
 
 
 def test_one_trace_whatever_the_widths(case):
