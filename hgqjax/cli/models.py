@@ -12,6 +12,7 @@ def export(
     output: Path | None = None,
     backend: str | None = None,
     strategy: str | None = None,
+    reuse_factor: tuple[str, ...] = (),
     part: str | None = None,
     clock_ns: float | None = None,
     io_type: str | None = None,
@@ -33,7 +34,9 @@ def export(
             _qonnx.onnx.
         backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]);
             qonnx for one file that FINN, hls4ml's front end and onnx tools read (needs hgqjax[qonnx]).
-        strategy: latency (default; multipliers) or distributed_arithmetic (adder graphs, needs hgqjax[da]).
+        strategy: latency (default; multipliers), resource (shared multipliers, weights in memory) or distributed_arithmetic (adder
+            graphs, needs hgqjax[da]).
+        reuse_factor: uses of a multiplier in an inference: a factor for all layers with weights, and NAME=FACTOR for single ones.
         part: FPGA part, by default the one of the HGQ papers.
         clock_ns: target clock period, ns, by default 5.
         io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
@@ -43,8 +46,10 @@ def export(
         rows: how many rows the gate runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
         verify: --no-verify leaves the gate out, which the project then records.
     """
+    from hgqjax.export.hls4ml.reuse import parse_reuse
+
     settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
-    settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost}
+    settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost, **parse_reuse(reuse_factor)}
     _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 
 

@@ -15,6 +15,8 @@ QONNX = ("qonnx",)
 _OWNERS = {
     "strategy": BACKENDS,
     "io_type": BACKENDS,
+    "reuse_factor": BACKENDS,
+    "reuse_factors": BACKENDS,
     "latency_cutoff": FLAVORS,
     "max_cost": FLAVORS,
     "part": BACKENDS + FLAVORS,

@@ -19,7 +19,7 @@ from hgqjax.export import project
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
 from hgqjax.export.hls4ml import convert as export
 from hgqjax.export.hls4ml.config import read_config, write_config
-from hgqjax.export.hls4ml.convert import to_hls4ml
+from hgqjax.export.hls4ml.convert import link_project, to_hls4ml
 from hgqjax.export.hls4ml.graph import layer_names, model_graph, quiet
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.rewrite import rewrite
@@ -192,12 +192,12 @@ def test_traps_are_exact_here_and_wrong_when_hls4ml_infers(tmp_path, monkeypatch
     model = traps()
     verified(model, tmp_path / "ours")
 
-    def inferred(description, strategy, reuse_factor, config):
+    def inferred(description, strategy, reuse, config):
         from hls4ml.model.graph import ModelGraph
         from hls4ml.utils.config import create_config
 
         names = layer_names(description)
-        target = Target(description, names, tensor_types(description, "io_parallel"), "io_parallel", strategy)
+        target = Target(description, names, tensor_types(description, "io_parallel"), "io_parallel", strategy, reuse)
         untyped = [layer for op in description.operations for layer, _ in layers(op, target)]
         settings = create_config(**config)
         settings["HLSConfig"] = {"Model": {"Precision": "ap_fixed<16,6>", "ReuseFactor": 1, "Strategy": strategy}}
@@ -230,7 +230,7 @@ def test_types_are_exact_and_no_wider(tmp_path):
     """Worked out by hand; q has fixed<4,3> and ufixed<4,1>, the relu's first element ends at 0.5 * 3.5 + 0.75 * 1.875 + 0.25."""
     model = rewrite(small())
     settings = {"part": project.DEFAULT_PART, "backend": "Vitis", "io_type": "io_parallel", "output_dir": str(tmp_path)}
-    graph = model_graph(model, "latency", 1, settings)
+    graph = model_graph(model, "latency", {}, settings)
     found = {layer.name: layer for layer in graph.get_layers()}
     k, b, i = (v[0].tolist() for v in found["q_quantizer"].mask_kbi)
     assert (k, b, i) == ([1, 0], [4, 4], [3, 1])
@@ -253,25 +253,32 @@ def test_types_are_exact_and_no_wider(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*hls4ml_config.yml:pytest.PytestUnraisableExceptionWarning")  # left open by hls4ml
-def test_project_is_self_contained_and_links(tmp_path):
+def test_project_is_self_contained_moves_and_links(tmp_path, monkeypatch):
     model, folder = small(), tmp_path / "deep" / "project"
     project = to_hls4ml(model, str(folder), rows=np.full((3, 2), 0.75), seed=5)
     assert project.path == folder and "words on" in str(project) and project.gate.seed == 5
     assert [p.name for p in folder.parent.iterdir()] == ["project"]  # no temporary folder left
     texts = {p: p.read_text() for p in folder.rglob("*") if p.is_file() and p.suffix != ".npz"}
-    assert not [p for p, text in texts.items() if f"{folder.parent}/." in text]
+    assert not [p for p, text in texts.items() if str(tmp_path) in text]
     record = json.loads((folder / export.GATE_FILE).read_text())
     assert record["verified"] and record["gate"]["rows"] == project.gate.rows and record["gate"]["differing_words"] == 0
     assert record["model_sha256"] == export.folder_sha256(folder / MODEL_FOLDER)
     assert record["hls4ml"] == importlib.metadata.version("hls4ml") and "g++" in record["compiler"]
     copy = ModelDescription.load(folder / MODEL_FOLDER)
 
+    moved = folder.rename(tmp_path / "moved")
+    x = gate_rows(model, min_rows=1000, seed=9)
+    linked = link_project(moved)
+    linked.compile()
+    np.testing.assert_array_equal(linked.predict(x), copy.evaluate(x))
     from hls4ml.converters import link_existing_project
 
-    linked = link_existing_project(str(folder))
+    monkeypatch.chdir(moved)
+    linked = link_existing_project(".")
     linked.compile()
-    x = gate_rows(model, min_rows=1000, seed=9)
     np.testing.assert_array_equal(linked.predict(x), copy.evaluate(x))
+    with pytest.raises(ExportError, match=r"is no hls4ml project: it has no hls4ml_config.yml"):
+        link_project(tmp_path)
 
 
 def test_a_wrong_word_stops_the_export_and_leaves_nothing(tmp_path, monkeypatch):
@@ -325,7 +332,8 @@ def test_without_the_gate_the_project_says_so_and_keras_is_not_imported(tmp_path
 
 def test_config_route_writes_the_same_project(tmp_path):
     small().save(tmp_path / "model")
-    arguments = {"backend": "Vivado", "clock_ns": 2.5, "project_name": "jets", "reuse_factor": 2}
+    arguments = {"backend": "Vivado", "clock_ns": 2.5, "project_name": "jets", "strategy": "resource", "reuse_factor": 2}
+    arguments["reuse_factors"] = {small().operations[2].name: 1}
     write_config(tmp_path / "export.yml", model="model", output_dir="by_config", **arguments)
     folder, found = read_config(tmp_path / "export.yml")
     by_config = to_hls4ml(ModelDescription.load(folder), **found, verify=False).path
@@ -344,7 +352,16 @@ def test_config_route_writes_the_same_project(tmp_path):
     ("text", "message"),
     [
         ("HGQModel: m\nOutputDir: o\nKerasJson: k\n", "unknown key KerasJson; legal are HGQModel, OutputDir, ProjectName"),
-        ("HGQModel: m\nOutputDir: o\nHLSConfig: {LayerName: {}}\n", "unknown key HLSConfig.LayerName; legal are HLSConfig.Model"),
+        (
+            "HGQModel: m\nOutputDir: o\nHLSConfig: {Layers: {}}\n",
+            "unknown key HLSConfig.Layers; legal are HLSConfig.Model, HLSConfig.LayerName",
+        ),
+        (
+            "HGQModel: m\nOutputDir: o\nHLSConfig: {LayerName: {d: {Precision: 1}}}\n",
+            "unknown key HLSConfig.LayerName.d.Precision; legal are",
+        ),
+        ("HGQModel: m\nOutputDir: o\nHLSConfig: {LayerName: {d: 4}}\n", "HLSConfig.LayerName.d is not a table"),
+        ("HGQModel: m\nOutputDir: o\nHLSConfig: {Model: {ReuseFactor: 2.5}}\n", "ReuseFactor is 2.5, which is no int"),
         ("HGQModel: m\nOutputDir: o\nHLSConfig: {Model: {BitExact: true}}\n", "unknown key HLSConfig.Model.BitExact"),
         ("HGQModel: m\n", "no key OutputDir"),
         ("HGQModel: m\nOutputDir: o\nClockPeriod: fast\n", "ClockPeriod is 'fast', which is no int or float"),
@@ -367,8 +384,11 @@ def test_write_config_knows_its_settings(tmp_path):
     [
         ({"backend": "Quartus"}, "backend 'Quartus' is not one of Vitis, Vivado"),
         ({"io_type": "io_serial"}, "io_type 'io_serial' is not one of io_parallel, io_stream"),
-        ({"strategy": "resource"}, "strategy 'resource' is not one of latency, distributed_arithmetic"),
-        ({"strategy": "distributed_arithmetic", "reuse_factor": 2}, "reuse_factor 2 is not possible"),
+        ({"strategy": "unrolled"}, "strategy 'unrolled' is not one of latency, resource, distributed_arithmetic"),
+        (
+            {"strategy": "distributed_arithmetic", "reuse_factor": 2},
+            "reuse_factor is 2, but with strategy distributed_arithmetic 1 is legal",
+        ),
         ({"project_name": "my project"}, "project_name 'my project' cannot name"),
     ],
 )

@@ -277,7 +277,7 @@ def test_a_table_is_indexed_by_the_type_that_the_quantizer_is_narrowed_to():
     table = net.add(o.Table, wide, (1,), "t", table=np.arange(32), f=0, bits=5, f_in=2, low=-16)
     model = rewrite(net.model(table))
     names = {op.name: op.name for op in model.operations}
-    target = layers.Target(model, names, tensor_types(model, "io_parallel"), "io_parallel", "latency")
+    target = layers.Target(model, names, tensor_types(model, "io_parallel"), "io_parallel", "latency", {})
     ((layer, config),) = layers.layers(model["t"], target)
     assert layer["table_data"].tolist() == [16, 18, 20, 22] and "ap_ufixed<5,5" in config["Precision"]["table"]
     signed = dataclasses.replace(target, types=target.types | {"wide": layers.Fixed(1, 1, 1)})
@@ -293,7 +293,7 @@ def graph(net, outputs, io, monkeypatch=None, **makers):
     if monkeypatch:
         kinds = {o.KINDS[kind]: maker for kind, maker in makers.items()}
         monkeypatch.setattr(layers, "_MAKERS", layers._MAKERS | kinds)
-    return model_graph(model, "latency", 1, {"part": DEFAULT_PART, "backend": "Vitis", "io_type": io, "output_dir": "unused"})
+    return model_graph(model, "latency", {}, {"part": DEFAULT_PART, "backend": "Vitis", "io_type": io, "output_dir": "unused"})
 
 
 def plain_reshape(op, target):

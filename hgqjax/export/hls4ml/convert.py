@@ -19,8 +19,9 @@ import tempfile
 import time
 import types
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,14 +32,18 @@ from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
+from hgqjax.export.hls4ml.reuse import check_reuse_factors
+from hgqjax.export.hls4ml.reuse import reuse_factors as reuse_factors_of
 from hgqjax.export.hls4ml.rewrite import rewrite
 from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER, check_clock, check_part
 from hgqjax.files import new_folder
 
 BACKENDS = ("Vitis", "Vivado")
 IO_TYPES = ("io_parallel", "io_stream")
-STRATEGIES = ("latency", "distributed_arithmetic")
+STRATEGIES = ("latency", "resource", "distributed_arithmetic")
 KNOWN_HLS4ML = "1.3."
+CONFIG_FILE = "hls4ml_config.yml"
+"""What `link_existing_project` reads."""
 GATE_OPTIMIZATION = "-O1"
 """g++ level of the gate's own build. Seconds to build and to run 10 000 rows of a 16-64-32-32-5 network, two shared cores:
 -O0 11 + 37, -O1 14 + 2, -O2 25 + 2, -O3 28 + 2; with distributed arithmetic -O1 110 + 8, -O0 139 + 111. The paper's network for house
@@ -74,6 +79,7 @@ def to_hls4ml(
     min_rows: int = 10_000,
     seed: int = 0,
     reuse_factor: int = 1,
+    reuse_factors: Mapping[str, int] | None = None,
 ) -> Project:
     """Write an hls4ml project that computes exactly what `description` does, and prove it on `min_rows` rows or more.
 
@@ -82,7 +88,8 @@ def to_hls4ml(
       output_dir: must not exist yet; it appears only after the gate has passed.
       backend: "Vitis" or "Vivado".
       io_type: "io_parallel" (all elements at once, any formats) or "io_stream" (position after position, one format for each tensor).
-      strategy: "latency" (multipliers) or "distributed_arithmetic" (adder graphs of da4ml).
+      strategy: "latency" (multipliers), "resource" (multipliers that are shared, weights in memory) or "distributed_arithmetic" (adder
+        graphs of da4ml).
       part: the device.
       clock_ns: target clock period, ns.
       project_name: name of the top function.
@@ -90,15 +97,17 @@ def to_hls4ml(
       verify: False leaves the gate out, and the project says so.
       min_rows: least number of rows of the gate. An image of 32x32x3 takes the C++ 25 ms, so a few hundred may do for those.
       seed: of the gate's random words.
-      reuse_factor: uses of one multiplier per inference, >= 1; 1 with distributed arithmetic.
+      reuse_factor: uses of one multiplier per inference, of all layers with weights; see `hls4ml.reuse.legal_factors`.
+      reuse_factors: other ones for single layers, by their names.
     Raises:
       ExportError: the model or an argument does not fit this route (found before anything is written), or g++ fails.
       GateError: a word differs. In either case nothing is left on disk.
 
     An input that is quantized with RND_CONV has a port with 24 fractional bits or more; rows finer than that are cut first.
     """
-    strategy = strategy.lower()
-    _check_arguments(backend, io_type, strategy, project_name, reuse_factor)
+    strategy, reuse_factors = strategy.lower(), reuse_factors or {}
+    _check_arguments(backend, io_type, strategy, project_name)
+    check_reuse_factors(reuse_factor, reuse_factors, strategy)
     gate.check_rows(description, min_rows=min_rows)
     check_part(part)
     check_clock(clock_ns)
@@ -108,15 +117,72 @@ def to_hls4ml(
     check_operations(description, io_type, strategy)
     rewritten = rewrite(description, io_type)
     check_types(rewritten, strategy)
+    reuse = reuse_factors_of(description, rewritten, strategy, reuse_factor, reuse_factors)
     _check_tools(strategy, verify)
     config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
     with new_folder(output_dir) as folder:
-        graph = model_graph(rewritten, strategy, reuse_factor, {**config, "output_dir": str(folder)})
+        description.save(folder / MODEL_FOLDER)
+        namespace = _namespace(folder / MODEL_FOLDER, config | {"strategy": strategy, "reuse": reuse})
+        graph = model_graph(rewritten, strategy, reuse, {**config, "output_dir": str(folder), "namespace": namespace})
         with quiet(), _without_keras():
             graph.write()
+        _make_private(folder)
         report = _run_gate(description, rewritten, graph, folder, rows, min_rows, seed) if verify else None
-        _finish(description, folder, output_dir, {"backend": backend, "io_type": io_type, "strategy": strategy}, report)
+        about = {"backend": backend, "io_type": io_type, "strategy": strategy, "reuse_factors": reuse, "namespace": namespace}
+        _finish(description, folder, about, report)
     return Project(output_dir, backend, strategy, report)
+
+
+def _namespace(model: Path, settings: dict) -> str:
+    """C++ namespace of all that a project defines: another one for each model and setting, so that two projects may be one program."""
+    digest = hashlib.sha256(f"{folder_sha256(model)}{sorted(settings.items())}".encode()).hexdigest()
+    return f"{settings['project_name']}_{digest[:12]}"
+
+
+def _make_private(project: Path) -> None:
+    """hls4ml 1.3's readers of weights are templates that hold the folder of their project: of those of two projects a linker keeps one."""
+    header = project / "firmware" / "nnet_utils" / "nnet_helpers.h"
+    header.write_text(re.sub(r"\bvoid (load_\w+_from_txt)\(", r"static void \1(", header.read_text()))
+
+
+def read_namespace(project: Path) -> str:
+    """The C++ namespace of a written project."""
+    import yaml
+
+    return yaml.safe_load((project / CONFIG_FILE).read_text())["WriterConfig"]["Namespace"]
+
+
+def check_symbols(library: str | Path, namespace: str) -> None:
+    """Raises ExportError where a compiled project defines data outside its namespace, which another project could define, too.
+
+    A program that holds both would then compute with the data of one, without a word.
+    """
+    listed = subprocess.run(
+        ["nm", "-C", "--defined-only", "--extern-only", str(library)], text=True, capture_output=True, check=True
+    ).stdout
+    for line in listed.splitlines():
+        *_, kind, name = line.split(maxsplit=2)
+        shared = name.startswith(("nnet::trace_", "std::", "typeinfo ", "vtable ", "guard variable for std::"))
+        if kind in "BDRVuGS" and namespace not in name and not shared:
+            raise ExportError(f"the compiled project defines the data {name}, outside its namespace {namespace}")
+
+
+def link_project(folder: str | os.PathLike):
+    """hls4ml's object for a written project, wherever it lies now: `compile()`, `predict(x)`, `build()`.
+
+    `hls4ml.converters.link_existing_project(".")` does the same in the folder itself: a project holds no absolute path.
+
+    Raises: ExportError where `folder` has no such project.
+    """
+    folder = Path(folder).absolute()
+    if not (folder / CONFIG_FILE).is_file():
+        raise ExportError(f"{folder} is no hls4ml project: it has no {CONFIG_FILE}")
+    _check_tools("latency", verify=False)
+    from hls4ml.converters import link_existing_project
+
+    linked = link_existing_project(folder)
+    linked.config.config["OutputDir"] = str(folder)
+    return linked
 
 
 @contextlib.contextmanager
@@ -136,11 +202,11 @@ def _without_keras():
 
 def check_settings(backend: str, strategy: str, io_type: str = "io_parallel") -> None:
     """Raises ExportError where an export with these would fail whatever the model: unknown names, missing tools."""
-    _check_arguments(backend, io_type, strategy, "myproject", 1)
+    _check_arguments(backend, io_type, strategy, "myproject")
     _check_tools(strategy, True)
 
 
-def _check_arguments(backend: str, io_type: str, strategy: str, project_name: str, reuse_factor: int):
+def _check_arguments(backend: str, io_type: str, strategy: str, project_name: str):
     if backend not in BACKENDS:
         raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
     if io_type not in IO_TYPES:
@@ -149,8 +215,6 @@ def _check_arguments(backend: str, io_type: str, strategy: str, project_name: st
         raise ExportError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", project_name) or project_name in ("main", "nnet"):
         raise ExportError(f"project_name {project_name!r} cannot name a C++ function; use letters, digits and _")
-    if reuse_factor < 1 or (strategy == "distributed_arithmetic" and reuse_factor != 1):
-        raise ExportError(f"reuse_factor {reuse_factor} is not possible with strategy {strategy}; use 1")
 
 
 def _check_tools(strategy: str, verify: bool):
@@ -193,6 +257,7 @@ def _run_gate(description, rewritten, graph, project: Path, rows, min_rows: int,
             parts[n] = np.ldexp(np.floor(np.ldexp(parts[n], f)), -f)
     x = tuple(parts) if isinstance(x, tuple) else parts[0]
     library = build_library(project)
+    check_symbols(library, read_namespace(project))
     values = run_library(library, graph.config.get_project_name(), x, [var.size() for var in graph.get_output_variables()])
     words = tuple(gate.to_words(v, description.grids[name]) for v, name in zip(values, description.outputs, strict=True))
     total = gate.check_words(description, x, words, tool=f"hls4ml {graph.config.backend.name} C++")
@@ -236,15 +301,14 @@ def run_library(library: Path, project_name: str, x: gate.Rows, sizes: list[int]
 # ---- what else the project holds ----
 
 
-def _finish(description: ModelDescription, project: Path, final: Path, arguments: dict[str, str], report: GateReport | None):
-    """Make the project self-contained and right for its final place."""
+def _finish(description: ModelDescription, project: Path, arguments: dict[str, Any], report: GateReport | None):
+    """Make the project self-contained, and right for any place."""
     import yaml
 
-    settings = project / "hls4ml_config.yml"
+    settings = project / CONFIG_FILE
     config = yaml.safe_load(settings.read_text())
-    config["OutputDir"] = str(final)
+    config["OutputDir"] = "."
     settings.write_text(yaml.safe_dump(config))
-    description.save(project / MODEL_FOLDER)
     compiler = subprocess.run(["g++", "--version"], text=True, capture_output=True).stdout.splitlines()[0] if report else None
     record = {
         "verified": report is not None,
@@ -256,7 +320,9 @@ def _finish(description: ModelDescription, project: Path, final: Path, arguments
     }
     (project / GATE_FILE).write_text(json.dumps(record, indent=2) + "\n")
     build = f"An hls4ml project for {arguments['backend']} HLS, strategy {arguments['strategy']}. {readme.compared(report)}.\n"
-    build += "`hls4ml.converters.link_existing_project(folder)` takes it over in Python: `compile()`, `predict(x)`, `build()`.\n"
+    build += "`hgqjax.export.link_project(folder)` takes it over in Python, `hls4ml.converters.link_existing_project('.')` from\n"
+    build += "within the folder: `compile()`, `predict(x)`, `build()`. The folder may be moved. All C++ is in the namespace\n"
+    build += f"`{arguments['namespace']}`, so that programs may hold several projects.\n"
     readme.write(description, project, build + "By hand: `build_prj.tcl`.")
 
 

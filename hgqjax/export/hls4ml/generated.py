@@ -44,7 +44,8 @@ def register() -> None:
 
         def format(self, node):
             params = self._default_function_params(node)
-            return "nnet::{function}<{input_t}, {output_t}>({input}, {output});".format(**params)
+            namespace = node.model.config.get_writer_config()["Namespace"]
+            return "{namespace}::{function}<{input_t}, {output_t}>({input}, {output});".format(namespace=namespace, **params)
 
     register_layer(KIND, HgqjaxGenerated)
     for name in ("Vivado", "Vitis"):

@@ -36,18 +36,18 @@ def layer_names(description: ModelDescription) -> dict[str, str]:
     return names
 
 
-def model_graph(description: ModelDescription, strategy: str, reuse_factor: int, config: dict[str, Any]):
-    """hls4ml's ModelGraph of a rewritten description, with every type given."""
+def model_graph(description: ModelDescription, strategy: str, reuse: dict[str, int], config: dict[str, Any]):
+    """hls4ml's ModelGraph of a rewritten description, with every type given; `reuse` has the reuse factors of layers."""
     with quiet():
         from hls4ml.model.graph import ModelGraph
         from hls4ml.utils.config import create_config
 
         generated.register()
         names, io_type = layer_names(description), config["io_type"]
-        target = Target(description, names, tensor_types(description, io_type), io_type, strategy)
+        target = Target(description, names, tensor_types(description, io_type), io_type, strategy, reuse)
         nodes = [node for op in description.operations for node in layers(op, target)]
         settings = create_config(**config)
-        model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": reuse_factor, "Strategy": strategy, "BitExact": False}
+        model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": 1, "Strategy": strategy, "BitExact": False}
         settings["HLSConfig"] = {"Model": model, "LayerName": {layer["name"]: entry for layer, entry in nodes}}
         inputs = [names[op.name] for op in description.inputs]
         outputs = [names[name] for name in description.outputs]

@@ -35,6 +35,7 @@ from hgqjax.description.operations import (
     Transpose,
 )
 from hgqjax.export.hls4ml import generated
+from hgqjax.export.hls4ml.reuse import can_share
 from hgqjax.export.hls4ml.rewrite import is_wiring
 from hgqjax.export.hls4ml.types import Fixed, constant_type, enclosing, joint, quantizer_type
 
@@ -51,6 +52,7 @@ class Target:
     types: dict[str, Fixed]
     io_type: str
     strategy: str
+    reuse: dict[str, int]
 
     @property
     def stream(self) -> bool:
@@ -131,7 +133,9 @@ def _linear(op: Linear, target: Target, layer: dict[str, Any]) -> Node:
     result = target.types[op.name]
     layer = {"weight_data": op.kernel.values, "bias_data": None if op.bias is None else op.bias.values} | layer
     config = _result(result, accum=result, weight=constant_type(op.kernel), bias=constant_type(op.bias))
-    return layer, config | ({"Strategy": "latency"} if is_wiring(op) else {})
+    config["ReuseFactor"] = target.reuse.get(op.name, 1)
+    alone = is_wiring(op) or (target.strategy == "resource" and not can_share(op))
+    return layer, config | ({"Strategy": "latency"} if alone else {})
 
 
 def _at_a_time(positions: int, wanted: int | None, target: Target) -> dict[str, int]:
