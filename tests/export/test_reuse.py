@@ -137,5 +137,5 @@ def test_two_projects_in_one_program(tmp_path):
     for n, values in enumerate(expected):
         np.testing.assert_array_equal(np.load(tmp_path / f"y{n}.npy"), values)
     convert.check_symbols(libraries[0], convert.read_namespace(paths[0]))
-    with pytest.raises(ExportError, match="defines the data .*w.*, outside its namespace"):
+    with pytest.raises(ExportError, match="defines the data myproject_.*, outside its namespace"):
         convert.check_symbols(libraries[0], convert.read_namespace(paths[1]))
