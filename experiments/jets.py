@@ -3,6 +3,7 @@
 from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq
 from hgqjax.resources import Ebops, Luts
+from hgqjax.runs.demo import DEMO
 from hgqjax.runs.networks import Mlp
 from hgqjax.runs.sweep import Sweep
 from hgqjax.training.objective import Objective
@@ -48,16 +49,8 @@ CONFIGS = {
         ),
     ),
     "jets_demo": (
-        "A network of hidden layers 32 and 16, eight penalties on predicted LUTs and two seeds: what scripts/demo runs.",
-        Sweep(
-            rows=100_000,
-            model=Mlp(hidden=(32, 16)),
-            train=Config(epochs=72, epochs_per_check=2, objective=Objective(cost=Luts())),
-            betas=(2.5e-6, 7e-6, 1.6e-5, 3.2e-5, 6.5e-5, 1.3e-4, 2.2e-4, 3.5e-4),
-            seeds=(0, 1),
-            points=12,
-            projects=2,
-        ),
+        "A network of hidden layers 32 and 16, eight penalties on predicted LUTs and two seeds: what scripts/demo and `hgqjax demo` run.",
+        DEMO,
     ),
     "jets_long": (
         "Hidden layers 48 and 24, nine penalties on predicted LUTs and two seeds, 300 epochs on all re-simulated rows.",

@@ -11,6 +11,7 @@ import hgqjax
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 COMMANDS = {
+    "demo": ("hgqjax.cli.demo", "train, export and report small networks on jets that come with the package, in about a minute"),
     "sweep": ("hgqjax.cli.train", "train a front of quantized networks, one for each penalty and seed, in one compiled program"),
     "resume": ("hgqjax.cli.resume", "go on with a sweep that was interrupted"),
     "export": ("hgqjax.cli.models", "turn a model into an hls4ml project, Verilog or VHDL that gives exactly the same words"),

@@ -8,11 +8,19 @@ from tyro.conf import Positional, arg
 from hgqjax.cli.machines import Machines
 
 
-def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Machines, arg(name="")] = Machines()) -> None:
+def resume(
+    run: Positional[Path],
+    *,
+    group: int | None = None,
+    cluster: str = "",
+    machines: Annotated[Machines, arg(name="")] = Machines(),
+) -> None:
     """Go on with a sweep that was interrupted, from its last checkpoint, to the same front.
 
     Args:
         run: the run folder, results/<experiment>/<time>-<hash>.
+        group: train only this group of members, from its last checkpoint, as a task of a batch system does. A resume without it does the
+            rest.
         cluster: as for sweep; any, whatever the run began with.
         machines: where it is trained.
     """
@@ -21,6 +29,9 @@ def resume(run: Positional[Path], *, cluster: str = "", machines: Annotated[Mach
     from hgqjax.training.devices import is_first
 
     machines.join()
+    if group is not None:
+        runs.train_group(run, group)
+        return
     folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():
         report(folder)

@@ -8,7 +8,10 @@ from tyro.conf import arg
 from hgqjax import runs
 from hgqjax.cli.machines import Machines
 from hgqjax.cli.pages import report
+from hgqjax.config import from_json
 from hgqjax.data import Columns
+from hgqjax.runs import batch as batch_
+from hgqjax.runs.folders import Run
 from hgqjax.training.devices import is_first
 
 runs.Sweep.__annotations__["columns"] = Annotated[Columns, arg(name="")]  # --target, not --columns.target
@@ -19,6 +22,7 @@ def sweep(
     *,
     results: Path = Path("results"),
     cluster: str = "",
+    batch: batch_.System | None = None,
     machines: Annotated[Machines, arg(name="")] = Machines(),
 ) -> None:
     """Train a front of quantized networks, one for each penalty and seed, in one compiled program.
@@ -32,9 +36,17 @@ def sweep(
         results: folder for results; the run makes <results>/sweep/<UTC time>-<hash>/ in it.
         cluster: train groups of members, measure points and check projects over the workers of a Dask cluster: "local" or "local:N"
             starts N processes here; or a scheduler's address (tcp://host:8786), or its scheduler file. A killed worker loses nothing.
+        batch: train nothing now; write the files of this batch system (a job array, a task for each of --groups, and a job that waits for
+            it) into the run folder, and print the command that submits them.
         machines: where it is trained.
     """
     machines.join()
+    if batch is not None:
+        if cluster or machines != Machines():
+            raise ValueError("--batch writes files for later; leave out --cluster and the options of machines")
+        folder = runs.prepare(config, root=results)
+        print(batch_.write(folder, len(from_json(runs.Sweep, Run.open(folder).manifest["config"]).division()), batch))
+        return
     folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():
         report(folder)

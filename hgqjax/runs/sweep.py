@@ -160,11 +160,45 @@ def run(
         numbers are those of a run without a cluster.
       rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
     """
+    config, dataset = _checked(config, progress, cluster, rows_devices)
+    with cluster_.connect(cluster) as workers:
+        config = _divided(config, workers)
+        with _held(_created(config, dataset, name, root)) as found:
+            return _finish(found, config, dataset, workers, progress, rows_devices)
+
+
+def prepare(config: Sweep, *, name: str = "sweep", root: Path = Path("results"), progress: bool = True) -> Path:
+    """A new run folder, as `run` makes it, in which nothing is trained yet. `train_group` trains a group of its members, each in any
+    process and at any time; `resume` does the rest. The numbers are those of `run`.
+
+    Raises: as `run`, before there is a folder.
+    """
+    config, dataset = _checked(config, progress, "", 1)
+    return _created(_divided(config, cluster_.Cluster()), dataset, name, root)
+
+
+def train_group(folder: Path, number: int) -> None:
+    """Trains group `number` of a run's members, from its last checkpoint, on one device; a group that is trained stays as it is.
+
+    Raises: RunError where the folder is no run; ConfigError where it has no such group.
+    """
+    config = from_json(Sweep, folders.Run.open(folder).manifest["config"])
+    if not 0 <= number < len(config.division()):
+        raise ConfigError(f"group is {number}; {folder} has groups 0 to {len(config.division()) - 1}")
+    jobs.on_worker(jobs.train_group, str(folder.absolute()), config, number)
+
+
+def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int) -> tuple[Sweep, data_.Dataset]:
+    """The configuration, with paths as a resume finds them, and its rows; what cannot work is refused."""
     dataset = data_.load(config.data, config.columns, rows=config.rows)
     if progress and devices.is_first():
         print(overview(dataset), flush=True)  # before what may be refused, as it says why
     _check(config, dataset, cluster, rows_devices)
-    config = dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute())  # as a resume finds them
+    return dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute()), dataset
+
+
+def _created(config: Sweep, dataset: data_.Dataset, name: str, root: Path) -> Path:
+    """The new run folder, which the first of several processes makes."""
     parts = ("train", "val", "test")
     about: dict[str, Any] = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -172,11 +206,7 @@ def run(
         about["files"] = list(dataset.files)
     if dataset.unit:
         about["unit"] = dataset.unit
-    with cluster_.connect(cluster) as workers:
-        config = _divided(config, workers)
-        folder = devices.first(lambda: str(folders.Run.create(root, name, config, about).folder))
-        with _held(Path(folder)) as found:
-            return _finish(found, config, dataset, workers, progress, rows_devices)
+    return Path(devices.first(lambda: str(folders.Run.create(root, name, config, about).folder)))
 
 
 def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
