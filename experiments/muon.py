@@ -2,7 +2,7 @@
 
 from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq, Uniform
-from hgqjax.resources import Ebops
+from hgqjax.resources import Ebops, Luts
 from hgqjax.runs.networks import Tracker
 from hgqjax.runs.sweep import Sweep
 from hgqjax.scores import Resolution
@@ -35,6 +35,18 @@ CONFIGS = {
             points=16,
             within=1.5,
             projects=2,
+        ),
+    ),
+    "muon_luts": (
+        "Five penalties on predicted LUTs, 16 epochs each, with today's settings.",
+        Sweep(
+            data="muon",
+            model=Tracker(method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
+            train=Config(epochs=16, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION, cost=Luts())),
+            betas=(2e-6, 7e-6, 2e-5, 5e-5, 1.2e-4),
+            learning_rate=1e-2,
+            points=12,
+            within=1.5,
         ),
     ),
     "muon_18bit": ("18 bits for everything, nothing learned, same steps: what floating point gives.", uniform(18)),

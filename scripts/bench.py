@@ -17,6 +17,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from bench_front import Reach, part_reach
 from bench_report import Report, machine, table
 from bench_runs import (
     SHARE,
@@ -54,11 +55,12 @@ class Options:
     """What to measure."""
 
     parts: tuple[Part, ...] = get_args(Part)
-    """step: against the same float network; hgq2: against HGQ2; front: 16 points against 16 runs of HGQ2."""
+    """step: against the same float network; hgq2: against HGQ2; front: time until a front has the accuracies of released networks at their
+    costs, and 16 points against 16 runs of HGQ2; growth: with members, rows, width and depth."""
     quick: bool = False
     """Small sizes and few rounds: only to see that everything runs (about a minute)."""
     members: tuple[int, ...] = ()
-    """Sizes of the populations; by default 1 4 16 64, on a GPU 1 64 1024."""
+    """Sizes of the populations; by default 1 4 16 32 64, on a GPU 1 64 1024."""
     rounds: int = 0
     """Rounds that alternate; by default 5, with --quick 2."""
     out: Path = Path("results/bench.json")
@@ -69,19 +71,22 @@ class Sizes:
     """Network, rows, batches and epochs of each part."""
 
     hidden: tuple[int, ...] = (64, 32, 32)
-    members: tuple[int, ...] = (1, 4, 16, 64)
+    members: tuple[int, ...] = (1, 4, 16, 32, 64)
     members_gpu: tuple[int, ...] = (1, 64, 1_024)
     steps: tuple[tuple[int, int], ...] = ((512, 127_267), (2_048, 127_267), (33_200, 600_000))
     population: tuple[tuple[int, int], ...] = ((2_048, 65_536), (33_200, 66_400))
+    reach: Reach = Reach()
     front_members: int = 16
     front: tuple[int, int, int] = (2_048, 100_352, 6)
     realistic_epochs: int = 100
     memory: tuple[int, int, int] = (33_200, 600_000, 60_000)
+    memory_members: tuple[int, ...] = (16, 64)
     growth_rows: tuple[int, ...] = (66_400, 132_800, 265_600, 600_000)
     growth_batch: int = 33_200
     validation_rows: tuple[int, ...] = (15_000, 60_000, 240_000, 600_000)
     growth_width: tuple[int, int] = (2_048, 65_536)
     widths: tuple[int, ...] = (1, 2, 4)
+    depths: tuple[int, ...] = (1, 2)
     cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
 
 
@@ -91,14 +96,17 @@ QUICK = Sizes(
     members_gpu=(1, 4),
     steps=((256, 4_096),),
     population=((256, 1_024),),
+    reach=Reach(rows=2_000, hidden=(4,), epochs=2, betas=(1e-6,), seeds=(0,), batch=200, hgq2_epochs=2, hgq2_batch=200, hgq2_hidden=(4,)),
     front_members=4,
     front=(256, 2_048, 2),
     memory=(1_024, 8_192, 1_024),
+    memory_members=(4,),
     growth_rows=(2_048, 4_096),
     growth_batch=1_024,
     validation_rows=(1_024, 4_096),
     growth_width=(256, 2_048),
     widths=(1,),
+    depths=(),
     cnn=(32, 64, (2,), ()),
 )
 
@@ -174,7 +182,8 @@ def part_population(options, sizes, report):
 
 
 def part_front(options, sizes, report, hgq2):
-    """Time to a front: one program for all members, against a run of HGQ2 for each, building and compiling included."""
+    """Time to a front: until it has an accuracy at a cost; and one program for all members, against a run of HGQ2 for each."""
+    part_reach(sizes.reach, report, hgq2)
     batch, rows, epochs = sizes.front
     members, data, spent = sizes.front_members, jets(rows, 14_141), {"ours": [], "check": [], "hgq2": [], "epoch": []}
     if hgq2 is not None:
@@ -256,17 +265,18 @@ def part_compile(options, sizes, report):
 def part_memory(options, sizes, report):
     """Peak memory of a whole sweep of one epoch and one look at the validation rows, in a process of its own."""
     batch, rows, rows_val = sizes.memory
-    found = in_fresh_process(peak_memory, sizes.hidden, sizes.front_members, batch, rows, rows_val)
-    where = f"{sizes.front_members} members, {rows:,} rows, {rows_val:,} validation rows, batch {batch:,}"
-    goal = ("<=", 4) if rows == 600_000 else None
-    report.add("memory", f"{where}: peak of the process", found["peak"] / 2**30, "GiB", goal)
-    report.add("memory", f"{where}: of which before the sweep", found["before"] / 2**30, "GiB")
-    if found["device"]:
-        report.add("memory", f"{where}: peak on the device", found["device"] / 2**30, "GiB")
+    for members in sizes.memory_members:
+        found = in_fresh_process(peak_memory, sizes.hidden, members, batch, rows, rows_val)
+        where = f"{members} members, {rows:,} rows, {rows_val:,} validation rows, batch {batch:,}"
+        goal = ("<=", 4) if (members, rows) == (16, 600_000) else None
+        report.add("memory", f"{where}: peak of the process", found["peak"] / 2**30, "GiB", goal)
+        report.add("memory", f"{where}: of which before the sweep", found["before"] / 2**30, "GiB")
+        if found["device"]:
+            report.add("memory", f"{where}: peak on the device", found["device"] / 2**30, "GiB")
 
 
 def part_growth(options, sizes, report):
-    """How time grows with rows and width; with members: the population part."""
+    """How time grows with rows, width and depth; with members: the population part."""
     rounds, batch = max(1, options.rounds // 2), sizes.growth_batch
     runs = {}
     for rows in sizes.growth_rows:
@@ -284,12 +294,16 @@ def part_growth(options, sizes, report):
     for n, seconds in spent.items():
         report.add("growth", f"validation of {n:,} rows", 1e6 * seconds[:, 0] / n, "us/row")
     batch, rows = sizes.growth_width
-    for width in sizes.widths:
-        hidden, data = tuple(width * n for n in sizes.hidden), jets(rows)
+    networks = {f"hidden layers x{width}": tuple(width * n for n in sizes.hidden) for width in sizes.widths}
+    networks |= {f"depth x{depth}": tuple(n for n in sizes.hidden for _ in range(depth)) for depth in sizes.depths if depth > 1}
+    steps, data = {}, jets(rows)
+    for name, hidden in networks.items():
         spent = alternate(float_epochs(data, batch, hidden) | hgq_epochs(data, batch, hidden), rounds)
-        where = f"hidden layers x{width}, batch {batch:,}"
-        report.add("growth", f"{where}: HGQ, mean of a run", 1e3 * whole(spent)[:, 0] / (rows // batch), "ms/step")
-        report.add("growth", f"{where}: HGQ / float", (whole(spent) / spent["float"])[:, 0], "x")
+        steps[name] = whole(spent)[:, 0]
+        report.add("growth", f"{name}, batch {batch:,}: HGQ, mean of a run", 1e3 * steps[name] / (rows // batch), "ms/step")
+        report.add("growth", f"{name}, batch {batch:,}: HGQ / float", (whole(spent) / spent["float"])[:, 0], "x")
+    for name in list(networks)[1:]:
+        report.add("growth", f"{name}, batch {batch:,}: time of a step", steps[name] / steps[next(iter(networks))], "x")
 
 
 def part_cnn(options, sizes, report):

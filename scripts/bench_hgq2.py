@@ -5,7 +5,8 @@ Each command is answered by one JSON object a line. The process is kept alive, s
 {"do": "data", "path": npz}                          -> reads x, y, x_val, y_val
 {"do": "build", "hidden": [...], "rows", "batch"}    -> a fresh network; what it consists of
 {"do": "epochs", "epochs", "validate": bool}         -> trains the network for so many epochs
-The answers to the last two have "seconds": of the wall clock, and of the processor.
+{"do": "ramp", "epochs", "start", "end", "cycles"}   -> trains it while beta rises; points of its front, their test accuracy and EBOPs
+The answers to the last three have "seconds": of the wall clock, and of the processor; those of "ramp" at the end of each epoch.
 """
 
 import json
@@ -18,6 +19,8 @@ import keras
 import numpy as np
 from hgq import layers
 from hgq.config import LayerConfigScope, QuantizerConfigScope
+from hgq.utils import trace_minmax
+from hgq.utils.sugar import BetaScheduler
 
 BETA, LEARNING_RATE, N_OUT = 1e-6, 5e-3, 5
 
@@ -80,6 +83,36 @@ class Session:
         seconds = (clock() - start).tolist()
         ebops = sum(int(np.asarray(layer.ebops)) for layer in self.model.layers)
         return {"seconds": seconds, "loss": history["loss"], "accuracy": history["accuracy"], "ebops": ebops}
+
+    def ramp(self, epochs, start, end, cycles):
+        x, y = self.arrays["x"][: self.rows], self.arrays["y"][: self.rows]
+        looks, length, begun = [], -(-epochs // cycles), clock()
+
+        def look(epoch, logs):
+            seconds = (clock() - begun).tolist()
+            ebops = sum(int(np.asarray(layer.ebops)) for layer in self.model.layers)
+            looks.append((seconds, logs["val_accuracy"], ebops, self.model.get_weights()))
+
+        def rate(epoch):
+            return LEARNING_RATE * 0.94 ** (epoch // length) * (1 + np.cos(np.pi * (epoch % length) / length)) / 2
+
+        callbacks = [
+            BetaScheduler(lambda epoch: start * (end / start) ** (epoch / max(1, epochs - 1))),
+            keras.callbacks.LearningRateScheduler(rate),
+            keras.callbacks.LambdaCallback(on_epoch_end=look),
+        ]
+        validation = self.arrays["x_val"], self.arrays["y_val"]
+        self.model.fit(x, y, batch_size=self.batch, epochs=epochs, validation_data=validation, callbacks=callbacks, verbose=0)
+        points = []
+        for number, (_, accuracy, ebops, weights) in enumerate(looks):
+            if any(other[1] >= accuracy and other[2] <= ebops for other in looks[:number]):
+                continue  # never on the front
+            self.model.set_weights(weights)
+            trace_minmax(self.model, x, batch_size=self.batch, verbose=0)
+            traced = sum(int(np.asarray(layer.ebops)) for layer in self.model.layers)
+            guesses = np.argmax(self.model.predict(self.arrays["x_test"], batch_size=self.batch, verbose=0), axis=1)
+            points.append((number, accuracy, float(np.mean(guesses == self.arrays["y_test"])), traced))
+        return {"seconds": [seconds for seconds, *_ in looks], "points": points}
 
 
 def main():

@@ -310,10 +310,10 @@ class Hgq2:
             raise Skip(f"HGQ2 failed: {answer['error'][:200]}")
         return answer
 
-    def send(self, data):
-        """Gives it the rows that ours has."""
+    def send(self, data, **further):
+        """Gives it the rows that ours has, and `further` ones by name."""
         path = Path(self.folder.name) / "rows.npz"
-        np.savez(path, x=data.x_train, y=data.y_train, x_val=data.x_val, y_val=data.y_val)
+        np.savez(path, x=data.x_train, y=data.y_train, x_val=data.x_val, y_val=data.y_val, **further)
         self("data", path=str(path))
 
     def epoch(self, data, batch, hidden):
