@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 from hgqjax.scores import AbstractScore
 
 SOUND = 0.9
-"""Share of the loss of the mean output that a sound network has, at most."""
+"""A sound network has at most this share of `blind_loss`, in training or on the validation rows."""
 
 
 class Trained(NamedTuple):
@@ -39,17 +39,23 @@ class Guard(NamedTuple):
         return cls(jax.tree.map(jnp.copy, start), jnp.full((), jnp.inf), jnp.zeros((), bool), jnp.ones(()))
 
     def look(
-        self, now: Trained, loss: Float[Array, ""], constant: Bool[Array, ""], sound: Bool[Array, ""]
+        self, now: Trained, losses: tuple[Array, Array], constant: Bool[Array, ""], blind: Float[Array, ""]
     ) -> tuple[Trained, "Guard", Bool[Array, ""]]:
-        """``(now, guard, collapsed)`` after a look at a network with this loss that is `constant`, `sound`, or neither.
+        """``(now, guard, collapsed)`` after a look at a network.
 
-        It has collapsed where it is constant, or not sound any more, as it then soon is constant: no gradient of the task is left to
-        revive it. It goes on from its best state, at rest and with half the penalty. A pruned branch beside others that live is no
-        collapse.
+        It has collapsed where it is constant, or where it was sound at a look and is not any more, as it then soon is constant: no gradient
+        of the task is left to revive it. It goes on from its best state, at rest and with half the penalty. A pruned branch beside others
+        that live is no collapse, nor is a look at validation rows that is bad once, while training goes well.
+
+        Args:
+          now: its state. losses: in training since the last look, and on the validation rows. constant: whether all validation rows have
+            the same outputs. blind: its `blind_loss` there.
         """
+        trained, validated = losses
+        sound = jnp.minimum(trained, validated) <= SOUND * blind
         collapsed = constant | (self.once & ~sound)
-        better = ~collapsed & (loss < self.loss)
-        best, least = _where(better, now, self.best), jnp.where(better, loss, self.loss)
+        better = ~collapsed & (validated < self.loss)
+        best, least = _where(better, now, self.best), jnp.where(better, validated, self.loss)
         guard = Guard(best, least, self.once | sound, jnp.where(collapsed, self.ease / 2, self.ease))
         return _where(collapsed, _at_rest(self.best, now), now), guard, collapsed
 
@@ -74,11 +80,10 @@ def is_constant(outputs: PyTree[Shaped[Array, "rows ..."]]) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(part == part[:1]) & (len(part) > 1) for part in jax.tree.leaves(outputs)]))
 
 
-def is_sound(score: AbstractScore, outputs: PyTree[Array], y: Array, weight: Array | None = None) -> Bool[Array, ""]:
-    """Whether the loss is at most `SOUND` times that of the mean output of all rows. Where a task is so hard that none is, only a
-    constant network counts as collapsed."""
+def blind_loss(score: AbstractScore, outputs: PyTree[Array], y: Array, weight: Array | None = None) -> Float[Array, ""]:
+    """Loss of a network that gives the mean of `outputs` for every row."""
     mean = jax.tree.map(lambda part: jnp.broadcast_to(jnp.mean(part, axis=0), part.shape), outputs)
-    return score.loss(outputs, y, weight) <= SOUND * score.loss(mean, y, weight)
+    return score.loss(mean, y, weight)
 
 
 def _where(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:

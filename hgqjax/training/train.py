@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from hgqjax import layers, resources
 from hgqjax.training import devices, schedules, shuffle
-from hgqjax.training.guard import Guard, Trained, is_constant, is_sound
+from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training.objective import Objective
 
 AT_ONCE = 2**22
@@ -192,15 +192,15 @@ class Train:
         metrics = {f"train_{name}": jnp.mean(values) for name, values in history.items() if name in ("loss", "score")}
         metrics |= {"beta": history["beta"][-1, -1]} | self.validate(state, data)
         assert state.guard is not None, "a state of `init` has one"
-        found = (metrics.pop("constant"), metrics.pop("sound"))
-        trained, guard, metrics["collapsed"] = state.guard.look(Trained(*state[:3]), metrics["val_loss"], *found)
+        losses, found = (metrics["train_loss"], metrics["val_loss"]), (metrics.pop("constant"), metrics.pop("blind"))
+        trained, guard, metrics["collapsed"] = state.guard.look(Trained(*state[:3]), losses, *found)
         return state._replace(**trained._asdict(), guard=guard), metrics
 
     def validate(self, state: State, data: Data) -> dict[str, Array]:
         """Score, loss and cost (the objective's; total and by layer) on the validation rows, statistics frozen, unwrapped.
 
         Also the further shares of the objective's score, such as outliers; `State.broken`; for each layer with a kernel whether it is dead,
-        that is without a product that is not 0; whether the network is constant, and sound (`training.guard`).
+        that is without a product that is not 0; whether the network is constant, and the loss of its mean output (`training.guard`).
         """
         objective, now = self.config.objective, self._merge(self._frozen, state)
         outputs = self._outputs(state, data.x_val)
@@ -209,7 +209,7 @@ class Train:
         metrics: dict[str, Any] = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
         metrics |= {f"val_{name}": value for name, value in objective.score.further(*of_rows).items()}
         metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
-        metrics |= {"broken": state.broken, "constant": is_constant(outputs), "sound": is_sound(objective.score, *of_rows)}
+        metrics |= {"broken": state.broken, "constant": is_constant(outputs), "blind": blind_loss(objective.score, *of_rows)}
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
         return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
 
