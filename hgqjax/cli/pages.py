@@ -73,9 +73,10 @@ def compare(
         reference: reference point of the hypervolume: cost, and accuracy in % or resolution; by default
             outside of all points: twice the largest cost, a tenth of the span below the worst score.
     """
+    from hgqjax.reports import markup
     from hgqjax.reports.compare import compare
 
-    print(compare(runs, output, at, reference), end="")
+    markup.say(compare(runs, output, at, reference))
 
 
 def _measured(models: tuple[Path, ...], data: str | None, data_name: str | None, window: float | None) -> Iterator:

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import re
+import sys
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -28,6 +30,43 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence
     rules = [":---" if head in left else "---:" for head in heads]
     lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (heads, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rules, *lines[1:]])
+
+
+def say(text: str) -> None:
+    """Prints a text with Markdown tables: as it is into files and pipes, with aligned columns on a terminal."""
+    print(aligned(text) if sys.stdout.isatty() else text, end="" if text.endswith("\n") else "\n")
+
+
+def aligned(text: str) -> str:
+    """A text whose Markdown tables have columns of spaces, for people who read it on a terminal.
+
+    >>> print(aligned("Runs:\\n\\n" + markdown(["run", "%"], [["a|b", "75"], ["c", "9.5"]], left=["run"])))
+    Runs:
+    <BLANKLINE>
+    run    %
+    ---  ---
+    a|b   75
+    c    9.5
+    """
+    lines: list[str] = []
+    for is_table, group in itertools.groupby(text.split("\n"), key=lambda line: line.startswith("| ")):
+        found = list(group)
+        lines += _columns([_split(line) for line in found]) if is_table else found
+    return "\n".join(lines)
+
+
+def _split(line: str) -> list[str]:
+    return [cell.replace("\\|", "|") for cell in re.split(r" (?<!\\)\| ", line.removeprefix("| ").removesuffix(" |"))]
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    """The lines of a table; the second row is Markdown's rule, which says how columns are aligned."""
+    heads, rules, *cells = rows
+    widths = [max(len(row[n]) for row in (heads, *cells)) for n in range(len(heads))]
+    left = [rule.startswith(":") for rule in rules]
+    shown = [[cell.ljust(w) if to else cell.rjust(w) for cell, w, to in zip(row, widths, left, strict=True)] for row in (heads, *cells)]
+    lines = ["  ".join(row).rstrip() for row in shown]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = (), caption: str = "") -> str:

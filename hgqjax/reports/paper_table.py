@@ -148,9 +148,9 @@ def build(name: str, runs: Iterable[Path] = (), measured: Iterable[Row] = ()) ->
 
 
 def write(text: str, output: Path | None) -> None:
-    """Writes the text into a file, whole or not at all, or to standard output where there is none."""
+    """Writes the text into a file, whole or not at all, or to standard output, on a terminal with aligned columns, where there is none."""
     if output is None:
-        print(text, end="")
+        markup.say(text)
     else:
         write_atomically(output, text)
 
