@@ -3,6 +3,7 @@
 `Random` makes its layers and calls them by the same seed, so that its structure is a number.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from hgqjax import layers
+from hgqjax import export, layers
+from hgqjax.description.model import ModelDescription
 from hgqjax.layers.shapes import row_shape
 from hgqjax.quantizers import Kbi, Kif
 
@@ -136,6 +138,23 @@ class Run:
 def random_rows(model, count=200):
     rng = np.random.default_rng((3, model.seed))
     return tuple(rng.normal(0, 2.0 ** rng.integers(-1, 2), (count, *shape)).astype(np.float32) for shape in model.shapes)
+
+
+def random_description(seed):
+    """Of `Random`, untrained."""
+    model = Random(seed)
+    return export.describe(model, random_rows(model), name=f"random{seed}")
+
+
+def joined(descriptions):
+    """Several descriptions side by side as one, so that a compiler reads its headers once."""
+    operations, outputs, sample = [], [], []
+    for n, one in enumerate(descriptions):
+        new = {op.name: f"n{n}_{op.name}" for op in one.operations}
+        operations += [dataclasses.replace(op, name=new[op.name], inputs=tuple(new[name] for name in op.inputs)) for op in one.operations]
+        outputs += [new[name] for name in one.outputs]
+        sample += one.sample if isinstance(one.sample, tuple) else [one.sample]
+    return ModelDescription(name="joined", operations=tuple(operations), outputs=tuple(outputs), sample=tuple(sample))
 
 
 def size(description):

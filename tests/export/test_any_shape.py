@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from any_networks import size
+from any_networks import joined, random_description, size
 from flax import nnx
 from hls4ml_networks import verified
 
@@ -54,6 +54,35 @@ class Decoder(layers.Module):
         return layers.zero_pad(layers.upsample(x, 2), (1, 0)), self.last(layers.zero_pad(image, ((1, 1), (0, 2))))
 
 
+class Stream(layers.Module):
+    """What io_stream has of a decoder and of arithmetic, over one axis."""
+
+    def __init__(self, rngs):
+        settings = {"rngs": rngs, "input_quantizer": Kif(f0=2.0), "input_granularity": "tensor", "parallelization": 1}
+        self.first = layers.Quantize((4, 2), Kif(f0=3.0), "tensor")
+        self.causal = layers.Conv1D((6, 2), 2, 2, padding="CAUSAL", **settings)
+        self.longer = layers.ConvTranspose1D((6, 2), 3, 3, **settings)
+        self.last = layers.Quantize((16, 3), Kif(f0=3.0), "tensor")
+
+    def __call__(self, x):
+        x = layers.zero_pad(self.first(x) * jnp.asarray([[[0.5, -3.0]]]) + 0.25, (1, 1))
+        x = layers.upsample(self.longer(self.causal(x)), 2)
+        return self.last(-x) * 0.75
+
+
+class Image(layers.Module):
+    """The same over two axes, and of a single row of features."""
+
+    def __init__(self, rngs):
+        self.first = layers.Quantize((2, 3, 2), Kif(f0=3.0), "tensor")
+        self.conv = layers.Conv2D((5, 6, 2), 2, 2, rngs=rngs, input_granularity="tensor", parallelization=1)
+        self.out = layers.Dense(40, 3, rngs=rngs, input_granularity="tensor")
+
+    def __call__(self, x):
+        x = layers.zero_pad(layers.upsample(1 - self.first(x), 2), ((1, 0), (0, 0)))
+        return 2 * self.out(layers.flatten(self.conv(x))) - 0.5
+
+
 def described(model, *shapes, seed=0):
     rng = np.random.default_rng(seed)
     rows = tuple(rng.normal(0, 1.5, (200, *shape)).astype(np.float32) for shape in shapes)
@@ -72,10 +101,20 @@ def decoder():
 
 
 @pytest.mark.parametrize("name", ["pair", "decoder"])
-def test_words_of_cpp_and_adder_graph(name, request, tmp_path):
+def test_words_of_the_adder_graph(name, request):
     description = request.getfixturevalue(name)
     assert interpreted(description) > 600 * size(description)
-    verified(description, tmp_path / "p", min_rows=1000)
+
+
+@pytest.mark.parametrize("name", ["pair", pytest.param("decoder", marks=pytest.mark.slow)])
+def test_words_of_cpp(name, request, tmp_path):
+    verified(request.getfixturevalue(name), tmp_path / "p", min_rows=1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "shape"), [(Stream, (4, 2)), (Image, (2, 3, 2))])
+def test_words_of_streams(make, shape, tmp_path):
+    verified(described(make(nnx.Rngs(0)), shape), tmp_path / "p", min_rows=500, io_type="io_stream")
 
 
 @pytest.mark.slow
@@ -91,3 +130,30 @@ def test_words_of_simulated_rtl(name, flavor, request, tmp_path):
     description = request.getfixturevalue(name)
     project = to_rtl(description, tmp_path / "p", flavor=flavor, clock_ns=2.0, simulated_rows=2000 if flavor == "verilog" else 300)
     assert project.gate.words == project.gate.rows * size(description) and project.latency_cycles > 0
+
+
+# ---- random ones: layers that are called again, several inputs and outputs, axes that repeat, arithmetic ----
+
+
+def test_a_random_network():
+    description = random_description(0)
+    assert len(description.inputs) > 1 and len(description.outputs) > 1
+    assert interpreted(description) > 600 * size(description)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 60, 6))
+def test_sixty_random_networks(first, tmp_path):
+    """Each by itself through alkaid's interpreter, six at a time through compiled C++."""
+    descriptions = [random_description(seed) for seed in range(first, first + 6)]
+    for description in descriptions:
+        assert interpreted(description) > 600 * size(description)
+    verified(joined(descriptions), tmp_path / "p", min_rows=1000)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("seed", range(3))
+def test_random_networks_in_verilator(seed, tmp_path):
+    description = random_description(seed)
+    project = to_rtl(description, tmp_path / "p", clock_ns=2.0, min_rows=2000)
+    assert project.gate.words == project.gate.rows * size(description)

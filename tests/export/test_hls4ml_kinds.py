@@ -199,6 +199,7 @@ def pool(shape, size, result, **settings):
 
 KERNEL = Constant(np.ones((2, 3), np.int64), np.zeros((2, 3), np.int64), np.ones((2, 3), np.int64))
 LINEAR = {"kernel": KERNEL, "bias": None}
+SCALE = {"kernel": Constant.exactly(np.array([[0.5, -3.0, 1.0]] * 2)), "bias": None}
 REFUSED = [
     (conv((6, 2), (2, 2, 3), (4, 3), dilation=(2,)), "", "", "has dilation .2,., which hls4ml has not"),
     (conv((6, 4), (2, 2, 4), (5, 4), groups=2), "", "", "has 2 groups for 4 channels; hls4ml has 1 group, or as many as channels"),
@@ -212,7 +213,11 @@ REFUSED = [
     (((4, 2), o.Einsum, (4, 3), {"equation": "tc,cd->td"} | LINEAR), "io_stream", "", "is an einsum, which hls4ml has not in io_stream"),
     (((4, 2), o.Slice, (2, 2), {"index": ((0, 2, 1),)}), "io_stream", "", "takes a part of an axis that is not the last"),
     (((4, 3, 2), o.Sum, (4, 2), {"axes": (1,)}), "io_stream", "", r"sums over axes \(1,\) of shape \(4, 3, 2\); in io_stream"),
-    (((2,), o.Gather, (2,), {"index": np.array([1, 0])}), "io_stream", "", "is of kind gather, which has no form in io_stream"),
+    (((2,), o.Gather, (2,), {"index": np.array([1, 0])}), "io_stream", "", "chooses elements; in io_stream hls4ml has zeros around them"),
+    (((2, 1), o.Gather, (4, 1), {"index": np.array([[0], [1], [0], [1]])}), "io_stream", "", "chooses elements; in io_stream"),
+    (((2, 1), o.Gather, (4, 1), {"index": np.array([[-1], [1], [0], [-1]])}), "io_stream", "", "chooses elements; in io_stream"),
+    (((2, 3), o.Einsum, (2, 3), {"equation": "tc,tc->tc"} | SCALE), "io_stream", "distributed_arithmetic", "multiplies with constants"),
+    (((2, 3), o.Contract, (2, 2), {"equation": "tc,sc->ts"}), "io_stream", "", "is of kind contract, which has no form in io_stream"),
     (((2, 1, 1, 1), o.Concatenate, (4, 1, 1, 1), {"axis": 0}), "", "", "concatenates values of 4 axes; hls4ml does so up to 3"),
 ]
 
@@ -221,7 +226,7 @@ REFUSED = [
 def test_refused_operations_are_named_before_anything_is_written(case, io, strategy, message, tmp_path):
     shape, cls, result, fields = case
     net = Network(shape, shared=True)
-    sources = [net.last] * (2 if cls is o.Concatenate else 1)
+    sources = [net.last] * (2 if cls in (o.Concatenate, o.Contract) else 1)
     net.add(cls, sources, result, "layer", **fields)
     with pytest.raises(ExportError, match=f"layer 'layer' {message}"):
         to_hls4ml(net.model(), tmp_path / "project", io_type=io or "io_parallel", strategy=strategy or "latency")

@@ -38,6 +38,7 @@ from hgqjax.description.operations import (
 )
 from hgqjax.description.readers import input_readers
 from hgqjax.export.gate import ExportError
+from hgqjax.export.hls4ml import streams
 from hgqjax.export.hls4ml.rewrite import is_wiring, slices_last_axis, stream_sum
 from hgqjax.export.hls4ml.types import enclosing, tensor_types, uniform
 
@@ -100,7 +101,10 @@ def _conv(op: Conv, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Ite
 
 
 def _einsum(op: Einsum, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
-    if io_type == "io_stream":
+    if io_type == "io_stream" and streams.factors(op):
+        if strategy == "distributed_arithmetic" and len(op.shape) > 1:
+            yield "multiplies with constants, which hls4ml has not in io_stream with distributed_arithmetic; use strategy latency"
+    elif io_type == "io_stream":
         yield "is an einsum, which hls4ml has not in io_stream; use a dense layer, or io_parallel"
 
 
@@ -128,6 +132,12 @@ def _slice(op: Slice, grids: tuple[Grid, ...], io_type: str, strategy: str) -> I
         yield "takes a part of an axis that is not the last; in io_stream hls4ml can do so for the last axis alone"
 
 
+def _gather(op: Gather, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
+    shape = grids[0].f.shape
+    if io_type == "io_stream" and streams.zeros_around(op, shape) is None and streams.repeats(op, shape) is None:
+        yield "chooses elements; in io_stream hls4ml has zeros around them and up-sampling alone; use io_parallel"
+
+
 def _arrays(op: Operation, grids: tuple[Grid, ...], io_type: str, strategy: str) -> Iterator[str]:
     if io_type == "io_stream":
         yield f"is of kind {op.kind}, which has no form in io_stream; use io_parallel"
@@ -150,7 +160,8 @@ _RULES: dict[type[Operation], Callable[[Any, tuple[Grid, ...], str, str], Iterat
     Slice: _slice,
     **dict.fromkeys((MaxPool, AveragePool), _pool),
     Sum: _sum,
-    **dict.fromkeys((Contract, Gather, Lookup), _arrays),
+    **dict.fromkeys((Contract, Lookup), _arrays),
+    Gather: _gather,
 }
 
 

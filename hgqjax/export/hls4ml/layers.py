@@ -34,7 +34,7 @@ from hgqjax.description.operations import (
     Table,
     Transpose,
 )
-from hgqjax.export.hls4ml import generated
+from hgqjax.export.hls4ml import generated, streams
 from hgqjax.export.hls4ml.reuse import can_share
 from hgqjax.export.hls4ml.rewrite import is_wiring
 from hgqjax.export.hls4ml.types import Fixed, constant_type, enclosing, joint, quantizer_type
@@ -182,7 +182,7 @@ def _conv(op: Conv, target: Target) -> list[Node]:
     before, padding = [], op.padding
     if target.stream and any(map(any, padding)):
         shape, padding = tuple(n + sum(p) for n, p in zip(shape, padding, strict=False)) + shape[-1:], ((0, 0),) * rank
-        before = [_zeros(op, target, shape)]
+        before = [_zeros(op, op.padding, target, shape)]
     *size, _, filters = op.kernel.integers.shape
     fields = _window_fields("filt", size, op.strides, padding, shape, op.shape) | {"n_chan": shape[-1], "n_filt": filters}
     fields |= _at_a_time(math.prod(op.shape[:-1]), op.parallelization, target)
@@ -193,14 +193,14 @@ def _conv(op: Conv, target: Target) -> list[Node]:
     return [*before, _linear(op, target, {"class_name": f"DepthwiseConv{rank}D"} | fields)]
 
 
-def _zeros(op: Conv, target: Target, shape: tuple[int, ...]) -> Node:
-    """The padding of a convolution in io_stream.
+def _zeros(op: Operation, padding: streams.Pads, target: Target, shape: tuple[int, ...]) -> Node:
+    """The padding of a convolution in io_stream, or zeros by themselves.
 
     hls4ml 1.3 would put it there itself, but for one axis it does so in front of the first reader of what comes in, which may be another
     one (fastmachinelearning/hls4ml#309 put that right for two axes).
     """
-    rank = len(op.strides)
-    fields = _window_fields("window", (1,) * rank, (1,) * rank, op.padding, target.shape(op), shape)
+    rank = len(padding)
+    fields = _window_fields("window", (1,) * rank, (1,) * rank, padding, target.shape(op), shape)
     return {"class_name": f"ZeroPadding{rank}D", "n_chan": shape[-1]} | fields, _result(target.types[op.inputs[0]])
 
 
@@ -259,6 +259,13 @@ def _transpose(op: Transpose, target: Target) -> list[Node]:
 
 
 def _gather(op: Gather, target: Target) -> list[Node]:
+    if target.stream and (padding := streams.zeros_around(op, target.shape(op))) is not None:
+        return [_zeros(op, padding, target, op.shape)]
+    if target.stream:  # up-sampling
+        (height, width), (tall, wide) = (((1, *shape) if len(shape) == 1 else shape) for shape in (target.shape(op)[:-1], op.shape[:-1]))
+        sizes = {"in_height": height, "in_width": width, "out_height": tall, "out_width": wide, "n_chan": op.shape[-1]}
+        resize = {"class_name": "Resize", "algorithm": "nearest", "align_corners": False, "data_format": "channels_last"}
+        return [(resize | sizes, _result(target.types[op.name]))]
     layer = generated.layer(op, target.names[op.name], generated.gather_lines(op), math.prod(target.shape(op)))
     return [(layer, _result(target.types[op.name]))]
 

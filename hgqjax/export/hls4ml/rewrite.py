@@ -19,6 +19,7 @@ from hgqjax.description.operations import (
     Contract,
     Conv,
     Dense,
+    Einsum,
     Elementwise,
     Gather,
     Grid,
@@ -35,6 +36,7 @@ from hgqjax.description.operations import (
     Table,
     Transpose,
 )
+from hgqjax.export.hls4ml import streams
 from hgqjax.export.hls4ml.types import enclosing
 
 
@@ -104,6 +106,8 @@ def _parts(op: Operation, shapes: dict[str, tuple[int, ...]], io_type: str) -> I
         yield from (_sum_stream if io_type == "io_stream" else _sum_parallel)(op, shapes[op.inputs[0]])
     elif isinstance(op, Conv) and io_type == "io_stream":
         yield _two_rows(op)
+    elif isinstance(op, Einsum) and io_type == "io_stream":
+        yield streams.scaled(op)
     elif isinstance(op, Dense) and len(op.shape) > 3:  # hls4ml has dense layers over one or two more axes
         yield from _flat_rows(op, shapes[op.inputs[0]])
     elif isinstance(op, Transpose) and op.axes == tuple(range(len(op.axes))):
