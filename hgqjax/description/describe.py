@@ -78,7 +78,7 @@ class _Graph:
     def affine(self, x: layers.Symbol, scale: np.ndarray, offset: np.ndarray) -> layers.Symbol:
         labels = "abcdefghijklmnopqrstuvwxyz"[: len(x.shape)]
         kernel = m.Constant.exactly(scale)
-        bias = m.Constant.exactly(offset) if np.any(offset) else None
+        bias = m.Constant.from_values(offset, m.Constant.exactly(offset).f) if np.any(offset) else None  # adders, not wires
         word = "plus" if bias is not None else "times"
         equation = f"{labels},{labels}->{labels}"
         return self._anonymous(word, "einsum", (x,), x.shape, kernel=kernel, bias=bias, equation=equation)

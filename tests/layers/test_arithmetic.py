@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hgqjax import layers, resources
+from hgqjax import layers, resources, training
 from hgqjax.description import DescriptionError, describe
 from hgqjax.quantizers import Kbi, Kif
 
@@ -88,11 +88,16 @@ KINDS = {
 
 
 def test_formats_are_exact_and_wires_cost_nothing():
-    description = describe(Calls(lambda x: x + x, lambda x: -x / 2, lambda x: x * 1.5), ROWS)
+    description = describe(Calls(lambda x: x + x, lambda x: -x / 2, lambda x: x * 1.5, lambda x: x + 1), ROWS)
     f, total = description.grids["first"].f, resources.ebops(description)
-    added, halved, scaled = (description.grids[name].f for name in description.outputs)
+    added, halved, scaled, raised = (description.grids[name].f for name in description.outputs)
     assert np.array_equal(added, f) and np.array_equal(halved, f + 1) and np.array_equal(scaled, f + 1)
-    assert [float(total[name]) for name in description.outputs[1:2]] == [0] and float(total[description.outputs[2]]) > 0
+    assert np.array_equal(raised, np.maximum(f, 0)) and [float(total[name]) > 0 for name in description.outputs] == [
+        True,
+        False,
+        True,
+        True,
+    ]
     assert all(float(resources.ebops(description, "paper_v1")[name]) == 0 for name in description.outputs[:2])
 
 
@@ -189,6 +194,38 @@ def test_gradients_are_those_of_both_calls():
     (first, second), shared = gradient(weights)
     for a, b, both in zip(*map(jax.tree.leaves, (first, second, shared)), strict=True):
         np.testing.assert_allclose(a + b, both, rtol=1e-3, atol=1e-3)
+
+
+class Siamese(layers.Module):
+    """Whether two rows are near each other."""
+
+    def __init__(self, rngs):
+        self.encode = layers.Dense(3, 4, rngs=rngs, activation="relu")
+        self.out = layers.Dense(4, 2, rngs=rngs)
+
+    def __call__(self, left, right):
+        return self.out((self.encode(left) - self.encode(right)) ** 2)
+
+
+@pytest.mark.slow
+def test_training_pays_for_each_call():
+    rng = np.random.default_rng(0)
+    left, right = (jnp.asarray(rng.normal(size=(512, 3)), jnp.float32) for _ in range(2))
+    y = (jnp.sum((left - right) ** 2, 1) < 4).astype(jnp.int32)
+    data = training.Data((left, right), y, (left[:128], right[:128]), y[:128])
+    objective = training.Objective(cost=resources.Ebops())
+    train = training.make_train(training.Config(epochs=10, batch_size=64, objective=objective), Siamese)
+    members = training.Member(beta=jnp.array([1e-5, 1e-3]), learning_rate=jnp.array([1e-2, 1e-2]), budget=jnp.array([0.0, 0.0]))
+    sweep = training.sweep(train, data, members, [0, 1])
+    one, *_ = sweep.archive.points
+    model = train.model(sweep.state(one))
+    assert float(model.encode.uses[...]) == 2
+    description = describe(model, (np.asarray(left), np.asarray(right)))
+    hardware = resources.ebops(description)
+    frozen = resources.ebops(layers.calibrate(model, (np.asarray(left), np.asarray(right))))
+    assert float(frozen["encode"]) == pytest.approx(float(hardware["encode"] + hardware["encode_2"]), rel=1e-6)
+    costs = [row["cost"] for row in sweep.history if row["member"] == 1]
+    assert costs[-1] < costs[0]
 
 
 class Names(layers.Module):
