@@ -133,7 +133,9 @@ def test_no_number_is_left_to_fill_in():
 @pytest.mark.parametrize("line", re.findall(r"^hgqjax sweep [^#\n]*", TEXT, re.M) + re.findall(r"`(hgqjax sweep --[^`]*)`", TEXT))
 def test_sweeps_of_the_readme_are_understood(line, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("hgqjax.runs.run", lambda config, root, **how: seen.append(config) or tmp_path)
+    for name in ("run", "prepare"):
+        monkeypatch.setattr(f"hgqjax.runs.{name}", lambda config, root, **how: seen.append(config) or tmp_path)
+    monkeypatch.setattr("hgqjax.runs.batch.write", lambda run, system: "")
     monkeypatch.setattr("hgqjax.cli.machines.Machines.join", lambda machines: None)  # there is no other process
     monkeypatch.setattr("hgqjax.cli.train.report", lambda run: None)
     assert cli.main(shlex.split(line)[1:]) == 0 and len(seen) == 1

@@ -8,10 +8,8 @@ from tyro.conf import arg
 from hgqjax import runs
 from hgqjax.cli.machines import Machines
 from hgqjax.cli.pages import report
-from hgqjax.config import from_json
 from hgqjax.data import Columns
 from hgqjax.runs import batch as batch_
-from hgqjax.runs.folders import Run
 from hgqjax.training.devices import is_first
 
 runs.Sweep.__annotations__["columns"] = Annotated[Columns, arg(name="")]  # --target, not --columns.target
@@ -44,8 +42,7 @@ def sweep(
     if batch is not None:
         if cluster or machines != Machines():
             raise ValueError("--batch writes files for later; leave out --cluster and the options of machines")
-        folder = runs.prepare(config, root=results)
-        print(batch_.write(folder, len(from_json(runs.Sweep, Run.open(folder).manifest["config"]).division()), batch))
+        print(batch_.write(runs.prepare(config, root=results), batch))
         return
     folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
     if is_first():

@@ -5,28 +5,26 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from hgqjax.config import from_json
 from hgqjax.files import write_atomically
+from hgqjax.runs.folders import Run
+from hgqjax.runs.sweep import Sweep
 
 System = Literal["slurm", "htcondor"]
 
 
-def write(run: Path, groups: int, system: System) -> str:
-    """Writes the files of `system` into ``<run>/batch`` and returns the command that submits them.
+def write(run: Path, system: System) -> str:
+    """Writes the files of `system` into ``<run>/batch`` and returns the command that submits them. A task of the array trains one group.
 
     Each job runs this Python and sees the run folder and the data under the same paths. Memory, time and partition are the site's
     business: edit the files, or give them to ``sbatch`` or ``condor_submit_dag``.
 
     Args:
       run: a run folder, as `hgqjax.runs.prepare` makes it.
-      groups: of its members; each is a task of the array.
 
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write(folder, 4, "slurm") == f"bash {folder}/batch/submit.sh"
-    True
-    >>> [line for line in (folder / "batch" / "train.sbatch").read_text().splitlines() if "array" in line]
-    ['#SBATCH --array=0-3']
+    Raises: RunError where it is none.
     """
+    groups = len(from_json(Sweep, Run.open(run).manifest["config"]).division())
     folder = run.absolute() / "batch"
     folder.mkdir(exist_ok=True)
     files = (_slurm if system == "slurm" else _htcondor)(folder, groups)

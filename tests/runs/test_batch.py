@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hgqjax import cli
+from hgqjax.runs import batch
 
 
 @pytest.fixture
@@ -36,6 +37,8 @@ def test_nothing_is_trained_and_the_files_say_what_to_do(rows, tmp_path, capsys,
     assert sorted(path.name for path in folder.parent.iterdir()) == ["batch", "manifest.json"]
     submit = dict(line.split(" = ", 1) for line in (folder / "train.sub").read_text().splitlines() if " = " in line)
     assert submit["arguments"] == f"\"'-m' 'hgqjax.cli' 'resume' '{folder.parent}' '--group' '$(Process)'\""
+    assert batch.write(folder.parent, "slurm") == f"bash {folder}/submit.sh"
+    assert "#SBATCH --array=0-1\n" in (folder / "train.sbatch").read_text()
     assert (folder / "train.sub").read_text().endswith("queue 2\n") and submit["output"].endswith("train_$(Process).output")
     assert "PARENT train CHILD finish" in (folder / "run.dag").read_text()
 
