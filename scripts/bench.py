@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
+import bench_particles
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ from bench_runs import (
 from hgqjax import training
 from hgqjax.training import devices, shuffle
 
-Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn"]
+Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn", "particles"]
 CPU = "processor time"
 
 
@@ -88,6 +89,7 @@ class Sizes:
     widths: tuple[int, ...] = (1, 2, 4)
     depths: tuple[int, ...] = (1, 2)
     cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
+    particles: tuple[int, int, int, int] = (512, 2_048, 16, 64)
 
 
 QUICK = Sizes(
@@ -108,6 +110,7 @@ QUICK = Sizes(
     widths=(1,),
     depths=(),
     cnn=(32, 64, (2,), ()),
+    particles=(32, 64, 4, 4),
 )
 
 
@@ -333,6 +336,7 @@ def measure(options, report):
             report.skip("hgq2", str(reason))
     with_hgq2 = {"step": part_steps, "front": part_front}
     alone = {"population": part_population, "compile": part_compile, "memory": part_memory, "growth": part_growth, "cnn": part_cnn}
+    alone["particles"] = bench_particles.part
     parts = [part for part in get_args(Part) if part in options.parts and part != "hgq2"]
     parts = parts if hgq2 is None or "step" in parts else ["step", *parts]  # which measures HGQ2's epochs too
     for part in parts:

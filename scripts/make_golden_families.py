@@ -67,8 +67,17 @@ def old_attention_model():
     return keras.Model(x, q.QAdd(name="add")([x, y]), name="old_attention")
 
 
+def old_format_model():
+    """As the mixers released with da4ml, which are saved in Keras's older format, one HDF5 file."""
+    x = keras.Input((3, 2), name="x")
+    y = q.QEinsumDenseBatchnorm("bnc,cC->bnC", (3, 2), bias_axes="C", activation="relu", name="features")(x)
+    y = q.QAdd(name="add")([x, q.QEinsumDense("bnc,nN->bNc", (3, 2), bias_axes="N", iq_conf=datalane("SAT"), name="particles")(y)])
+    y = q.QBatchNormDense(2, activation="relu", name="norm")(keras.layers.Flatten(name="flatten")(y))
+    return keras.Model(x, q.QDense(2, name="out")(y), name="old_format")
+
+
 MODELS = {"lut": lut_model, "attention": attention_model, "recurrent": recurrent_model}
-MODELS |= {"old_lut": old_lut_model, "old_attention": old_attention_model}
+MODELS |= {"old_lut": old_lut_model, "old_attention": old_attention_model, "old_format": old_format_model}
 
 
 def main():
@@ -92,6 +101,9 @@ def main():
         xs = [(rng.integers(-64, 64, (24, *t.shape[1:])) / 16).astype(F) for t in model.inputs]
         trace_minmax(model, xs[0] / 2, batch_size=24)
         record(arguments.out, name, model, xs)
+        if name == "old_format":
+            model.save(arguments.out / f"{name}.h5")
+            (arguments.out / f"{name}.keras").unlink()
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def compare(folder: Path, path: Path, reference: Path) -> Row:
     ours = float(sum(resources.ebops(description).values()))
     as_hgq2 = counted_as_there(description, path)
     counts = [float(arrays[key].sum()) for key in ("ebops", "ebops_stored")]
-    name = path.relative_to(folder).as_posix().removesuffix(".keras")
+    name = path.relative_to(folder).with_suffix("").as_posix()
     return Row(name, words, differing, outputs, ours, as_hgq2, counts[0], int(counts[1]), seconds)
 
 
@@ -138,8 +138,10 @@ def main() -> int:
     parser.add_argument("reference", type=Path)
     arguments = parser.parse_args()
     rows, failed = [], 0
-    for path in sorted(arguments.folder.rglob("*.keras")):
+    for path in sorted(path for path in arguments.folder.rglob("*") if path.suffix in (".keras", ".h5")):
         reference = (arguments.reference / path.relative_to(arguments.folder)).with_suffix(".npz")
+        if path.suffix == ".h5" and not reference.exists():
+            continue  # QKeras's
         try:
             rows.append(compare(arguments.folder, path, reference))
         except (InteropError, OSError) as error:

@@ -1,7 +1,7 @@
 """What HGQ2 itself computes with released networks: `bash scripts/released` runs this file in an environment that has HGQ2.
 
-For each `.keras` file an `.npz` of the same path under OUT: inputs `x0`, `x1`, ..., results `t/<layer>` of every layer, and HGQ2's own
-count of EBOPs from the widths in the file (`ebops_layers`, `ebops`, parts of a layer added to it) beside the count that the file stores.
+For each `.keras` or `.h5` file an `.npz` of the same path under OUT: inputs `x0`, `x1`, ..., results `t/<layer>` of every layer, and the
+count of EBOPs that HGQ2 makes of the widths in the file (`ebops_layers`, `ebops`, parts of a layer added to it) beside the stored one.
 """
 
 import argparse
@@ -66,9 +66,10 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--suffixes", nargs="+", default=[".keras"])
     arguments = parser.parse_args()
     failed = 0
-    for path in sorted(arguments.folder.rglob("*.keras")):
+    for path in sorted(path for path in arguments.folder.rglob("*") if path.suffix in arguments.suffixes):
         out = (arguments.out / path.relative_to(arguments.folder)).with_suffix(".npz")
         if out.exists():
             continue

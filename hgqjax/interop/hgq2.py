@@ -31,7 +31,7 @@ def load_hgq2(path: str | os.PathLike[str]) -> ModelDescription:
     HGQ2 0.1.4 a bias counted its mean width for each *input* of the layer. `hgqjax.resources.ebops` counts the widths that the file has.
 
     Args:
-      path: the `.keras` file.
+      path: the `.keras` file, or an `.h5` file of Keras's older format.
 
     Raises: InteropError, one sentence: the file is damaged; or a layer, named with its class, is not one of `READERS` or has settings
       that no exact integer hardware has: quantizers in floating point or with a scale, shared layers, other activations than relu,

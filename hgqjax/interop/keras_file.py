@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import re
 import zipfile
@@ -72,10 +71,18 @@ class Model:
 
 
 def read(path: str | os.PathLike[str]) -> Model:
-    """Reads the file `path`; raises InteropError, one sentence that names it, where it is damaged or no model of this kind."""
+    """Reads the file `path`; raises InteropError, one sentence that names it, where it is damaged or no model of this kind.
+
+    Keras's older format, one HDF5 file, is read as well where it has layers of HGQ2.
+    """
     path = Path(path)
     raw = path.read_bytes()
     with one_sentence(path):
+        if raw.startswith(HDF5):
+            try:
+                return _read_h5(path, raw)
+            except (OSError, RuntimeError) as error:
+                raise InteropError(f"it is damaged: {error}") from error
         members = _members(raw)
         config, metadata = read_json(members["config.json"]), read_json(members["metadata.json"])
         kind, body = config["class_name"], config["config"]
@@ -86,6 +93,59 @@ def read(path: str | os.PathLike[str]) -> Model:
         inputs = (layers[0].name,) if kind == "Sequential" else _endpoints(body["input_layers"])
         outputs = (layers[-1].name,) if kind == "Sequential" else _endpoints(body["output_layers"])
         return Model(path, hashlib.sha256(raw).hexdigest(), metadata, _sorted(layers), inputs, outputs)
+
+
+def _read_h5(path: Path, raw: bytes) -> Model:
+    """Keras's older format: the configuration is an attribute, and weights have names, trained ones first."""
+    h5py = _h5py()
+    with h5py.File(io.BytesIO(raw), "r") as file:
+        text = file.attrs.get("model_config")
+        config = read_json(text) if text is not None else {"class_name": "Sequential", "config": {"layers": []}}
+        body, sequential = config["config"], config["class_name"] == "Sequential"
+        classes = [str(entry["class_name"]) for entry in body["layers"]]
+        if not any(cls.startswith("hgq") for cls in classes):
+            quantized = [cls for cls in classes if re.match(r"Q[A-Z]", cls)]
+            whose = f"QKeras ({quantized[0]}, ...)" if quantized else f"Keras ({classes[0]}, ...)" if classes else ""
+            raise InteropError(f"it is an HDF5 file{' with layers of ' if whose else ''}{whose}, and not of HGQ2")
+        layers = []
+        for entry in body["layers"]:
+            cls, name = str(entry["class_name"]).rpartition(">")[2], entry["config"]["name"]
+            module = "hgq" if entry["class_name"].startswith("hgq") else "keras"
+            layer = Layer(name, cls, module, entry["config"], _named(file["model_weights"].get(name), name, len(raw)), (), ())
+            if sequential:
+                arguments = ({"tensor": layers[-1].name},) if layers else ()
+            else:
+                arguments = _arguments(layer, entry["inbound_nodes"])
+            layers.append(dataclasses.replace(layer, arguments=arguments, inputs=tuple(_tensors(arguments))))
+        about = {"keras_version": str(file.attrs.get("keras_version"))}
+    if sequential:
+        ends = (layers[0].name,), (layers[-1].name,)
+    else:
+        ends = _endpoints(body["input_layers"]), _endpoints(body["output_layers"])
+    return Model(path, hashlib.sha256(raw).hexdigest(), about, _sorted(tuple(layers)), *ends)
+
+
+def _named(group: Any, name: str, size: int) -> dict[str, np.ndarray]:
+    """Weights of a layer by the paths that a .keras file has for them, from their names: in both, trained variables come first.
+
+    A quantizer of the layer `d`, as ``d/d_iq/fixed_point_quantizer_kif_3/f``, lies in ``iq/quantizer``; one of several inputs, as
+    ``a/multiple_quantizers/quantizer_1/fixed_point_quantizer_kif_4/f``, in ``iq/quantizers/quantizer_1/quantizer``.
+    """
+    counts: Counter[str] = Counter()
+    found = {}
+    for path in (str(text) for text in ([] if group is None else group.attrs["weight_names"])):
+        item = group[path]
+        if item.external or item.is_virtual or item.nbytes > max(size, 64):
+            raise InteropError(f"its weight {path[:80]!r} claims {in_words(item.nbytes)}, but the file has {in_words(size)}")
+        whole = path.split("/")  # of a Sequential model with the model's name in front
+        parts = whole[whole.index(name) + 1 : -1]
+        if parts[:1] == ["multiple_quantizers"]:
+            under = f"iq/quantizers/{parts[1]}/quantizer/"
+        else:
+            under = f"{parts[0].removeprefix(f'{name}_')}/quantizer/" if parts else ""
+        found[f"{under}vars/{counts[under]}"] = np.asarray(item[()])
+        counts[under] += 1
+    return found
 
 
 @contextlib.contextmanager
@@ -119,29 +179,17 @@ def _members(raw: bytes) -> dict[str, bytes]:
         raise InteropError(f"it is not a sound .keras file, which is a zip archive: {error}") from error
 
 
-def _h5_content(raw: bytes) -> str:
-    """Whose layers an HDF5 file of Keras has, in words; nothing where that cannot be told."""
-    with contextlib.suppress(ImportError, OSError, LookupError, ValueError, TypeError):
-        import h5py
-
-        with h5py.File(io.BytesIO(raw), "r") as file:
-            config: Any = file.attrs["model_config"]
-            classes = [str(layer["class_name"]) for layer in json.loads(config)["config"]["layers"]]
-        own = [name for name in classes if name.startswith("hgq")]
-        quantized = [name for name in classes if re.match(r"Q[A-Z]", name)]
-        whose = f"HGQ2 ({own[0]}, ...)" if own else f"QKeras ({quantized[0]}, ...)" if quantized else f"Keras ({classes[0]}, ...)"
-        return f" with layers of {whose}"
-    return ""
-
-
-def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays of the h5 file but the optimizer's, by path, and the layer names that Keras notes beside them."""
+def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
         raise ImportError("reading .keras files needs h5py; pip install 'hgqjax[interop]'") from None
+    return h5py
 
-    arrays, names = {}, {}
+
+def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays of the h5 file but the optimizer's, by path, and the layer names that Keras notes beside them."""
+    h5py, arrays, names = _h5py(), {}, {}
 
     def visit(path, item):
         if isinstance(item, h5py.Dataset) and path.startswith("layers/"):

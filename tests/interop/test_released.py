@@ -23,7 +23,7 @@ def test_every_network_is_there():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", files("*.keras"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*files("*.keras"), *files("da4ml-ae/**/*.h5")], ids=lambda path: path.stem)
 def test_each_is_read_and_evaluates(path):
     description = load_hgq2(path)
     rng = np.random.default_rng(0)
@@ -33,8 +33,7 @@ def test_each_is_read_and_evaluates(path):
     assert sum(float(v) for v in resources.ebops(description).values()) > 0
 
 
-@pytest.mark.parametrize("path", files("*.h5"), ids=lambda path: path.stem)
-def test_networks_of_other_formats_are_named(path):
-    whose = "QKeras" if "alkaid-ae" in path.parts else "HGQ2"
-    with pytest.raises(InteropError, match=f"it is no .keras file of HGQ2 but an HDF5 file with layers of {whose} "):
+@pytest.mark.parametrize("path", files("alkaid-ae/**/*.h5"), ids=lambda path: path.stem)
+def test_networks_of_qkeras_are_named(path):
+    with pytest.raises(InteropError, match="it is an HDF5 file with layers of QKeras .*, and not of HGQ2"):
         load_hgq2(path)
