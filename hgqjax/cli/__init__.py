@@ -20,6 +20,7 @@ COMMANDS = {
     "report": ("hgqjax.cli.pages", "make the figures and report.html of a run folder again"),
     "table": ("hgqjax.cli.pages", "print a table of the HGQ paper, and measured rows beside it"),
     "compare": ("hgqjax.cli.pages", "lay the fronts of runs over each other"),
+    "build": ("hgqjax.cli.build", "build an hls4ml project with Vitis HLS or Vivado HLS, and read what it reports"),
     "synth": ("hgqjax.cli.synth", "count LUTs and flip-flops of models with open synthesis tools"),
     "zoo": ("hgqjax.cli.zoo", "list, verify and measure a folder of networks"),
     "doctor": ("hgqjax.cli.doctor", "say what is installed, what each missing extra gives, and which devices there are"),

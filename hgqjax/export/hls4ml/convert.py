@@ -30,6 +30,7 @@ from hgqjax.description.model import ModelDescription
 from hgqjax.description.readers import input_readers
 from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
+from hgqjax.export.hls4ml import testbench
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
 from hgqjax.export.hls4ml.reuse import check_reuse_factors
@@ -127,7 +128,9 @@ def to_hls4ml(
         with quiet(), _without_keras():
             graph.write()
         _make_private(folder)
-        report = _run_gate(description, rewritten, graph, folder, rows, min_rows, seed) if verify else None
+        x = _port_rows(gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed), rewritten, graph)
+        testbench.write(description, folder, x)
+        report = _run_gate(description, graph, folder, x, seed) if verify else None
         about = {"backend": backend, "io_type": io_type, "strategy": strategy, "reuse_factors": reuse, "namespace": namespace}
         _finish(description, folder, about, report)
     return Project(output_dir, backend, strategy, report)
@@ -247,15 +250,18 @@ for path, result in zip(outputs[::2], results):
 """
 
 
-def _run_gate(description, rewritten, graph, project: Path, rows, min_rows: int, seed: int) -> GateReport:
-    start = time.perf_counter()
-    x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
+def _port_rows(x: gate.Rows, rewritten: ModelDescription, graph) -> gate.Rows:
+    """Rows without the bits that the port of an input with RND_CONV cuts off."""
     parts = list(x) if isinstance(x, tuple) else [x]
     for n, (source, port) in enumerate(zip(rewritten.inputs, graph.get_input_variables(), strict=True)):
         if any(reader.rounding == "RND_CONV" for reader in input_readers(rewritten, source)):
             f = port.type.precision.fractional
             parts[n] = np.ldexp(np.floor(np.ldexp(parts[n], f)), -f)
-    x = tuple(parts) if isinstance(x, tuple) else parts[0]
+    return tuple(parts) if isinstance(x, tuple) else parts[0]
+
+
+def _run_gate(description: ModelDescription, graph, project: Path, x: gate.Rows, seed: int) -> GateReport:
+    start = time.perf_counter()
     library = build_library(project)
     check_symbols(library, read_namespace(project))
     values = run_library(library, graph.config.get_project_name(), x, [var.size() for var in graph.get_output_variables()])
