@@ -21,7 +21,7 @@ def test_rows_and_outputs_are_exact(tmp_path):
     model = two_outputs()
     project = to_hls4ml(model, tmp_path / "p", verify=False, min_rows=500).path
     x, y = (np.loadtxt(project / "tb_data" / name) for name in (testbench.INPUTS, testbench.OUTPUTS))
-    assert x.shape == (100, 4) and np.array_equal(x, x.astype(np.float32)) and len(np.unique(y, axis=0)) > 20
+    assert x.shape == (100, 4) and np.array_equal(x, x.astype(np.float32)) and len(np.unique(y, axis=0)) >= 10
     np.testing.assert_array_equal(y, np.concatenate(model.evaluate(x), axis=1))
     with pytest.raises(ExportError, match=r"^csim left no tb_data/csim_results.log$"):
         testbench.compared(project, "csim")
