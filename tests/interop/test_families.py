@@ -279,6 +279,8 @@ def test_an_hdf5_file_says_whose_it_is(classes, words, tmp_path):
 
     with h5py.File(tmp_path / "m.h5", "w") as file:
         if classes:
-            file.attrs["model_config"] = json.dumps({"config": {"layers": [{"class_name": name} for name in classes]}})
+            file.attrs["model_config"] = json.dumps(
+                {"class_name": "Functional", "config": {"layers": [{"class_name": name} for name in classes]}}
+            )
     with pytest.raises(InteropError, match=rf"m\.h5: it is an HDF5 file{words}, and not of HGQ2$"):
         load_hgq2(tmp_path / "m.h5")
