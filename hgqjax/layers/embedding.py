@@ -57,7 +57,12 @@ class Embedding(Layer):
         words = self.table_quantizer.signal()
         fmt = Format(*(v[0] if v.ndim else v for v in words.format))
         index = self.input_quantizer.signal()._replace(shape=self.output_shape)
-        return resources.Lookup(index, Signal(fmt, words.overflow, self.output_shape))
+
+        def span() -> jax.Array:
+            table = self.table[...]
+            return jnp.broadcast_to(table.max(0) - table.min(0), self.output_shape)
+
+        return resources.Lookup(index, Signal(fmt, words.overflow, self.output_shape), span=span)
 
     def describe(self, x: Symbol) -> Symbol:
         name, (*shape, features) = x.graph.name_of(self), self.output_shape

@@ -54,6 +54,15 @@ def test_both_gates(name, tmp_path):
     assert export.to_hls4ml(description, tmp_path / "p", min_rows=300).gate.differing_words == 0
 
 
+@pytest.mark.synth
+@pytest.mark.parametrize("name", MAKERS)
+def test_in_verilator(name, tmp_path):
+    make, shape = MAKERS[name]
+    x = np.random.default_rng(3).uniform(-1, 6, (100, *shape)).astype(np.float32)
+    project = export.to_rtl(export.describe(make(nnx.Rngs(0)), x), tmp_path / "p", min_rows=1000)
+    assert project.gate.words >= project.gate.rows and project.gate.differing_words == 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -57,6 +57,13 @@ def test_both_gates(name, tmp_path):
     assert export.to_hls4ml(description, tmp_path / "p", min_rows=300).gate.differing_words == 0
 
 
+@pytest.mark.synth
+def test_a_layer_norm_in_verilator(tmp_path):
+    make, shape = MAKERS["layer, 3 features"]
+    project = export.to_rtl(export.describe(make(), rows(shape)), tmp_path / "p", min_rows=1000)
+    assert project.gate.words == 3 * project.gate.rows and project.gate.differing_words == 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

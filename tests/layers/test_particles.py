@@ -129,6 +129,13 @@ def test_both_gates(make, tmp_path):
     assert export.to_hls4ml(description, tmp_path / "p", min_rows=300).gate.differing_words == 0
 
 
+@pytest.mark.synth
+@pytest.mark.parametrize("make", [MAKERS[0], MAKERS[2]], ids=[NAMES[0], NAMES[2]])
+def test_in_verilator(make, tmp_path):
+    project = export.to_rtl(described(make)[0], tmp_path / "p", min_rows=1000)
+    assert project.gate.words >= 2 * project.gate.rows and project.gate.differing_words == 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -161,3 +161,10 @@ def test_both_gates(name, tmp_path):
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make(nnx.Rngs(0))
+
+
+@pytest.mark.synth
+def test_a_gru_in_verilator(tmp_path):
+    model = MAKERS["gru"](nnx.Rngs(0), input_quantizer=Kif(b0=4.0), kernel_quantizer=Kif(b0=3.0))
+    project = export.to_rtl(export.describe(model, rows((2, 2))), tmp_path / "p", min_rows=1000)
+    assert project.gate.words == 4 * project.gate.rows and project.gate.differing_words == 0
