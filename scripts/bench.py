@@ -108,7 +108,7 @@ QUICK = Sizes(
     validation_rows=(1_024, 4_096),
     growth_width=(256, 2_048),
     widths=(1,),
-    depths=(),
+    depths=(1, 2),
     cnn=(32, 64, (2,), ()),
     particles=(32, 64, 4, 4),
 )
