@@ -50,6 +50,9 @@ def _called(graphdef, state, rows):
     """The state after a call on `rows`; compiled at once, which takes a fraction of the time of one operation after the other."""
     model = nnx.merge(graphdef, state, copy=True)
     model(*rows)
+    for _, layer in model.named(Layer):
+        if layer.counts_uses:  # one with a call of its own may not have counted
+            layer.uses[...] = jnp.maximum(layer.uses[...], 1.0)
     return nnx.state(model)
 
 

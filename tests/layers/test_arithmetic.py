@@ -176,6 +176,17 @@ def test_its_cost_counts_twice_in_training_and_in_hardware(twice):
     assert float(model.dense.uses[...]) == 2
 
 
+class OwnCall(layers.Dense):
+    def __call__(self, x):
+        return self.forward(x)
+
+
+def test_a_layer_with_a_call_of_its_own_counts_once():
+    model = OwnCall(3, 2, rngs=nnx.Rngs(0), input_shape=(4, 3))
+    layers.adapt(model, jnp.asarray(ROWS[:9]))
+    assert float(model.uses[...]) == 1
+
+
 def test_gradients_are_those_of_both_calls():
     graphdef, weights, rest = nnx.split(layers.Dense(3, 3, rngs=nnx.Rngs(0), input_shape=(4, 3)), nnx.Param, ...)
 
