@@ -172,7 +172,8 @@ class LutDense(Layer):
         if np.any((entries != unwrapped) & alive.ravel()[element]):
             raise ValueError(f"layer {name!r} has words without a sign (keep_negative=False), but its functions give negative values")
         entries, f = np.where(alive.ravel()[element], entries, 0.0), np.where(alive, fmt.f, 0)
-        self.entries = Observed(jnp.asarray(entries.astype(np.float32)))
+        unused = 2 ** len(entries).bit_length() - len(entries)  # so that models of one structure seldom differ in shape, and compile anew
+        self.entries = Observed(jnp.asarray(np.pad(entries.astype(np.float32), (0, unused))))
         self.first = Observed(jnp.asarray((start[:-1].reshape(self.full) - low)[None], jnp.int32))
         self.scale = Observed(jnp.asarray(np.ldexp(1.0, f_in)[None], jnp.float32))
         words = np.ldexp(entries, f.ravel()[element]).astype(np.int64)
