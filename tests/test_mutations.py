@@ -206,6 +206,20 @@ MUTATIONS = [
         "return scale, offset",
         "interop/test_families.py::test_every_word_of_every_layer",
     ),
+    Mutation(
+        "an inverse of a bit of a table built again",
+        "resources/content.py",
+        "if function in built or inverse in built:",
+        "if function in built:",
+        "resources/test_content.py::test_small_keys_are_a_function_for_each_bit_that_is_one",
+    ),
+    Mutation(
+        "entries of tables looked up from zero, not from the least key",
+        "layers/lut_dense.py",
+        "(start[:-1].reshape(self.full) - low)[None]",
+        "start[:-1].reshape(self.full)[None]",
+        "layers/test_lut_dense.py::test_words_are_those_of_the_functions",
+    ),
 ]
 
 
