@@ -33,6 +33,8 @@ from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose, upsample, zero_pad
 from hgqjax.layers.softmax import Below, Softmax
+from hgqjax.layers.start import Constants, FloatStart, FrozenStart, Start
+from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
 from hgqjax.layers.transposed import ConvTranspose1D, ConvTranspose2D
 
@@ -48,6 +50,7 @@ __all__ = [
     "BatchNorm",
     "Below",
     "BitWidth",
+    "Constants",
     "Conv1D",
     "Conv2D",
     "Conv3D",
@@ -64,6 +67,8 @@ __all__ = [
     "EinsumDense",
     "Embedding",
     "FloatError",
+    "FloatStart",
+    "FrozenStart",
     "FrozenWeight",
     "InteractionNetwork",
     "JediLinear",
@@ -89,6 +94,7 @@ __all__ = [
     "Sequential",
     "SimpleRNN",
     "Softmax",
+    "Start",
     "Subtract",
     "Sum",
     "SumOfSquares",

@@ -43,6 +43,7 @@ class Norm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros((neurons,)))
         self.variance = nnx.BatchStat(jnp.zeros((neurons,)))
         self.calls = nnx.BatchStat(jnp.zeros(()))
+        self.begins = False  # whether the next batch makes it what changes nothing there; see `begin`
 
     def running(self) -> tuple[jax.Array, jax.Array]:
         """(mean, variance), the running averages."""
@@ -71,6 +72,12 @@ class Norm(nnx.Module):
                 raise ValueError(f"{name} of a batch norm has shape {value.shape}; {own[...].shape} is needed")
             own[...] = value
         self.calls[...] = jnp.ones(())
+
+    def begin(self, statistics: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Takes the scale that changes nothing in a batch of these (mean, variance); returns what the bias has to gain for that."""
+        mean, variance = (jax.lax.stop_gradient(part) for part in statistics)
+        self.scale[...] = jnp.sqrt(variance + self.epsilon)
+        return mean
 
     def make_identity(self) -> None:
         """What is left of it once it is folded into the weights: an exact identity."""

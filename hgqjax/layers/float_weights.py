@@ -77,7 +77,7 @@ def load_weights(model: Module, source: Source, names: Mapping[str, str] | None 
 def read_weights(source: Source) -> list[Weights]:
     """The layers of a source, in its order; see `load_weights`."""
     groups: dict[str, Weights] = {}
-    for path, array in _leaves(source):
+    for path, array in leaves(source):
         *rooms, last = [part for part in re.split(r"[/.]", re.sub(r":\d+$", "", path)) if part]
         while len(rooms) > 1 and rooms[0] in COLLECTIONS:
             rooms = rooms[1:]
@@ -100,7 +100,7 @@ def read_weights(source: Source) -> list[Weights]:
     return list(groups.values())
 
 
-def _leaves(source: Source) -> Iterator[tuple[str, np.ndarray]]:
+def leaves(source: Source) -> Iterator[tuple[str, np.ndarray]]:
     """(path, array) in order."""
     if isinstance(source, nnx.State):
         source = nnx.to_pure_dict(source)

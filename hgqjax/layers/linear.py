@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -99,6 +100,9 @@ class AbstractLinear(Layer):
             return kernel, bias
         if x is not None and self.mode.batch_statistics:
             statistics = self.norm.of_batch(self.product(x, kernel))
+            if self.norm.begins and self.bias is not None:
+                bias = bias + self.norm.begin(statistics).reshape(bias.shape)
+                self.bias[...] = bias
         else:
             statistics = self.norm.running()
         return self.norm.folded(kernel, bias, self.neuron_axis, statistics)
@@ -118,12 +122,12 @@ class AbstractLinear(Layer):
                 continue
             if param is None or quantizer is None:
                 raise ValueError(f"{type(self).__name__} has no {name}, but weights to start from have one")
-            value = jnp.asarray(value, jnp.float32)
+            value = np.asarray(value, np.float32)
             if value.shape != param[...].shape:
                 raise ValueError(f"{name} has shape {value.shape}, but {type(self).__name__} needs {param[...].shape}")
-            if not bool(jnp.all(jnp.isfinite(value))):
+            if not np.all(np.isfinite(value)):
                 raise ValueError(f"{name} has a NaN or infinity")
-            param[...] = value
+            param[...] = jnp.asarray(value)
         if statistics is not None and self.norm is not None:
             self.norm.load(*statistics)
         for quantizer, weight in zip((self.kernel_quantizer, self.bias_quantizer), self.weights(), strict=True):

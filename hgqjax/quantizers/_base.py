@@ -100,6 +100,10 @@ class AbstractQuantizer(abc.ABC):
         """
         return params
 
+    def of_format(self, fmt: Format) -> Widths | None:
+        """Parameters whose `format` is `fmt`, as far as their limits allow: of a network to start from. None: they start from the data."""
+        return None
+
     def narrowest(self, params: Widths) -> Widths:
         """Parameters of the lowest cost that training can reach; those of the lower `limits`."""
         return {name: jnp.full_like(value, self.limits()[name][0]) for name, value in params.items()}

@@ -48,6 +48,9 @@ class Kbi(FixedPoint):
         i = jnp.full(shape, self.i0, jnp.float32) if sample is None else sample_exponent(sample, shape)
         return self.clip({"b": jnp.full(shape, self.b0, jnp.float32), "i": i})
 
+    def of_format(self, fmt):
+        return self.clip({"b": fmt.i + fmt.f, "i": fmt.i})
+
     def format(self, params, ranges=None):
         b = fixed_point.round_ste(params["b"])
         i = fixed_point.round_ste(params["i"])

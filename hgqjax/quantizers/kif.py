@@ -48,6 +48,9 @@ class Kif(FixedPoint):
             f = f if self.b0 is None else self.b0 - i
         return self.clip({"i": i, "f": f})
 
+    def of_format(self, fmt):
+        return self.clip({"i": fmt.i, "f": fmt.f})
+
     def format(self, params, ranges=None):
         f = fixed_point.round_ste(params["f"])
         k, i = self._sign_and_integer_bits(fixed_point.round_ste(params["i"]), f, ranges)

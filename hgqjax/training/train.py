@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 from hgqjax import layers, resources
 from hgqjax.training import devices, schedules, shuffle
 from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
+from hgqjax.training import devices, freeze, schedules, shuffle
+from hgqjax.training.guard import Guard, Trained, is_constant, is_sound
 from hgqjax.training.objective import Objective
 
 AT_ONCE = 2**22
@@ -100,6 +102,10 @@ class Config:
     objective: Objective = Objective()
     penalty: schedules.Penalty = schedules.RISE_AND_HOLD
     """How beta moves during the run."""
+    freeze: tuple[str, ...] = ()
+    """Layers whose weights, widths and batch norms stay as they start: regular expressions, looked for in the names of layers."""
+    fixed_widths: bool = False
+    """Keep all bit-widths as they start, and train the weights alone. Of what wraps, the integer bits still follow its range."""
     order_seed: int = 0
     """Seed of the order of rows, the same for all members of a sweep."""
 
@@ -125,8 +131,8 @@ class Config:
 class Train:
     """The run's pure functions. Calling it is a whole run; `init` and `segment` are its parts, for checkpoints in between."""
 
-    def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module]):
-        self.config, self.build = config, build
+    def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module], begun: layers.Start | None = None):
+        self.config, self.build, self.begun = config, build, begun
         self._results: dict[tuple[int, ...], Any] = {}  # what the model gives for a row, by its shape
         jax.eval_shape(self._look)
 
@@ -136,8 +142,12 @@ class Train:
         operations = model.operations_cost()
         self.layer_names = tuple(operations)
         self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
+        if self.begun is not None:
+            self.begun.check(model)
         model.set_mode("train")
+        still = freeze.layers_at(model, self.config.freeze)
         self._training, *parts = _split(model)
+        self._moves = freeze.moves(still, self.config.fixed_widths, {"weights": parts[0], "widths": parts[1]})
         self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
         model.set_mode("observe")
         self._frozen, *_ = _split(model)
@@ -151,14 +161,21 @@ class Train:
         return lax.scan(lambda s, check: self.segment(s, member, data, check), state, jnp.arange(self.config.checks))
 
     def init(self, key: Array, member: Member, data: Data) -> State:
-        """Fresh parameters; widths of activations start from the first training rows. Raises: as `check`."""
+        """Fresh parameters, or those to start from; widths of activations follow the first training rows. Raises: as `check`."""
         self.check(data)
-        model = self.build(nnx.Rngs(params=key))
-        layers.adapt(model, _rows(data.x_train, slice(self.config.batch_size)))
+        model, rows = self.build(nnx.Rngs(params=key)), _rows(data.x_train, slice(self.config.batch_size))
+        if self.begun is None:
+            layers.adapt(model, rows)
+        else:
+            self.begun.begin(model, rows)
         layers.seed(model, key)
         model.set_mode("train")
         _, weights, widths, observed = _split(model)
-        params = {"weights": weights, "widths": widths}
+        return self.start({"weights": weights, "widths": widths}, observed, member, data)
+
+    def start(self, params: dict[str, Any], observed: Any, member: Member, data: Data) -> State:
+        """The first state of a run from given parameters and ranges, such as those of another `State`: its optimiser is a fresh one."""
+        model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
         cost = jnp.asarray(self.config.objective.costs(model).total)
         steps = self._steps_per_epoch(data)
         trained = Trained(params, observed, self._optimizer(member, steps).init(params))
@@ -316,6 +333,7 @@ class Train:
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
             with jax.numpy_dtype_promotion("standard"):  # optax counts in int32 and mixes
                 updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+            updates = freeze.held(updates, self._moves)
             broken = jnp.where(state.broken > 0, state.broken, self._first_broken(state.params, observed, metrics["loss"]))
             params = cast(dict[str, Any], optax.apply_updates(state.params, updates))
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
@@ -327,15 +345,16 @@ class Train:
         return lax.scan(step, state, (jnp.arange(steps), order))
 
 
-def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module]) -> Train:
+def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module], begun: layers.Start | None = None) -> Train:
     """``train(key, member, data)``: a whole run as one function of arrays, to be jitted, and vmapped over keys and members.
 
     Args:
       config: static choices. build: makes the model from random streams, e.g. ``lambda rngs: layers.mlp((16, 64, 5), rngs=rngs)``.
+      begun: what it starts from instead of random weights: `layers.FloatStart`, or a frozen network (`hgqjax.description.start`).
 
-    Raises: ValueError where a batch is larger than the data.
+    Raises: ValueError where a batch is larger than the data, the start is of other layers or shapes, or `config.freeze` names no layer.
     """
-    return Train(config, build)
+    return Train(config, build, begun)
 
 
 def _weights(dataset) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -1,0 +1,140 @@
+"""Where training starts from, if not from random weights: a frozen network with its bit-widths, or float weights."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from hgqjax.layers._base import Layer, Module
+from hgqjax.layers.calibration import adapt
+from hgqjax.layers.float_trace import FloatError
+from hgqjax.layers.float_weights import load_weights
+from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.quantize import Quantize, QuantizeWeight, _Quantizer
+from hgqjax.quantizers import Format
+
+
+class Constants(NamedTuple):
+    """Trained constants: float values, and the format of each, arrays of one shape."""
+
+    values: np.ndarray
+    format: Format
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FloatStart:
+    """Float weights to start from, path -> array; see `load_weights`."""
+
+    weights: Mapping[str, np.ndarray]
+
+    def check(self, model: Module) -> None:
+        """Raises FloatError, one sentence, where they are not those of `model`."""
+        load_weights(nnx.clone(model), self.weights)
+
+    def begin(self, model: Module, x: Any) -> None:
+        """Changes `model`: the weights, their widths, and those of activations, which follow the rows `x`."""
+        load_weights(model, self.weights)
+        adapt(model, x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrozenStart:
+    """A frozen network to start from: constants of layers with weights, and formats of activations, by the names of its layers."""
+
+    name: str
+    kernels: Mapping[str, Constants]
+    biases: Mapping[str, Constants]
+    activations: Mapping[str, Format]
+    """By the name of the quantizer in the hardware: that of the layer with _input (or _input0, _input1), or of a `Quantize` by itself."""
+
+    def check(self, model: Module) -> None:
+        """Raises FloatError, one sentence, where its layers are not those of `model`."""
+        self._assigned(model)
+
+    def begin(self, model: Module, x: Any) -> None:
+        """Changes `model`: weights and widths of the network; what it has not, such as ranges, follows from the rows `x`.
+
+        A batch norm, which a frozen network has no more, starts as what changes nothing on these rows. Widths carry over where the
+        quantizer can be given a format (`AbstractQuantizer.of_format`); else they start from the weights and rows.
+        """
+        layers = dict(model.named(AbstractLinear))
+        names = self._assigned(model)
+        for name, layer in layers.items():
+            bias = self.biases.get(names[name])
+            if layer.bias is not None and bias is None:
+                bias = Constants(np.zeros(layer.bias[...].shape, np.float32), Format(*(np.zeros(layer.bias[...].shape),) * 3))
+            layer.load(self.kernels[names[name]].values, None if bias is None else bias.values)
+            if layer.norm is not None:
+                layer.norm.begins = True
+        adapt(model, x)
+        for name, layer in layers.items():
+            if layer.norm is not None:
+                layer.norm.begins = False
+            _widths(layer.kernel_quantizer, self.kernels[names[name]].format)
+            if names[name] in self.biases and layer.bias_quantizer is not None:
+                _widths(layer.bias_quantizer, self.biases[names[name]].format)
+        for name, quantizer in _activations(model, names):
+            if name in self.activations:
+                _widths(quantizer, self.activations[name])
+
+    def _assigned(self, model: Module) -> dict[str, str]:
+        """The layer of this network for each of `model`: of the same name, or else in order."""
+        layers = dict(model.named(AbstractLinear))
+        if set(layers) != set(self.kernels) and len(layers) != len(self.kernels):
+            theirs, ours = ", ".join(self.kernels), ", ".join(layers)
+            raise FloatError(
+                f"the start {self.name!r} has {len(self.kernels)} layers with weights ({theirs}), this network {len(layers)} ({ours})"
+            )
+        names = {name: name for name in layers} if set(layers) == set(self.kernels) else dict(zip(layers, self.kernels, strict=True))
+        for name, layer in layers.items():
+            pairs = [("kernel", layer.kernel, self.kernels.get(names[name])), ("bias", layer.bias, self.biases.get(names[name]))]
+            for what, param, constants in pairs:
+                if constants is None:
+                    continue
+                if param is None or constants.values.shape != param[...].shape:
+                    where = f"the start {self.name!r} has in layer {names[name]!r} a {what} of shape {constants.values.shape}"
+                    raise FloatError(f"{where}, this network {'none' if param is None else f'one of shape {param[...].shape}'}")
+        return names
+
+
+Start = FloatStart | FrozenStart
+
+
+def _activations(model: Module, names: Mapping[str, str]):
+    """(name in the hardware of the start, quantizer of activations)."""
+    for name, layer in model.named(Layer):
+        inner = getattr(layer, "input_quantizer", None)
+        if isinstance(inner, Quantize):
+            yield f"{names.get(name, name)}_input", inner
+        elif inner is not None:
+            yield from ((f"{name}_input{n}", quantizer) for n, quantizer in enumerate(inner))
+        elif isinstance(layer, Quantize):
+            yield name, layer
+
+
+def _widths(quantizer: _Quantizer, fmt: Format) -> None:
+    """Gives `quantizer` the widths of `fmt`, of each value; values that share a width get the most that one of them has."""
+    shape = next((getattr(quantizer, name)[...].shape for name in quantizer.parameter_names), None)
+    if shape is None:
+        return
+    now = quantizer.format()
+    k, i, f = (np.asarray(part, np.float32) for part in fmt)
+    if not isinstance(quantizer, QuantizeWeight):
+        k, i, f = k[None], i[None], f[None]
+    if k.shape != quantizer.low[...].shape and k.ndim != len(shape):
+        return  # of another shape: a quantizer that hardware has otherwise
+    alive = (k + i + f > 0) | isinstance(quantizer, QuantizeWeight)  # a weight of 0 keeps its grid
+    axes = tuple(n for n, (own, of) in enumerate(zip(shape, k.shape, strict=True)) if own != of)
+    least = np.float32(-60)
+    bits, fraction = (np.where(alive, part, least).max(axes, keepdims=True) if axes else np.where(alive, part, least) for part in (i, f))
+    dead = fraction == least
+    observed = jnp.broadcast_to(now.i, shape) if now.i.shape != shape and np.size(now.i) == 1 else now.i
+    observed = observed if observed.shape == shape else jnp.max(observed, axes, keepdims=True)
+    wanted = Format(jnp.ones(shape), jnp.where(dead, observed, bits), jnp.where(dead, -1.0 - observed, fraction))
+    params = quantizer.quantizer.of_format(wanted)
+    if params is not None:
+        quantizer.set_params(params)
+        quantizer.clip()
