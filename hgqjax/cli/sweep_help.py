@@ -44,7 +44,7 @@ GROUPS = {
     "columns of the data": ("--features", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
     "the front": ("--points-at", "--accuracy-drop", "--each-seed", "--learning-rate", "--points", "--within"),
     "the network": ("--model.", "--models"),
-    "training": ("--train.",),
+    "training": ("--train.", "--start"),
     "loss and cost": ("--train.objective.",),
     "projects": ("--backend", "--strategy", "--io-type", "--gate-rows"),
     "where it runs": ("--results", "--cluster", "--batch", "--groups", "--rows-devices", "--distributed", "--coordinator", "--process"),

@@ -114,6 +114,7 @@ def load(
         target_names=_target_names(table),
         notes=table.notes,
         files=table.files,
+        inputs=table.inputs,
     )
 
 
@@ -158,7 +159,7 @@ def load_rows(
 
 
 def _read_rows(name: str | os.PathLike[str], columns: Columns, features: tuple[str, ...], cache_dir) -> Rows:
-    if features and not columns.features:
+    if features and not columns.features and not columns.inputs:
         with contextlib.suppress(DataError):  # the file has not these columns, or no columns at all
             return read(name, dataclasses.replace(columns, features=features), cache_dir)
     return read(name, columns, cache_dir)

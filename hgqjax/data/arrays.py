@@ -61,7 +61,7 @@ def read(path: str | os.PathLike[str], columns: Columns = Columns()) -> Rows:
     if isinstance(found, Rows):
         return found
     if isinstance(found, Table):
-        found = choose(found, columns, str(path))
+        found = choose(found, columns.flat(), str(path))
     about: dict[str, Any] = {"name": name_of(path), "source": f"The file {path.name}, given by its path.", "sha256": sha256}
     return make_rows(where=str(path), **about | found)
 
@@ -80,7 +80,7 @@ def _found(path: pathlib.Path, suffix: str, columns: Columns) -> Rows | Table | 
     if suffix == ".npy":
         return _npy(path)
     if suffix == ".root":
-        return root.read(path, columns)
+        return root.read(path, columns.flat())
     return hdf5.read(path, columns)
 
 

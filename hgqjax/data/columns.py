@@ -25,6 +25,9 @@ class Columns:
     for an autoencoder. By default the column called class, jet_type, label, target or y."""
     features: tuple[str, ...] = ()
     """Columns that are inputs, in this order. By default all that have no other use."""
+    inputs: tuple[str, ...] = ()
+    """Of a network with several inputs, instead of features: NAME=COLUMN,COLUMN for each, or NAME=ARRAY of an .npz or .h5 file; NAME
+    alone is the array or column of that name."""
     weight: str = ""
     """Column with the weight of each row in loss and score. By default the one called weight, weights, sample_weight or event_weight."""
     split: str = ""
@@ -47,10 +50,33 @@ class Columns:
             names = getattr(self, name)
             if len(set(names)) < len(names) or "" in names:
                 raise ValueError(f"{name} is {names}; each column can be named once")
+        if self.inputs and self.features:
+            raise ValueError("features and inputs exclude each other; inputs name the columns of each input")
+        names = self.of_inputs()
+        columns = [column for parts in names.values() for column in parts]
+        if len(names) < len(self.inputs) or len(set(columns)) < len(columns) or not all(map(str.isidentifier, names)) or "" in columns:
+            legal = "NAME=COLUMN,COLUMN for each is needed, each name a word, each column once"
+            raise ValueError(f"inputs is {' '.join(self.inputs)}; {legal}")
+        if len(self.inputs) == 1:
+            raise ValueError(f"inputs has one input, {self.inputs[0]!r}; features are for a network of one")
         if self.split and (self.validation_data or self.test_data):
             raise ValueError("split and files of their own for validation_data or test_data exclude each other; give one of them")
         if self.unit and self.target_is in ("classes", "labels"):
             raise ValueError(f"unit is {self.unit!r}, but target_is {self.target_is!r}; only the numbers of a regression have a unit")
+
+    def of_inputs(self) -> dict[str, tuple[str, ...]]:
+        """Name of each input -> its columns or arrays.
+
+        >>> Columns(inputs=("jet=pt,mass", "met")).of_inputs()
+        {'jet': ('pt', 'mass'), 'met': ('met',)}
+        """
+        pairs = (text.partition("=") for text in self.inputs)
+        return {name: tuple(columns.split(",")) if equals else (name,) for name, equals, columns in pairs}
+
+    def flat(self) -> "Columns":
+        """With the columns of all inputs as features, one input behind the other."""
+        features = tuple(column for columns in self.of_inputs().values() for column in columns)
+        return dataclasses.replace(self, inputs=(), features=features or self.features)
 
     @property
     def given(self) -> tuple[str, ...]:

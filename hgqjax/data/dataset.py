@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -95,6 +95,7 @@ class Dataset:
       weight_train, weight_val, weight_test: (rows,), float32, at least 0, as the file has them; None where each row counts alike.
       files: where parts are files of their own, the checksums of those with training or validation rows.
       notes: what a reader did that one may not expect, a sentence each.
+      inputs: of a network with several inputs the parts of a row (:class:`hgqjax.data.inputs.InputPart`); none where a row is one.
 
     >>> from hgqjax import data
     >>> jets = data.load("jets", rows=1000)
@@ -124,6 +125,7 @@ class Dataset:
     weight_test: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    inputs: tuple[Any, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -139,6 +141,15 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one row."""
         return self.x_train.shape[1:]
+
+    @property
+    def model_shape(self) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
+        """Shape of a row as a network takes it: of several inputs a tuple of the shape of each."""
+        return tuple(part.shape for part in self.inputs) or self.input_shape
+
+    def of_model(self, x: np.ndarray) -> Any:
+        """Scaled rows `x` of this data set as a network takes them: `x` itself, or a tuple with the rows of each of several inputs."""
+        return tuple(part.of(x) for part in self.inputs) if self.inputs else x
 
     def calibration(self) -> np.ndarray:
         """Rows that fix the integer bits at export, float32: training and validation, never test."""

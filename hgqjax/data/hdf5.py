@@ -13,7 +13,7 @@ from hgqjax.archives import ArchiveError, check_memory
 from hgqjax.data import muon
 from hgqjax.data.columns import Columns, known, listed
 from hgqjax.data.dataset import DataError
-from hgqjax.data.named_arrays import columns_of, of_arrays, table_of
+from hgqjax.data.named_arrays import columns_of, of_arrays, several_arrays, table_of
 from hgqjax.data.rows import Rows
 from hgqjax.data.tables import Table
 from hgqjax.errors import first_line
@@ -110,6 +110,9 @@ def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:
     if muon.is_hits(shapes.get("X", ((), None))[0]) and "Y" in shapes and not columns.given:
         found = source.read(["X", "Y"])
         return muon.of_hits(found["X"], found["Y"], source.path)
+    if several_arrays(source, columns):
+        return of_arrays(source, columns)
+    columns = columns.flat()
     if not columns.table and ({"x", "X", "x_train"} & set(shapes)):
         return of_arrays(source, columns)
     if tables := _tables(source):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax.data.dataset import DataError, Scaler
+from hgqjax.data.inputs import InputPart
 from hgqjax.data.rows import Rows, make_rows, sha256_of
 
 NAME = "muon (simulated)"
@@ -24,6 +25,15 @@ ROWS, MOST_ROWS, SEED = 400_000, 4_000_000, 2026
 CHANNELS, UNIT = 50, "mrad"
 STATIONS = (slice(0, 3), slice(3, 5), slice(5, 7))
 GAPS = ("m1_gap1", "m1_gap2", "m1_gap3", "m2_gap1", "m2_gap2", "m3_gap1", "m3_gap2")
+INPUTS = tuple(
+    InputPart(
+        f"station{n}",
+        (CHANNELS, station.stop - station.start),
+        tuple(channel * len(GAPS) + gap for channel in range(CHANNELS) for gap in range(station.start, station.stop)),
+    )
+    for n, station in enumerate(STATIONS, 1)
+)
+"""The hits of each station, as the published network takes them."""
 OFFSETS = np.array([0.0, 1 / 3, 2 / 3, -0.810, -0.310, -0.048, 0.452])
 """Where a track that points to the origin crosses each gap, relative to the first, channels."""
 LEVERS = np.array([0.0, 0.48, 0.96, 79.16, 79.99, 79.69, 79.75])
@@ -183,7 +193,8 @@ def _fields(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     train, trained = len(x) * 7 // 10, len(x) * 8 // 10
     scaler = Scaler(np.zeros(x.shape[1:]), np.ones(x.shape[1:]))
     parts = (train, trained - train, len(x) - trained)
-    return {"x": x, "y": y, "classes": None, "feature_names": GAPS, "scaler": scaler, "unit": UNIT, "parts": parts}
+    about = {"feature_names": GAPS, "scaler": scaler, "unit": UNIT, "parts": parts, "inputs": INPUTS}
+    return {"x": x, "y": y, "classes": None} | about
 
 
 def _check_hits(x: np.ndarray, y: np.ndarray, where: str, x_name: str, y_name: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from hgqjax.data import muon
 from hgqjax.data.columns import FEATURES, WEIGHTS, Columns, known, listed
 from hgqjax.data.dataset import PARTS, DataError, pixel_scaler
+from hgqjax.data.inputs import side_by_side
 from hgqjax.data.tables import Table, choose
 
 _ABOUT = ("classes", "feature_names", "target_names", "unit")
@@ -17,6 +18,9 @@ _SPLIT = tuple(f"{letter}_{part}" for letter in "xy" for part in PARTS)
 def of_arrays(source, columns: Columns) -> Table | dict[str, Any]:
     """Arguments of ``make_rows``, or a table, from arrays by name; ``source`` has ``where``, ``shapes`` and ``read``."""
     names, where = source.shapes, source.where
+    if several_arrays(source, columns):
+        return _several(source, columns)
+    columns = columns.flat()
     if "x_packed" in names and "y" in names and "x" not in names:
         return muon.unpacked(source.read(name for name in ("x_packed", "y", "splits") if name in names), where)
     parts = None
@@ -38,6 +42,41 @@ def of_arrays(source, columns: Columns) -> Table | dict[str, Any]:
     if columns.split:
         raise DataError(f"{where}: split {columns.split!r} is for tables; arrays hold their parts as x_train, y_train, x_val and so on")
     return _fields(values, x_name, y_name, parts, columns, where)
+
+
+def several_arrays(source, columns: Columns) -> bool:
+    """Whether the inputs that ``columns`` names are arrays with more than one value a row, and not columns."""
+    named = columns.flat().features if columns.inputs else ()
+    return any(name in source.shapes and len(source.shapes[name][0]) > 1 for name in named)
+
+
+def _several(source, columns: Columns) -> dict[str, Any]:
+    """Arguments of ``make_rows`` from an array, or several, for each input, and one for the target."""
+    names, where, groups = source.shapes, source.where, columns.of_inputs()
+    arrays = [known(name, names, where, "array") for group in groups.values() for name in group]
+    target = "" if columns.target == (FEATURES,) else columns.target[0] if len(columns.target) == 1 else _name("y", names)
+    weight = columns.weight or next((name for name in WEIGHTS if name in names), "")
+    wanted = [*arrays, *(known(name, names, where, "array") for name in (target, weight) if name)]
+    values = source.read([*wanted, *(name for name in _ABOUT if name in names)])
+    counts = {name: names[name][0][:1] for name in wanted}
+    other = next((name for name in wanted if counts[name] != counts[arrays[0]]), None)
+    if other is not None:
+        ours, first = (str(count[0]) if count else "no" for count in (counts[other], counts[arrays[0]]))
+        raise DataError(f"{where}: array {other!r} has {ours} rows, {arrays[0]!r} has {first}; each input needs as many as the others")
+    shapes, features = [], []
+    for part, group in groups.items():
+        own = [values[name].shape[1:] or (1,) for name in group]
+        if len(own) > 1 and any(len(shape) > 1 for shape in own):
+            raise DataError(f"{where}: input {part!r} joins the arrays {listed(group)}; only arrays (rows, features) can be joined")
+        shapes.append((part, own[0] if len(own) == 1 else (sum(shape[0] for shape in own),)))
+        features += [name + "".join(f"_{n}" for n in index) for name, shape in zip(group, own, strict=True) for index in np.ndindex(*shape)]
+    about = {name: _texts(values.get(name), name, where) for name in ("classes", "target_names")}
+    about["unit"] = columns.unit or (str(values["unit"].astype(np.str_)) if "unit" in values else None)
+    about |= {"kind": columns.target_is, "weight": values.get(weight), "inputs": side_by_side(shapes), "feature_names": tuple(features)}
+    rows = counts[arrays[0]][0]
+    x = np.concatenate([values[name].reshape(rows, -1) for name in arrays], axis=1)
+    y = values[target] if target else None
+    return about | {"x": x, "y": y} | ({} if target else {"classes": None, "target_names": None})
 
 
 def _fields(values: Mapping[str, np.ndarray], x_name: str, y_name: str, parts, columns: Columns, where: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def overview(dataset: Dataset) -> str:
     counts = {part: len(getattr(dataset, f"y_{part}")) for part in PARTS}
     shape = dataset.input_shape
     what = f"{shape[0]} features" if len(shape) == 1 else f"rows of shape {shape}"
+    if dataset.inputs:
+        what = f"{len(dataset.inputs)} inputs: " + ", ".join(f"{part.name} {part.shape}" for part in dataset.inputs)
     parts = ", ".join(f"{n} {part}" for part, n in counts.items())
     lines = [f"{dataset.name}: {sum(counts.values())} rows ({parts}), {what}", f"  target: {_target(dataset)}"]
     if dataset.weight_train is not None:

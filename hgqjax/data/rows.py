@@ -10,6 +10,7 @@ import numpy as np
 
 from hgqjax.data.columns import FEATURES, listed
 from hgqjax.data.dataset import DataError, Kind, Scaler
+from hgqjax.data.inputs import InputPart
 
 JET_CLASSES = ("g", "q", "w", "z", "t")  # the order of the HGQ papers; the public file lists g, q, t, w, z
 JET_FEATURES = (
@@ -66,6 +67,7 @@ class Rows:
     weight: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    inputs: tuple[InputPart, ...] = ()
 
 
 def make_rows(
@@ -86,6 +88,7 @@ def make_rows(
     weight: np.ndarray | None = None,
     notes: tuple[str, ...] = (),
     place: Callable[[int], str] = at_index,
+    inputs: tuple[InputPart, ...] = (),
 ) -> Rows:
     """Check what a reader found, and put jets into the order of :data:`JET_CLASSES` and :data:`JET_FEATURES`.
 
@@ -104,6 +107,7 @@ def make_rows(
       weight: of each row, (rows,), or None.
       notes: for :class:`hgqjax.data.Dataset`.
       place: says where in the file a row is.
+      inputs: parts of a row that are inputs of their own; none where a row is one.
 
     Raises: DataError.
 
@@ -122,7 +126,7 @@ def make_rows(
     if x.ndim == 2 and names != JET_FEATURES and set(names) == set(JET_FEATURES):
         x, names = x[:, [names.index(feature) for feature in JET_FEATURES]], JET_FEATURES
     about = {"where": where, "name": name, "source": source, "sha256": sha256, "x": x, "feature_names": names, "scaler": scaler}
-    about |= {"parts": parts, "notes": notes, "weight": _weights(weight, len(x), where, place)}
+    about |= {"parts": parts, "notes": notes, "inputs": inputs, "weight": _weights(weight, len(x), where, place)}
     if y is None:
         return Rows(**about, y=None, classes=None, unit=unit or "", kind="regression", target_names=(FEATURES,))
     targets = _check_y(y, target_names, len(x), where)

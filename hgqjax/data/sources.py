@@ -11,6 +11,7 @@ import numpy as np
 from hgqjax.data import arrays, jets, muon, openml, particles, particles150, svhn
 from hgqjax.data.columns import FEATURES, Columns, known
 from hgqjax.data.dataset import DataError, Scaler
+from hgqjax.data.inputs import side_by_side
 from hgqjax.data.rows import Rows, sha256_of
 
 NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon", "particles")
@@ -140,8 +141,12 @@ def _constituents(text: str) -> int:
 def _read_one(name: str | os.PathLike[str], columns: Columns, cache_dir: str | os.PathLike[str] | None, rows: int | None) -> Rows:
     kind, path = _kind_and_path(name)
     if name in NAMES or kind or pathlib.Path(path).suffix.lower() == ".mat":
-        return _of_set(_read_set(name, kind, path, cache_dir, rows), columns)
-    return arrays.read(path, columns)
+        found = _of_set(_read_set(name, kind, path, cache_dir, rows), columns.flat())
+    else:
+        found = arrays.read(path, columns)
+    if not columns.inputs or found.inputs:  # of arrays a reader knows the shapes itself
+        return found
+    return dataclasses.replace(found, inputs=side_by_side([(part, (len(names),)) for part, names in columns.of_inputs().items()]))
 
 
 def _read_set(name, kind: str, path: str, cache_dir, rows: int | None) -> Rows:

@@ -10,10 +10,12 @@ import numpy as np
 
 from hgqjax import scores
 from hgqjax.data import Scaler
+from hgqjax.data.inputs import InputPart, from_json, of_model
 from hgqjax.description import ModelDescription
 from hgqjax.description.operations import Linear
 from hgqjax.export import backends
 from hgqjax.interop.models import open_model
+from hgqjax.layers import row_arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -22,7 +24,7 @@ class Network:
 
     Rows are raw, in the units of the file that the network was trained on: an array or lists of shape (rows, \\*shape), integers too; a
     single row of shape `shape`; or columns by name, as a dict or a data frame has them. A network of several inputs takes a tuple of
-    these. The firmware takes scaled rows, `scale(rows)`.
+    these, a dict of them by the names of the inputs, or rows of its whole data set. The firmware takes scaled rows, `scale(rows)`.
 
     >>> import numpy as np, tempfile
     >>> from hgqjax.description import operations as o
@@ -65,6 +67,11 @@ class Network:
         """Takes raw rows to those of the firmware; None of a file of another tool, whose rows are taken as they are."""
         about = self.description.metadata.get("scaler")
         return None if about is None else Scaler(np.asarray(about["mean"]), np.asarray(about["scale"]))
+
+    @property
+    def inputs(self) -> tuple[InputPart, ...]:
+        """Of a network with several inputs their names, shapes, and where their elements lie in a row of its data set; else none."""
+        return from_json(self.description.metadata.get("inputs", ()))
 
     @property
     def layers(self) -> dict[str, Linear]:
@@ -120,13 +127,20 @@ class Network:
 
     def _scaled(self, rows: Any) -> tuple[Any, bool]:
         """Scaled rows, and whether it was a single one."""
-        inputs = self.description.inputs
+        inputs, named = self.description.inputs, self.inputs
+        if named and not (isinstance(rows, tuple) and len(rows) == len(inputs)):
+            if isinstance(rows, Mapping) and {part.name for part in named} <= set(rows):
+                return self._scaled(tuple(rows[part.name] for part in named))
+            whole, single = self._array(rows, self.scaler.mean.shape if self.scaler else (), self.scaler)
+            return of_model(named, whole), single
         if len(inputs) != 1:
             if not isinstance(rows, tuple) or len(rows) != len(inputs):
                 shapes = ", ".join(str(op.shape) for op in inputs)
                 raise ValueError(f"network {self.description.name!r} takes a tuple of {len(inputs)} arrays of rows, of shapes {shapes}")
-            parts = [self._array(part, op.shape, None) for part, op in zip(rows, inputs, strict=True)]
-            return tuple(x for x, _ in parts), all(single for _, single in parts)
+            scalers = [Scaler(part.of_row(self.scaler.mean), part.of_row(self.scaler.scale)) for part in named] if self.scaler else []
+            scalers = scalers or [None] * len(inputs)
+            parts = [self._array(part, op.shape, scaler) for part, op, scaler in zip(rows, inputs, scalers, strict=True)]
+            return row_arrays(tuple(x for x, _ in parts)), all(single for _, single in parts)
         return self._array(rows, inputs[0].shape, self.scaler)
 
     def _array(self, rows: Any, shape: tuple[int, ...], scaler: Scaler | None) -> tuple[np.ndarray, bool]:

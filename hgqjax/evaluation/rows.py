@@ -1,5 +1,6 @@
 """Rows of a data set as each model must see them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from hgqjax import data as data_
 from hgqjax.config import from_json
+from hgqjax.data import inputs as inputs_
 from hgqjax.description import ModelDescription
 from hgqjax.errors import first_line
 
@@ -55,7 +57,7 @@ class RowReader:
             raise ValueError(f"model {description.name!r} has a scaler or classes that are none ({first_line(error)})") from None
         columns = from_json(data_.Columns, about["columns"]) if "columns" in about else data_.Columns()
         x, y, weight = self._load(data, scaler, classes, columns, features)
-        return x, y, weight, about.get("unit", "")
+        return inputs_.of_model(inputs_.from_json(about.get("inputs", ())), x), y, weight, about.get("unit", "")
 
     def name(self, data: str) -> str:
         """What rows of `data` are called, as in the manifest of a run on them."""
@@ -89,17 +91,21 @@ class RowReader:
 
 
 def raw_rows(description: ModelDescription, data: str) -> np.ndarray:
-    """Unscaled rows of a data set or file for a model of one input: the columns that it was trained on, by their names; no target is read.
+    """Unscaled rows of a data set or file: the columns that a model was trained on, by their names, of all its inputs; no target is read.
 
     Raises: ValueError, one sentence, where the rows are not those of the model.
     """
     features = tuple(description.metadata.get("features", ()))
+    inputs, about = inputs_.from_json(description.metadata.get("inputs", ())), description.metadata.get("columns", {})
+    named = data_.Columns(inputs=tuple(about.get("inputs", ())) if inputs else ())
     if data in data_.NAMES or not features:
-        found = data_.read(data)
+        found = data_.read(data, named)
     else:
-        found = data_.read(data, data_.Columns(features=features, target=("features",)))
+        named = named if named.inputs else data_.Columns(features=features)
+        found = data_.read(data, dataclasses.replace(named, target=("features",)))
     shapes = [op.shape for op in description.inputs]
-    if shapes != [found.x.shape[1:]]:
+    wanted = [part.shape for part in inputs] or [found.x.shape[1:]]
+    if shapes != wanted or (inputs and [part.shape for part in found.inputs] != shapes):
         raise ValueError(
             f"rows of {data} have shape {found.x.shape[1:]}, but model {description.name!r} takes {' and '.join(map(str, shapes))}"
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax.data.inputs import from_json
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Input, Quantize
 from hgqjax.description.readers import input_readers
@@ -21,8 +22,9 @@ def write(description: ModelDescription, folder: Path, build: str) -> None:
     about = description.metadata
     lines = [f"# {_cell(description.name)}", "", "A network with learned bit-widths, written by hgqjax.", "", build, "", "## Inputs", ""]
     lines += _scaling(description)
-    for op in description.inputs:
-        lines += ["", f"### {op.name}, shape {_shape(op.shape)}", "", *_elements(op, input_readers(description, op), about)]
+    for op, own, name in zip(description.inputs, *_of_inputs(about, len(description.inputs)), strict=True):
+        title = f"### {op.name}{name}, shape {_shape(op.shape)}"
+        lines += ["", title, "", *_elements(op, input_readers(description, op), own)]
     lines += ["", "## Outputs", ""]
     names = list(about.get("classes", ())) or list(about.get("targets", ()))
     for name in description.outputs:
@@ -36,6 +38,22 @@ def write(description: ModelDescription, folder: Path, build: str) -> None:
     ]
     lines += ["hardware gives.", ""]
     (folder / FILE).write_text("\n".join(lines))
+
+
+def _of_inputs(about: dict[str, Any], count: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scaler and features of each input, and its name in the data set."""
+    parts = from_json(about.get("inputs", ()))
+    if len(parts) != count:
+        return [about] * count, [""] * count
+    scaler, features, found = about.get("scaler"), about.get("features", ()), []
+    for part in parts:
+        own: dict[str, Any] = {}
+        if scaler is not None:
+            own["scaler"] = {name: part.of_row(np.asarray(scaler[name])) for name in ("mean", "scale")}
+        if scaler is not None and len(features) == np.size(scaler["mean"]):
+            own["features"] = [features[n] for n in part.positions]
+        found.append(own)
+    return found, [f" ({_cell(part.name)})" for part in parts]
 
 
 def compared(report: GateReport | None) -> str:

@@ -17,9 +17,10 @@ import jax
 from hgqjax import data as data_
 from hgqjax import export, resources, training
 from hgqjax.config import ConfigError, to_json
+from hgqjax.data import inputs
 from hgqjax.evaluation import measure, outputs
 from hgqjax.files import write_atomically
-from hgqjax.runs import folders
+from hgqjax.runs import folders, start
 from hgqjax.scores import AbstractScore
 from hgqjax.training import devices
 from hgqjax.training.objective import Objective
@@ -50,8 +51,9 @@ class RunContext:
     @classmethod
     def of(cls, folder: Path, config: Any, dataset: data_.Dataset, rows_devices: int = 0) -> "RunContext":
         """With what follows from the configuration and the rows."""
-        builds = [network.build(dataset.input_shape, output_count(config, dataset)) for network in config.networks()]
-        trains = tuple(training.make_train(config.train, build) for build in builds)
+        builds = [network.build(dataset.model_shape, output_count(config, dataset)) for network in config.networks()]
+        begun = start.of_run(folder)
+        trains = tuple(training.make_train(config.train, build, begun) for build in builds)
         return cls(folder, config, dataset, trains, training.Data.of(dataset), rows_devices)
 
     def train(self, number: int) -> training.Train:
@@ -130,12 +132,12 @@ def train_group(context: RunContext, number: int, report: Callable[..., None] = 
     """
 
     def work(note) -> dict[str, Any]:
-        start = None
+        before = None
 
         def told(check: int, sweep: training.SweepResult) -> None:
-            nonlocal start
-            start = check if start is None else start
-            note("check" if check > start else "from", done=check)
+            nonlocal before
+            before = check if before is None else before
+            note("check" if check > before else "from", done=check)
             report(number, check, sweep)
             if (context.folder / STOP).exists():
                 raise StoppedError("the run was interrupted")
@@ -182,16 +184,18 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
             "columns": to_json(config.columns.of_rows()),
             "data": folders.Run.open(context.folder).manifest["data"],
             "scaler": {"mean": dataset.scaler.mean.tolist(), "scale": dataset.scaler.scale.tolist()},
-            "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")},
+            "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")} | ({"start": config.start} if config.start else {}),
         }
+        about |= {"inputs": inputs.to_json(dataset.inputs)} if dataset.inputs else {}
         objective = config.train.objective
         model = context.train(number).model(sweep.state(point))
-        description = export.describe(model, dataset.calibration(), name=f"member{row['member']}_epoch{epoch}", metadata=about)
+        rows, title = dataset.of_model(dataset.calibration()), f"member{row['member']}_epoch{epoch}"
+        description = export.describe(model, rows, name=title, metadata=about)
         path = frozen_path(context.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)
         row |= _costs(description, objective) | {"cost_estimate": point.cost}
-        val = measure(description, dataset.x_val, dataset.y_val, objective.score, dataset.weight_val)
+        val = measure(description, dataset.of_model(dataset.x_val), dataset.y_val, objective.score, dataset.weight_val)
         test = _test(description, dataset, objective.score, path)
         return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
 
@@ -200,7 +204,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
 
 def _test(description: export.ModelDescription, dataset: data_.Dataset, score: AbstractScore, model: Path) -> dict[str, float]:
     """What `measure` gives of the test rows; what a report draws of them goes into a file beside the model."""
-    rows = outputs(description, dataset.x_test), dataset.y_test, dataset.weight_test
+    rows = outputs(description, dataset.of_model(dataset.x_test)), dataset.y_test, dataset.weight_test
     drawn = score.curves(*rows, dataset.classes or dataset.target_names)
     write_atomically(folders.curves_path(model), json.dumps(drawn) + "\n")
     return score.measure(*rows)
@@ -228,7 +232,7 @@ def write_project(context: RunContext, point: str) -> dict[str, Any]:
         shutil.rmtree(path, ignore_errors=True)  # as above
         description = export.ModelDescription.load(context.folder / "models" / point)
         arguments = {name: getattr(config, name) for name in ("backend", "strategy", "io_type")}
-        arguments |= {"min_rows": config.gate_rows, "rows": context.dataset.x_test[: config.gate_rows // 5]}
+        arguments |= {"min_rows": config.gate_rows, "rows": context.dataset.of_model(context.dataset.x_test[: config.gate_rows // 5])}
         project = export.to_hls4ml(description, path, **arguments)
         assert project.gate is not None, "it is exported behind the gate"
         return {"rows_checked": project.gate.rows, "differing_words": project.gate.differing_words, "text": str(project)}

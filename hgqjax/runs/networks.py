@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -37,13 +38,13 @@ class Network(abc.ABC):
         return {"input_quantizer": keys, "output_quantizer": Kbi(b0=word_bits, overflow="SAT_SYM")}
 
     @abc.abstractmethod
-    def build(self, input_shape: tuple[int, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
-        """The function that makes the model, of rows of `input_shape`, from flax random streams."""
+    def build(self, input_shape: tuple[Any, ...], n_out: int) -> Callable[[nnx.Rngs], layers.Module]:
+        """The function that makes the model, of rows of `input_shape` (a shape for each of several inputs), from flax random streams."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mlp(Network):
-    """A multilayer perceptron with relu and learned bit-widths; rows of several axes are flattened."""
+    """A multilayer perceptron with relu and learned bit-widths; rows of several axes are flattened, several inputs joined."""
 
     hidden: tuple[int, ...] = (64, 32, 32)
     """Neurons of each hidden layer."""
@@ -53,6 +54,9 @@ class Mlp(Network):
             raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
 
     def build(self, input_shape, n_out):
+        if several(input_shape):
+            size = sum(math.prod(shape) for shape in input_shape)
+            return lambda rngs: _Joined(input_shape, self._perceptron((size,), n_out)(rngs), **self.method.of_inputs())
         if len(input_shape) != 1:
             return lambda rngs: _Flat(input_shape, self._perceptron(input_shape, n_out)(rngs), **self.method.of_inputs())
         return self._perceptron(input_shape, n_out)
@@ -60,6 +64,22 @@ class Mlp(Network):
     def _perceptron(self, input_shape, n_out):
         sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
         return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.norm(), **self.method.of_layers())
+
+
+def several(input_shape: tuple) -> bool:
+    """Whether a shape is the shapes of several inputs."""
+    return any(isinstance(part, tuple) for part in input_shape)
+
+
+class _Joined(layers.Module):
+    """A perceptron of several inputs, flattened, one behind the other."""
+
+    def __init__(self, shapes, perceptron, input_quantizer, input_granularity):
+        self.quantize = nnx.List([layers.Quantize(shape, input_quantizer, input_granularity) for shape in shapes])
+        self.perceptron = perceptron
+
+    def __call__(self, *xs):
+        return self.perceptron(layers.concatenate([layers.flatten(q(x)) for q, x in zip(self.quantize, xs, strict=True)]))
 
 
 class _Flat(layers.Module):
@@ -132,7 +152,7 @@ class Cnn(Network):
             raise ValueError(f"parallelization is {self.parallelization}; at least 1, or None for all positions, is needed")
 
     def build(self, input_shape, n_out):
-        if len(input_shape) != 3:
+        if len(input_shape) != 3 or several(input_shape):
             raise ConfigError(f"rows have shape {input_shape}; a Cnn takes images (height, width, channels)")
         left = input_shape[:2]
         for _ in self.filters:
@@ -162,7 +182,8 @@ class _Convolutional(layers.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tracker(Network):
-    """The muon network of the HGQ paper: the hits of each station become segments, these are mapped from station to station, then an angle.
+    """The muon network of the HGQ paper. It has three inputs, the hits of each station: these become segments, segments are mapped from
+    station to station, then an angle.
 
     Segments: a convolution over the channels of a station. Maps: dense layers that see only pairs of channels which tracks connect
     (`hgqjax.data.muon.station_masks`). Hits have one bit.
@@ -189,8 +210,9 @@ class Tracker(Network):
             raise ValueError(f"squash is 'tanh' with tables of {table.b0:g} bits; at most 15 and a sign are legal, or squash 'hard_tanh'")
 
     def build(self, input_shape, n_out):
-        if tuple(input_shape) != (muon.CHANNELS, len(muon.GAPS)) or n_out != 1:
-            raise ConfigError(f"rows have shape {tuple(input_shape)} and {n_out} targets; the tracker takes hits (50, 7) and one angle")
+        if tuple(input_shape) != tuple(part.shape for part in muon.INPUTS) or n_out != 1:
+            legal = "the hits of three stations, (50, 3), (50, 2) and (50, 2), and one angle"
+            raise ConfigError(f"rows have shape {tuple(input_shape)} and {n_out} targets; the tracker takes {legal}")
         return lambda rngs: _Tracker(self, rngs)
 
 
@@ -206,9 +228,10 @@ class _Tracker(layers.Module):
         squashed = dict(settings)
         if config.squash == "hard_tanh":
             squashed["input_quantizer"], squashed["input_granularity"] = config.method.clipped()
-        self.hits = layers.Quantize((50, 7), Fixed(keep_negative=False, i=1, f=0), "tensor")
+        stations = [part.shape for part in muon.INPUTS]
+        self.hits = nnx.List([layers.Quantize(station, Fixed(keep_negative=False, i=1, f=0), "tensor") for station in stations])
         self.segments = nnx.List(
-            [layers.Conv1D((50, gaps), 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings) for gaps in (3, 2, 2)]
+            [layers.Conv1D(station, 1, 3, rngs=rngs, padding="SAME", use_bias=False, **settings) for station in stations]
         )
         self.map12 = layers.Dense(50, 50, rngs=rngs, mask=mask12, use_bias=False, **squashed)
         self.map13 = layers.Dense(50, 50, rngs=rngs, mask=mask13, use_bias=False, **squashed)
@@ -228,12 +251,9 @@ class _Tracker(layers.Module):
     def _squash(self, n, x):
         return self.tanh[n](x) if self.tanh else x
 
-    def __call__(self, x):
-        x = self.hits(x)
-        stations = (slice(0, 3), slice(3, 5), slice(5, 7))
-        one, two, three = (
-            layers.flatten(segments(layers.select(x, slice(None), gaps))) for segments, gaps in zip(self.segments, stations, strict=True)
-        )
+    def __call__(self, station1, station2, station3):
+        hits = (quantizer(x) for quantizer, x in zip(self.hits, (station1, station2, station3), strict=True))
+        one, two, three = (layers.flatten(segments(x)) for segments, x in zip(self.segments, hits, strict=True))
         one = self._squash(0, one)
         two = self._squash(1, self.add2(self.map12(one), two))
         x = self._squash(2, self.add3(self.map23(two), self.map13(one), three))

@@ -9,7 +9,7 @@ from hgqjax import layers
 from hgqjax.config import ConfigError
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.start import start_of
-from hgqjax.files import new_folder
+from hgqjax.files import MANIFEST, new_folder
 from hgqjax.interop.models import is_model, open_model
 from hgqjax.layers.float_weights import leaves
 
@@ -60,7 +60,7 @@ def _read(path: Path) -> Any:
     """A model description, or float weights by path."""
     if not path.exists():
         raise ConfigError(f"start: there is no {path}")
-    if is_model(path):
+    if is_model(path) or (path / MANIFEST).is_file():  # a run folder has models, which its error names
         return open_model(path)
     return dict(leaves(path))
 

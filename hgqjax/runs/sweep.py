@@ -24,9 +24,11 @@ from hgqjax.export.hls4ml.convert import check_settings
 from hgqjax.resources import Luts
 from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import folders, jobs, phases
+from hgqjax.runs import start as start_
 from hgqjax.runs.networks import Mlp, Network
 from hgqjax.runs.progress import Progress
 from hgqjax.training import devices, schedules
+from hgqjax.training.freeze import layers_at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,9 @@ class Sweep:
     models: tuple[str, ...] = ()
     """Several networks in one front: hidden layers of each, as 64-32-32, instead of the model's own. Each is trained with every penalty and
     seed, by a compiled program of its own."""
+    start: str = ""
+    """Network to continue from, with a fresh optimiser: a model of a run (results/.../models/p03) or a .keras file, with its weights and
+    widths, or float weights (.npz, or the folder of an orbax checkpoint)."""
     train: training.Config = training.Config(objective=training.Objective(cost=Luts()))
     """By default the penalty is on predicted LUTs: at equal length its networks have fewer LUTs and fewer EBOPs (docs/results.md)."""
     betas: tuple[float, ...] = (4e-6, 1.5e-5, 5e-5, 1.5e-4, 3.5e-4)
@@ -193,12 +198,16 @@ def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int) -> 
     dataset = data_.load(config.data, config.columns, rows=config.rows)
     if progress and devices.is_first():
         print(overview(dataset), flush=True)  # before what may be refused, as it says why
+    if progress and devices.is_first() and (note := start_.scaler_note(config.start, dataset)):
+        print(f"  note: {note}", flush=True)
     _check(config, dataset, cluster, rows_devices)
     return dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute()), dataset
 
 
 def _created(config: Sweep, dataset: data_.Dataset, name: str, root: Path) -> Path:
     """The new run folder, which the first of several processes makes."""
+    paths = {"data": data_.absolute(config.data), "start": str(Path(config.start).absolute()) if config.start else ""}
+    config = dataclasses.replace(config, **paths, columns=config.columns.absolute())  # as a resume finds them
     parts = ("train", "val", "test")
     about: dict[str, Any] = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -207,6 +216,18 @@ def _created(config: Sweep, dataset: data_.Dataset, name: str, root: Path) -> Pa
     if dataset.unit:
         about["unit"] = dataset.unit
     return Path(devices.first(lambda: str(folders.Run.create(root, name, config, about).folder)))
+    with cluster_.connect(cluster) as workers:
+        config = _divided(config, workers)
+        folder = devices.first(lambda: _new_folder(root, name, config, about))
+        with _held(Path(folder)) as found:
+            return _finish(found, config, dataset, workers, progress, rows_devices)
+
+
+def _new_folder(root: Path, name: str, config: Sweep, about: dict[str, Any]) -> str:
+    """A new run folder, with what the run starts from."""
+    folder = folders.Run.create(root, name, config, about).folder
+    start_.keep(config.start, folder)
+    return str(folder)
 
 
 def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
@@ -247,14 +268,15 @@ def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
     dataset = data_.load(config.data, config.columns, rows=config.rows)
-    _check(config, dataset, cluster, rows_devices)
+    devices.first(lambda: start_.keep(config.start, folder.folder))  # which a killed process has not come to
+    _check(config, dataset, cluster, rows_devices, start_.of_run(folder.folder))
     jobs.check_data(dataset, config, folder)
     with cluster_.connect(cluster) as workers:
         return _finish(folder, config, dataset, workers, progress, rows_devices)
 
 
-def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int) -> None:
-    """What would otherwise fail after the training is refused before it."""
+def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int, begun: layers.Start | None = None) -> None:
+    """What would otherwise fail after the training is refused before it; `begun` is the start of a run that has begun."""
     members = sum(part.stop - part.start for part in config.division())
     devices.Layout.of(devices.device_mesh(members, rows_devices), members, None, config.train.batch_size)
     if cluster and (rows_devices > 1 or jax.process_count() > 1):
@@ -262,7 +284,12 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     if config.train.batch_size > len(dataset.x_train):
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     _check_score(config.train.objective.score, dataset)
-    builds = [network.build(dataset.input_shape, jobs.output_count(config, dataset)) for network in config.networks()]
+    builds = [network.build(dataset.model_shape, jobs.output_count(config, dataset)) for network in config.networks()]
+    begun = begun or start_.of_path(config.start)
+    for model in (build(nnx.Rngs(0)) for build in builds if begun is not None or config.train.freeze):
+        if begun is not None:
+            begun.check(model)
+        layers_at(model, config.train.freeze)
     if config.points_at:
         for build in builds:
             _check_budgets(config, build, dataset)
@@ -282,7 +309,8 @@ def _check_score(score: scores.AbstractScore, dataset: data_.Dataset) -> None:
 def _check_budgets(config: Sweep, build, dataset) -> None:
     """Refuses costs that not even the fewest bits reach."""
     model, objective = build(nnx.Rngs(0)), config.train.objective
-    layers.adapt(model, jnp.asarray(dataset.x_train[: config.train.batch_size], jnp.float32))
+    rows = dataset.of_model(dataset.x_train[: config.train.batch_size])
+    layers.adapt(model, jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), rows))
     layers.narrowest(model)
     model.set_mode("observe")
     least = float(objective.costs(model).total)

@@ -55,7 +55,8 @@ class Data(NamedTuple):
     def of(cls, dataset) -> "Data":
         """From a `hgqjax.data.Dataset`; weights are scaled to a mean of 1, training and validation rows by themselves."""
         weights = (None if w is None else jnp.asarray(w / np.mean(w, dtype=np.float64), jnp.float32) for w in _weights(dataset))
-        return cls(*(jnp.asarray(v) for v in (dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val)), *weights)
+        x_train, x_val = (jax.tree.map(jnp.asarray, dataset.of_model(x)) for x in (dataset.x_train, dataset.x_val))
+        return cls(x_train, jnp.asarray(dataset.y_train), x_val, jnp.asarray(dataset.y_val), *weights)
 
 
 class State(NamedTuple):

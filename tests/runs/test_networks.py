@@ -16,7 +16,7 @@ from hgqjax.scores import Resolution
 from hgqjax.training.objective import Objective
 from hgqjax.training.train import Config
 
-SHAPES = {networks.Mlp: ((16,), 5), networks.Cnn: ((32, 32, 3), 10), networks.Tracker: ((50, 7), 1)}
+SHAPES = {networks.Mlp: ((16,), 5), networks.Cnn: ((32, 32, 3), 10), networks.Tracker: (((50, 3), (50, 2), (50, 2)), 1)}
 SVHN = Path(__file__).resolve().parents[3] / "shared" / "data" / "svhn_test10k" / "svhn_test_first10k.npz"
 
 
@@ -61,7 +61,7 @@ REFUSED = [
     (lambda: networks.Cnn().build((12, 12, 3), 5), "too small for 3 convolutions"),
     (lambda: networks.Cnn(pool=0), "positive numbers"),
     (lambda: networks.Cnn(parallelization=0), "parallelization is 0"),
-    (lambda: networks.Tracker().build((50, 6), 1), r"the tracker takes hits \(50, 7\)"),
+    (lambda: networks.Tracker().build((50, 7), 1), r"the tracker takes the hits of three stations, \(50, 3\)"),
     (lambda: networks.Tracker(spread=0.0), "a spread above 0"),
     (lambda: methods.Uniform(bits=1), "bits is 1"),
     (lambda: networks.Tracker(method=methods.Uniform(bits=18), squash="tanh"), "tables of 18 bits; at most 15"),

@@ -63,6 +63,7 @@ def runs(frozen):
     return run
 
 
+@pytest.mark.slow
 def test_layers_and_widths_stay_where_they_are_frozen(runs):
     first, last = runs(freeze=("layer_0",), fixed_widths=True)
 
@@ -77,6 +78,7 @@ def test_layers_and_widths_stay_where_they_are_frozen(runs):
     assert norms and all(path[:2] == ("layer", 1) for path in norms)
 
 
+@pytest.mark.slow
 def test_a_state_goes_on_with_a_fresh_optimiser(runs, frozen):
     _, last = runs()
     train = training.make_train(CONFIG, build)
