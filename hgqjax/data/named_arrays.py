@@ -70,7 +70,7 @@ def _several(source, columns: Columns) -> dict[str, Any]:
             raise DataError(f"{where}: input {part!r} joins the arrays {listed(group)}; only arrays (rows, features) can be joined")
         shapes.append((part, own[0] if len(own) == 1 else (sum(shape[0] for shape in own),)))
         features += [name + "".join(f"_{n}" for n in index) for name, shape in zip(group, own, strict=True) for index in np.ndindex(*shape)]
-    about = {name: _texts(values.get(name), name, where) for name in ("classes", "target_names")}
+    about: dict[str, Any] = {name: _texts(values.get(name), name, where) for name in ("classes", "target_names")}
     about["unit"] = columns.unit or (str(values["unit"].astype(np.str_)) if "unit" in values else None)
     about |= {"kind": columns.target_is, "weight": values.get(weight), "inputs": side_by_side(shapes), "feature_names": tuple(features)}
     rows = counts[arrays[0]][0]

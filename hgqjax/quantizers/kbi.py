@@ -49,7 +49,7 @@ class Kbi(FixedPoint):
         return self.clip({"b": jnp.full(shape, self.b0, jnp.float32), "i": i})
 
     def of_format(self, fmt):
-        return self.clip({"b": fmt.i + fmt.f, "i": fmt.i})
+        return self.clip({"b": jnp.asarray(fmt.i) + jnp.asarray(fmt.f), "i": jnp.asarray(fmt.i)})
 
     def format(self, params, ranges=None):
         b = fixed_point.round_ste(params["b"])

@@ -49,7 +49,7 @@ class Kif(FixedPoint):
         return self.clip({"i": i, "f": f})
 
     def of_format(self, fmt):
-        return self.clip({"i": fmt.i, "f": fmt.f})
+        return self.clip({"i": jnp.asarray(fmt.i), "f": jnp.asarray(fmt.f)})
 
     def format(self, params, ranges=None):
         f = fixed_point.round_ste(params["f"])

@@ -150,7 +150,7 @@ def test_a_run_with_two_inputs_from_the_command_to_the_project(arrays, tmp_path,
     assert "2 inputs: jet (3,), particles (2, 2)" in capsys.readouterr().out
     (run,) = (tmp_path / "results/sweep").iterdir()
     readme = (run / "projects/p00/README.md").read_text()
-    assert "(jet), shape (3,)" in readme and "(particles), shape (2, 2)" in readme and "x_jet_2" in readme
+    assert "(jet), shape (3,)" in readme and "(particles), shape (2, 2)" in readme and "x\\_jet\\_2" in readme
     network = hgqjax.load(run / "models/p00")
     assert network.predict((JET, PARTICLES)).shape == (N, 2)
     assert cli.main(["predict", str(run / "models/p00"), "--data", arrays]) == 0
