@@ -41,7 +41,17 @@ class Page(NamedTuple):
 
 FIRST = ("--data", "--target", "--rows", "--model.hidden", "--betas", "--seeds", "--train.epochs", "--projects")
 GROUPS = {
-    "columns of the data": ("--features", "--inputs", "--weight", "--split", "--validation-data", "--test-data", "--table", "--target-is", "--unit"),
+    "columns of the data": (
+        "--features",
+        "--inputs",
+        "--weight",
+        "--split",
+        "--validation-data",
+        "--test-data",
+        "--table",
+        "--target-is",
+        "--unit",
+    ),
     "the front": ("--points-at", "--accuracy-drop", "--each-seed", "--learning-rate", "--points", "--within"),
     "the network": ("--model.", "--models"),
     "training": ("--train.", "--start"),

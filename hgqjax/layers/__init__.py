@@ -34,7 +34,6 @@ from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose, upsample, zero_pad
 from hgqjax.layers.softmax import Below, Softmax
 from hgqjax.layers.start import Constants, FloatStart, FrozenStart, Start
-from hgqjax.layers.sum import Sum
 from hgqjax.layers.table import HARD_TANH, Table
 from hgqjax.layers.transposed import ConvTranspose1D, ConvTranspose2D
 

@@ -1,6 +1,7 @@
 """Where training starts from, if not from random weights: a frozen network with its bit-widths, or float weights."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -83,12 +84,14 @@ class FrozenStart:
     def _assigned(self, model: Module) -> dict[str, str]:
         """The layer of this network for each of `model`: of the same name, or else in order."""
         layers = dict(model.named(AbstractLinear))
-        if set(layers) != set(self.kernels) and len(layers) != len(self.kernels):
+        again = {name for name in self.kernels if name not in layers and re.sub(r"_\d+$", "", name) in layers}  # of a layer called again
+        same = set(layers) == set(self.kernels) - again
+        if not same and len(layers) != len(self.kernels):
             theirs, ours = ", ".join(self.kernels), ", ".join(layers)
             raise FloatError(
                 f"the start {self.name!r} has {len(self.kernels)} layers with weights ({theirs}), this network {len(layers)} ({ours})"
             )
-        names = {name: name for name in layers} if set(layers) == set(self.kernels) else dict(zip(layers, self.kernels, strict=True))
+        names = {name: name for name in layers} if same else dict(zip(layers, self.kernels, strict=True))
         for name, layer in layers.items():
             pairs = [("kernel", layer.kernel, self.kernels.get(names[name])), ("bias", layer.bias, self.biases.get(names[name]))]
             for what, param, constants in pairs:
