@@ -201,13 +201,12 @@ def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int) -> 
     if progress and devices.is_first() and (note := start_.scaler_note(config.start, dataset)):
         print(f"  note: {note}", flush=True)
     _check(config, dataset, cluster, rows_devices)
-    return dataclasses.replace(config, data=data_.absolute(config.data), columns=config.columns.absolute()), dataset
+    paths = {"data": data_.absolute(config.data), "start": str(Path(config.start).absolute()) if config.start else ""}
+    return dataclasses.replace(config, **paths, columns=config.columns.absolute()), dataset
 
 
 def _created(config: Sweep, dataset: data_.Dataset, name: str, root: Path) -> Path:
     """The new run folder, which the first of several processes makes."""
-    paths = {"data": data_.absolute(config.data), "start": str(Path(config.start).absolute()) if config.start else ""}
-    config = dataclasses.replace(config, **paths, columns=config.columns.absolute())  # as a resume finds them
     parts = ("train", "val", "test")
     about: dict[str, Any] = {"name": dataset.name, "source": dataset.source, "sha256": dataset.sha256}
     about["rows"] = {part: len(getattr(dataset, f"x_{part}")) for part in parts}
@@ -215,12 +214,7 @@ def _created(config: Sweep, dataset: data_.Dataset, name: str, root: Path) -> Pa
         about["files"] = list(dataset.files)
     if dataset.unit:
         about["unit"] = dataset.unit
-    return Path(devices.first(lambda: str(folders.Run.create(root, name, config, about).folder)))
-    with cluster_.connect(cluster) as workers:
-        config = _divided(config, workers)
-        folder = devices.first(lambda: _new_folder(root, name, config, about))
-        with _held(Path(folder)) as found:
-            return _finish(found, config, dataset, workers, progress, rows_devices)
+    return Path(devices.first(lambda: _new_folder(root, name, config, about)))
 
 
 def _new_folder(root: Path, name: str, config: Sweep, about: dict[str, Any]) -> str:

@@ -14,10 +14,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hgqjax import layers, resources
-from hgqjax.training import devices, schedules, shuffle
-from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training import devices, freeze, schedules, shuffle
-from hgqjax.training.guard import Guard, Trained, is_constant, is_sound
+from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training.objective import Objective
 
 AT_ONCE = 2**22
