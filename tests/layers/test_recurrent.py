@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hgqjax import export, interop, layers, resources
+from hgqjax import export, interop, layers, resources, training
 from hgqjax.description import operations as o
 from hgqjax.description.model import ModelDescription
 from hgqjax.export.gate import check_words, gate_rows
@@ -168,3 +168,26 @@ def test_a_gru_in_verilator(tmp_path):
     model = MAKERS["gru"](nnx.Rngs(0), input_quantizer=Kif(b0=4.0), kernel_quantizer=Kif(b0=3.0))
     project = export.to_rtl(export.describe(model, rows((2, 2))), tmp_path / "p", min_rows=1000)
     assert project.gate.words == 4 * project.gate.rows and project.gate.differing_words == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [layers.SimpleRNN, layers.GRU, layers.LSTM])
+def test_a_population_learns_what_came_first(kind):
+    """The sign of the first of four steps, which the last state must still hold."""
+
+    class Network(layers.Module):
+        def __init__(self, rngs):
+            self.cell, self.out = kind(4, 2, 4, rngs=rngs), layers.Dense(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.out(self.cell(x))
+
+    x = rows((4, 2), 1280)
+    y = (x[:, 0, 0] > 0.3).astype(np.int32)
+    data = training.Data(*(jnp.asarray(v) for v in (x[:1024], y[:1024], x[1024:], y[1024:])))
+    config = training.Config(epochs=12, batch_size=64, penalty=training.schedules.Constant())
+    members = training.Member(jnp.asarray([1e-7, 1e-4]), jnp.full(2, 2e-2), jnp.zeros(2))
+    sweep = training.sweep(training.make_train(config, Network), data, members, [0, 0])
+    first, second = ([row for row in sweep.history if row["member"] == member] for member in range(2))
+    assert first[-1]["val_score"] > 0.85 and not sweep.failed
+    assert second[-1]["cost"] < 0.8 * first[-1]["cost"]
