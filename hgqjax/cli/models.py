@@ -14,6 +14,7 @@ def export(
     strategy: str | None = None,
     reuse_factor: tuple[str, ...] = (),
     part: str | None = None,
+    board: str | None = None,
     clock_ns: float | None = None,
     io_type: str | None = None,
     latency_cutoff: float | None = None,
@@ -32,12 +33,14 @@ def export(
         config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
         output: folder of the new project; by default the model's path, without suffix, with _hls4ml, _verilog, _vhdl, or the file
             _qonnx.onnx.
-        backend: Vitis (default) or Vivado for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]);
+        backend: Vitis (default), Vivado or VivadoAccelerator for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs
+            hgqjax[rtl]);
             qonnx for one file that FINN, hls4ml's front end and onnx tools read (needs hgqjax[qonnx]).
         strategy: latency (default; multipliers), resource (shared multipliers, weights in memory) or distributed_arithmetic (adder
             graphs, needs hgqjax[da]).
         reuse_factor: uses of a multiplier in an inference: a factor for all layers with weights, and NAME=FACTOR for single ones.
         part: FPGA part, by default the one of the HGQ papers.
+        board: instead of a part, such as pynq-z2: an accelerator for it (back end VivadoAccelerator) with wrapper, block design, driver.
         clock_ns: target clock period, ns, by default 5.
         io_type: io_parallel (default) or io_stream (convolutional networks with one width a layer).
         latency_cutoff: of RTL: adder levels in a clock cycle, 0 for no registers at all; by default as many as fit into clock_ns.
@@ -48,7 +51,8 @@ def export(
     """
     from hgqjax.export.hls4ml.reuse import parse_reuse
 
-    settings = {"backend": backend, "strategy": strategy, "part": part, "clock_ns": clock_ns, "io_type": io_type}
+    backend = "VivadoAccelerator" if board is not None and backend is None else backend
+    settings = {"backend": backend, "strategy": strategy, "board": board, "part": part, "clock_ns": clock_ns, "io_type": io_type}
     settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost, **parse_reuse(reuse_factor)}
     _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
 

@@ -19,7 +19,8 @@ _OWNERS = {
     "reuse_factors": BACKENDS,
     "latency_cutoff": FLAVORS,
     "max_cost": FLAVORS,
-    "part": BACKENDS + FLAVORS,
+    "part": (*BACKENDS[:2], *FLAVORS),
+    "board": BACKENDS[2:],
     "clock_ns": BACKENDS + FLAVORS,
 }
 """Which back ends have a setting, of those that not all have."""

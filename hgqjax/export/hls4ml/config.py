@@ -32,6 +32,7 @@ _TOP = {
     "ProjectName": "project_name",
     "Backend": "backend",
     "Part": "part",
+    "Board": "board",
     "ClockPeriod": "clock_ns",
     "IOType": "io_type",
 }
@@ -49,7 +50,7 @@ def write_config(path: str | os.PathLike, *, model: str | os.PathLike, output_di
       path: the file; must not exist.
       model: folder of the description (`ModelDescription.save`), absolute or relative to the file.
       output_dir: of the project, absolute or relative to the file.
-      arguments: backend, part, clock_ns, io_type, strategy, project_name, reuse_factor, reuse_factors; as in `to_hls4ml`.
+      arguments: backend, part, board, clock_ns, io_type, strategy, project_name, reuse_factor, reuse_factors; as in `to_hls4ml`.
     """
     yaml = _yaml()
     defaults = {name: p.default for name, p in inspect.signature(to_hls4ml).parameters.items()}
@@ -58,7 +59,7 @@ def write_config(path: str | os.PathLike, *, model: str | os.PathLike, output_di
     if unknown:
         raise ExportError(f"{min(unknown)!r} is no setting of an export; there are {', '.join(legal)}")
     values = defaults | arguments | {"output_dir": os.fspath(output_dir)}
-    config = {"HGQModel": os.fspath(model)} | {key: values[name] for key, name in _TOP.items()}
+    config = {"HGQModel": os.fspath(model)} | {key: values[name] for key, name in _TOP.items() if values[name] is not None}
     config["HLSConfig"] = {"Model": {_IGNORED: "ap_fixed<16,6>"} | {key: values[name] for key, name in _MODEL.items()}}
     if by_layer := dict(arguments.get("reuse_factors") or {}):
         config["HLSConfig"][_LAYERS] = {name: {"ReuseFactor": factor} for name, factor in by_layer.items()}

@@ -30,7 +30,7 @@ from hgqjax.description.model import ModelDescription
 from hgqjax.description.readers import input_readers
 from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
-from hgqjax.export.hls4ml import testbench
+from hgqjax.export.hls4ml import accelerator, testbench
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
 from hgqjax.export.hls4ml.reuse import check_reuse_factors
@@ -39,7 +39,7 @@ from hgqjax.export.hls4ml.rewrite import rewrite
 from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER, check_clock, check_part
 from hgqjax.files import new_folder
 
-BACKENDS = ("Vitis", "Vivado")
+BACKENDS = ("Vitis", "Vivado", accelerator.NAME)
 IO_TYPES = ("io_parallel", "io_stream")
 STRATEGIES = ("latency", "resource", "distributed_arithmetic")
 KNOWN_HLS4ML = "1.3."
@@ -72,7 +72,8 @@ def to_hls4ml(
     backend: str = "Vitis",
     io_type: str = "io_parallel",
     strategy: str = "latency",
-    part: str = DEFAULT_PART,
+    part: str | None = None,
+    board: str | None = None,
     clock_ns: float = 5.0,
     project_name: str = "myproject",
     rows: gate.Rows | None = None,
@@ -87,11 +88,12 @@ def to_hls4ml(
     Args:
       description: the model.
       output_dir: must not exist yet; it appears only after the gate has passed.
-      backend: "Vitis" or "Vivado".
+      backend: "Vitis", "Vivado", or "VivadoAccelerator" (io_parallel; a wrapper with AXI streams of floats, a block design, a driver).
       io_type: "io_parallel" (all elements at once, any formats) or "io_stream" (position after position, one format for each tensor).
       strategy: "latency" (multipliers), "resource" (multipliers that are shared, weights in memory) or "distributed_arithmetic" (adder
         graphs of da4ml).
-      part: the device.
+      part: the device, by default that of the HGQ papers.
+      board: of VivadoAccelerator instead of a part, by default "pynq-z2"; `accelerator.boards()` has all.
       clock_ns: target clock period, ns.
       project_name: name of the top function.
       rows: data (n, *input shape) for the gate besides `description.sample`; a tuple where the model has several inputs.
@@ -110,7 +112,7 @@ def to_hls4ml(
     _check_arguments(backend, io_type, strategy, project_name)
     check_reuse_factors(reuse_factor, reuse_factors, strategy)
     gate.check_rows(description, min_rows=min_rows)
-    check_part(part)
+    part = _device(backend, part, board)
     check_clock(clock_ns)
     output_dir = Path(output_dir).absolute()
     if output_dir.exists():
@@ -118,22 +120,47 @@ def to_hls4ml(
     check_operations(description, io_type, strategy)
     rewritten = rewrite(description, io_type)
     check_types(rewritten, strategy)
+    if backend == accelerator.NAME:
+        accelerator.check(description, io_type)
     reuse = reuse_factors_of(description, rewritten, strategy, reuse_factor, reuse_factors)
     _check_tools(strategy, verify)
     config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
+    config |= {"board": board or accelerator.DEFAULT_BOARD} if backend == accelerator.NAME else {}
     with new_folder(output_dir) as folder:
         description.save(folder / MODEL_FOLDER)
         namespace = _namespace(folder / MODEL_FOLDER, config | {"strategy": strategy, "reuse": reuse})
-        graph = model_graph(rewritten, strategy, reuse, {**config, "output_dir": str(folder), "namespace": namespace})
-        with quiet(), _without_keras():
-            graph.write()
-        _make_private(folder)
-        x = _port_rows(gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed), rewritten, graph)
+        graph = _written(rewritten, strategy, reuse, {**config, "output_dir": str(folder), "namespace": namespace})
+        x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
+        x = _port_rows(x, rewritten, graph, floats=backend == accelerator.NAME)
         testbench.write(description, folder, x)
         report = _run_gate(description, graph, folder, x, seed) if verify else None
         about = {"backend": backend, "io_type": io_type, "strategy": strategy, "reuse_factors": reuse, "namespace": namespace}
-        _finish(description, folder, about, report)
+        _finish(description, folder, about | {"board": config.get("board")}, report)
     return Project(output_dir, backend, strategy, report)
+
+
+def _written(rewritten: ModelDescription, strategy: str, reuse: dict[str, int], config: dict[str, str]):
+    """hls4ml's graph, after it wrote the project into ``config["output_dir"]``."""
+    folder = Path(config["output_dir"])
+    graph = model_graph(rewritten, strategy, reuse, config)
+    with quiet(), _without_keras(), accelerator.mask_functions():
+        graph.write()
+    _make_private(folder)
+    if config["backend"] == accelerator.NAME:
+        accelerator.finish(folder, config["project_name"], config["namespace"])
+    return graph
+
+
+def _device(backend: str, part: str | None, board: str | None) -> str:
+    if backend != accelerator.NAME:
+        if board is not None:
+            raise ExportError(f"board {board!r} is of back end {accelerator.NAME}; {backend} takes a part")
+        check_part(part or DEFAULT_PART)
+        return part or DEFAULT_PART
+    if part is not None:
+        raise ExportError(f"back end {backend} takes a board, which has its part; leave part out")
+    _check_tools("latency", verify=False)
+    return accelerator.part_of(board or accelerator.DEFAULT_BOARD)
 
 
 def _namespace(model: Path, settings: dict) -> str:
@@ -250,9 +277,10 @@ for path, result in zip(outputs[::2], results):
 """
 
 
-def _port_rows(x: gate.Rows, rewritten: ModelDescription, graph) -> gate.Rows:
-    """Rows without the bits that the port of an input with RND_CONV cuts off."""
+def _port_rows(x: gate.Rows, rewritten: ModelDescription, graph, *, floats: bool) -> gate.Rows:
+    """Rows without the bits that the port of an input with RND_CONV cuts off, or (`floats`) those that float32 has not."""
     parts = list(x) if isinstance(x, tuple) else [x]
+    parts = [accelerator.rows(part) for part in parts] if floats else parts
     for n, (source, port) in enumerate(zip(rewritten.inputs, graph.get_input_variables(), strict=True)):
         if any(reader.rounding == "RND_CONV" for reader in input_readers(rewritten, source)):
             f = port.type.precision.fractional
@@ -329,6 +357,10 @@ def _finish(description: ModelDescription, project: Path, arguments: dict[str, A
     build += "`hgqjax.export.link_project(folder)` takes it over in Python, `hls4ml.converters.link_existing_project('.')` from\n"
     build += "within the folder: `compile()`, `predict(x)`, `build()`. The folder may be moved. All C++ is in the namespace\n"
     build += f"`{arguments['namespace']}`, so that programs may hold several projects.\n"
+    if arguments["board"]:
+        build += f"Accelerator for the board {arguments['board']}: `firmware/*_axi.cpp` wraps the network in AXI streams of floats.\n"
+        build += "The gate runs the wrapper. `design.tcl` (Vivado's block design) and the driver are hls4ml's; they\n"
+        build += "were run nowhere, since they need Vivado and the board.\n"
     readme.write(description, project, build + "By hand: `build_prj.tcl`.")
 
 

@@ -15,7 +15,7 @@ import threading
 from typing import Any
 
 from hgqjax.description.model import ModelDescription
-from hgqjax.export.hls4ml import generated
+from hgqjax.export.hls4ml import accelerator, generated
 from hgqjax.export.hls4ml.layers import Target, layers
 from hgqjax.export.hls4ml.types import tensor_types
 
@@ -46,12 +46,14 @@ def model_graph(description: ModelDescription, strategy: str, reuse: dict[str, i
         names, io_type = layer_names(description), config["io_type"]
         target = Target(description, names, tensor_types(description, io_type), io_type, strategy, reuse)
         nodes = [node for op in description.operations for node in layers(op, target)]
-        settings = create_config(**config)
+        settings = create_config(**{key: value for key, value in config.items() if key != "namespace"})
+        settings.setdefault("WriterConfig", {})["Namespace"] = config.get("namespace")
         model = {"Precision": "ap_fixed<16,6>", "ReuseFactor": 1, "Strategy": strategy, "BitExact": False}
         settings["HLSConfig"] = {"Model": model, "LayerName": {layer["name"]: entry for layer, entry in nodes}}
         inputs = [names[op.name] for op in description.inputs]
         outputs = [names[name] for name in description.outputs]
-        return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=inputs, outputs=outputs)
+        with accelerator.mask_functions():
+            return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=inputs, outputs=outputs)
 
 
 class _Muted(io.TextIOBase):
