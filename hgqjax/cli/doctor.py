@@ -22,6 +22,7 @@ GIVES = {
     "qonnx": "files of QONNX (.onnx), written and read",
     "root": "trees in .root files as rows",
     "simulation": "scripts/simulate_jets.py",
+    "docs": "scripts/site: the pages as a site",
     "test": "the tests",
 }
 """Extras of pyproject.toml."""
