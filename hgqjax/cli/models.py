@@ -21,6 +21,8 @@ def export(
     max_cost: float | None = None,
     data: str | None = None,
     rows: int | None = None,
+    headroom: int = 0,
+    raw_inputs: bool = False,
     verify: bool = True,
 ) -> None:
     """Turn a model description or a network of HGQ2 into an hls4ml project, Verilog, VHDL or QONNX that gives exactly the same words.
@@ -47,6 +49,10 @@ def export(
         max_cost: of RTL: largest design that is taken on, in EBOPs with every position of a convolution unrolled; by default 50 000.
         data: further rows for the gate: a data set or file of the same features, as sweep takes it.
         rows: how many rows the gate runs, at least; 10 000 by default. Fewer where C++ takes long, e.g. 25 ms for an image of SVHN.
+        headroom: more integer bits for the ports and for what wraps between layers, so that rows beyond the calibrated ranges wrap later;
+            hgqjax summary MODEL --data FILE says where rows wrap, and how often.
+        raw_inputs: the project takes raw values: the scaling is its first layer, exact where all scales are powers of two, else in fixed
+            point; the README of the project states the error.
         verify: --no-verify leaves the gate out, which the project then records.
     """
     from hgqjax.export.hls4ml.reuse import parse_reuse
@@ -54,7 +60,7 @@ def export(
     backend = "VivadoAccelerator" if board is not None and backend is None else backend
     settings = {"backend": backend, "strategy": strategy, "board": board, "part": part, "clock_ns": clock_ns, "io_type": io_type}
     settings |= {"latency_cutoff": latency_cutoff, "max_cost": max_cost, **parse_reuse(reuse_factor)}
-    _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify)
+    _export(model, config, settings | {"output": output, "min_rows": rows}, data, verify, headroom, raw_inputs)
 
 
 def summary(
@@ -77,6 +83,7 @@ def summary(
             the background: AUC, and signal efficiency.
         background_rate: share of the background that passes, for the signal efficiency.
     """
+    from hgqjax.description import wraps
     from hgqjax.evaluation import RowReader, trigger
     from hgqjax.interop.models import open_model
 
@@ -87,6 +94,7 @@ def summary(
     if data is not None:
         found = measure(model, description, data, reader, window)
         print(f"on {data}: {found} ({found.rows} rows{', training rows among them' if found.training_rows else ''})")
+        print(wraps.report(description, reader(description, data)[0]))
     if signal is not None and data is not None:
         print(f"{signal} against {data}: {trigger(description, data, signal, reader, background_rate)}")
 
@@ -104,7 +112,9 @@ def predict(model: Positional[Path], *, data: str, output: Path | None = None, r
     """
     import csv
     import io
+    import sys
 
+    from hgqjax.description import wraps
     from hgqjax.evaluation import load
     from hgqjax.evaluation.rows import raw_rows
     from hgqjax.files import write_atomically
@@ -114,6 +124,8 @@ def predict(model: Positional[Path], *, data: str, output: Path | None = None, r
     network = load(model)
     x = raw_rows(network.description, data)[:rows]
     y = network.predict(x)
+    if (found := wraps.wraps(network.description, network.scale(x))).where:
+        print(f"hgqjax: {wraps.text(found).splitlines()[0].removesuffix(' there:')}; hgqjax summary says where", file=sys.stderr)
     parts = [part.reshape(len(x), -1) for part in (y if isinstance(y, tuple) else (y,))]
     names, columns = list(network.targets), [column for part in parts for column in part.T]
     if network.classes:
@@ -129,9 +141,9 @@ def predict(model: Positional[Path], *, data: str, output: Path | None = None, r
         print(f"{output}: {len(x)} rows, columns {', '.join(names)}")
 
 
-def _export(model, config, settings, data, verify) -> None:
+def _export(model, config, settings, data, verify, headroom, raw_inputs) -> None:
     from hgqjax.evaluation.rows import RowReader
-    from hgqjax.export import backends
+    from hgqjax.export import backends, ports
     from hgqjax.export.hls4ml.config import read_config
     from hgqjax.interop.models import open_model
     from hgqjax.runs import folders
@@ -151,6 +163,10 @@ def _export(model, config, settings, data, verify) -> None:
     output = output or backends.default_output(model, given)
     description = open_model(model)
     rows = None if data is None else RowReader()(description, data)[0]
+    description = ports.widened(description, headroom)
+    if raw_inputs:
+        description = ports.with_raw_inputs(description)
+        rows = None if rows is None else ports.raw_rows(description, rows)
     with folders.hold(output):
         print(backends.export(description, output, given | {"rows": rows, "verify": verify}))
 

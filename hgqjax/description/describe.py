@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 
 from hgqjax import layers
-from hgqjax.description import integers as exact
 from hgqjax.description import operations as m
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.outside import refusal
+from hgqjax.description.wraps import rounded
 from hgqjax.fixed_point import MAX_BITS
 from hgqjax.quantizers import Format
 
@@ -203,12 +203,7 @@ def _outside(description: ModelDescription, rows: tuple[np.ndarray, ...]) -> dic
         for op in description.operations:
             if not isinstance(op, m.Quantize) or op.overflow != "WRAP":
                 continue
-            x = values[op.inputs[0]]
-            if np.issubdtype(x.dtype, np.floating):
-                wide = np.full(op.shape, 2**60, object)
-                x = exact.quantize_floats(x, op.f, op.rounding, "SAT", -wide, wide - 1)
-            else:
-                x = exact.round_to_grid(x, description.grids[op.inputs[0]].f, op.f, op.rounding)
+            x = rounded(op, values[op.inputs[0]], description.grids[op.inputs[0]])
             low, high = op.limits()
             alive = op.bits > 0
             if np.any(alive & ((x.min(0) < low) | (x.max(0) > high))):

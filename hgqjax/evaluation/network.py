@@ -12,8 +12,9 @@ from hgqjax import scores
 from hgqjax.data import Scaler
 from hgqjax.data.inputs import InputPart, from_json, of_model
 from hgqjax.description import ModelDescription
+from hgqjax.description import wraps as wraps_
 from hgqjax.description.operations import Linear
-from hgqjax.export import backends
+from hgqjax.export import backends, ports
 from hgqjax.interop.models import open_model
 from hgqjax.layers import row_arrays
 
@@ -118,12 +119,19 @@ class Network:
         whole = {name: words for name, words in model.integers(x).items() if name not in inputs}
         return {name: np.ldexp(words.astype(np.float64), -model.grids[name].f.astype(np.int64)) for name, words in whole.items()}
 
-    def export(self, output: str | Path, **settings: Any) -> Any:
+    def beyond(self, rows: Any) -> wraps_.Wraps:
+        """Where raw rows leave the calibrated ranges, and wrap around in the firmware, and how often."""
+        return wraps_.wraps(self.description, self.scale(rows))
+
+    def export(self, output: str | Path, *, headroom: int = 0, raw_inputs: bool = False, **settings: Any) -> Any:
         """A verified project in the new folder `output`: ``backend="Vitis"`` (default), "Vivado", "verilog" or "vhdl".
+
+        `headroom` is a number of further integer bits, `raw_inputs` puts the scaling into the project: see `hgqjax.export.ports`.
 
         Further settings are those of `hgqjax.export.to_hls4ml` and `to_rtl`, whose errors it raises.
         """
-        return backends.export(self.description, Path(output), settings)
+        description = ports.widened(self.description, headroom)
+        return backends.export(ports.with_raw_inputs(description) if raw_inputs else description, Path(output), settings)
 
     def _scaled(self, rows: Any) -> tuple[Any, bool]:
         """Scaled rows, and whether it was a single one."""

@@ -62,6 +62,12 @@ def compared(report: GateReport | None) -> str:
 
 
 def _scaling(description: ModelDescription) -> list[str]:
+    if "raw_inputs" in description.metadata:
+        error = description.metadata["raw_inputs"]["error_steps"]
+        how = (
+            "It is exact." if not error else f"A scaled value is off by at most {error:.3g} steps of the input quantizer, so a word by one."
+        )
+        return [f"The hardware takes raw values: the scaling, (raw - mean) / scale, is its first layer. {how}"]
     if "scaler" in description.metadata:
         return ["The hardware takes scaled values, (raw - mean) / scale of each element. The scaling is not part of the project."]
     return ["The model holds no scaler: the hardware takes its rows as they are."]
