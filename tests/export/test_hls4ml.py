@@ -253,7 +253,7 @@ def test_types_are_exact_and_no_wider(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*hls4ml_config.yml:pytest.PytestUnraisableExceptionWarning")  # left open by hls4ml
-def test_project_is_self_contained_moves_and_links(tmp_path, monkeypatch):
+def test_project_is_self_contained_moves_and_links(tmp_path):
     model, folder = small(), tmp_path / "deep" / "project"
     project = to_hls4ml(model, str(folder), rows=np.full((3, 2), 0.75), seed=5)
     assert project.path == folder and "words on" in str(project) and project.gate.seed == 5
@@ -271,14 +271,21 @@ def test_project_is_self_contained_moves_and_links(tmp_path, monkeypatch):
     linked = link_project(moved)
     linked.compile()
     np.testing.assert_array_equal(linked.predict(x), copy.evaluate(x))
-    from hls4ml.converters import link_existing_project
-
-    monkeypatch.chdir(moved)
-    linked = link_existing_project(".")
-    linked.compile()
-    np.testing.assert_array_equal(linked.predict(x), copy.evaluate(x))
     with pytest.raises(ExportError, match=r"is no hls4ml project: it has no hls4ml_config.yml"):
         link_project(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*hls4ml_config.yml:pytest.PytestUnraisableExceptionWarning")  # left open by hls4ml
+def test_hls4ml_itself_links_a_moved_project_from_within(tmp_path, monkeypatch):
+    from hls4ml.converters import link_existing_project
+
+    to_hls4ml(small(), tmp_path / "project", verify=False).path.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    linked = link_existing_project(".")
+    linked.compile()
+    x = gate_rows(small(), min_rows=1000, seed=9)
+    np.testing.assert_array_equal(linked.predict(x), small().evaluate(x))
 
 
 def test_a_wrong_word_stops_the_export_and_leaves_nothing(tmp_path, monkeypatch):
