@@ -44,7 +44,8 @@ class LutDense(Layer):
       input_quantizer: of the keys, one for each edge, at most 16 bits each; it is needed, as without it there is no table.
       output_quantizer: of the words, one for each edge, at most 24 bits each.
 
-    Cost: `hgqjax.resources.Lookup`: an edge without key or word bits costs nothing.
+    Cost: `hgqjax.resources.Lookup`: an edge without word bits costs nothing; one without key bits is a constant, whose addition EBOPs
+    count, as HGQ-LUT does, and `hgqjax.resources.Luts` does not.
     Raises: ValueError for what is not legal above; when tables are made, with the layer's name, for too wide a key or word, for more than
       2**24 words together, and for negative words without a sign (WRAP, keep_negative=False); in a call for more than 2**28 values.
     Source: HGQ-LUT, arXiv:2604.22293.

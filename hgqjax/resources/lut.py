@@ -30,6 +30,7 @@ class Luts(AbstractCost):
       growth: bits by which a sum is wider than its operands, mean over a tree of adders, >= 0.
       slope: digits that a magnitude bit is expected to bring, >= 0.
       pull: how much of the gradient in the value of a weight is used, >= 0; 0 leaves the widths alone to be trained.
+      spans: whether words of tables are counted, while training, by the span of their results instead of by their widths.
 
     Gradients: exact in the inputs' widths and in the digits; those of a digit count are straight-through. In the magnitude bits of a weight
     `slope` (none where it has none). In its value x, on a grid of step s, `pull` times :math:`(d(m + 1) - d(m)) / s` with
@@ -53,6 +54,7 @@ class Luts(AbstractCost):
     growth: float = 1.3
     slope: float = 0.5
     pull: float = 1.0
+    spans: bool = False
 
     def __post_init__(self):
         for name in ("growth", "slope", "pull"):
@@ -99,16 +101,16 @@ class Luts(AbstractCost):
         return (adders * (total / xp.where(some, copies, 1.0) + self.growth)).sum() * op.share()
 
     def _lookup(self, op: o.Lookup) -> Cost:
-        r"""Tables by their content where it is known: of a description the exact count (`hgqjax.resources.tables_luts`).
+        r"""Tables: of a description the exact count of their content (`hgqjax.resources.tables_luts`), while training by widths.
 
-        While training, where the span s of a table's results is known, its words have :math:`\log_2(1 + s / step)` bits, if the format
-        has as many: a gradient in the function of an edge, of which `pull` is used. Without either the bits of the format.
+        With `spans` training counts :math:`\log_2(1 + s / step)` bits of a word, where s is the span of a table's results, if its format
+        has as many: a gradient in the function of an edge, of which `pull` is used.
 
         Where a sum follows, N tables that are not constant are added by N - 1 adders of the mean bits of their words plus `growth`.
         """
         keys, bits = _bits(op.input), _bits(op.output)
         xp = bits.__array_namespace__()
-        if op.span is not None:
+        if op.span is not None and (self.spans or isinstance(bits, np.ndarray)):
             span, step = op.span(), xp.exp2(-op.output.format.f)
             if not isinstance(span, np.ndarray):
                 span = self.pull * span + lax.stop_gradient((1.0 - self.pull) * span)

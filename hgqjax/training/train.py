@@ -19,7 +19,7 @@ from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training.objective import Objective
 
 AT_ONCE = 2**22
-"""Input values of the validation rows that are held in one piece."""
+"""Values of the validation rows that are held in one piece: of the inputs, or of the widest layer where that quantizes more."""
 CURVATURE_ROWS = 256
 """Training rows that the curvature of weights is measured on, for quantizers that ask for it."""
 
@@ -140,6 +140,7 @@ class Train:
         model = self.build(nnx.Rngs(0))
         operations = model.operations_cost()
         self.layer_names = tuple(operations)
+        self._widest = max((math.prod(quantizer.shape) for _, quantizer in model.named(layers.Quantize)), default=1)
         self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
         if self.begun is not None:
             self.begun.check(model)
@@ -236,7 +237,7 @@ class Train:
             return self._merge(self._frozen, state)(*map(_as_float32, rows))
 
         xs = layers.row_arrays(x)
-        count, part = len(xs[0]), max(AT_ONCE // sum(math.prod(x.shape[1:]) for x in xs), 1)
+        count, part = len(xs[0]), max(AT_ONCE // max(self._widest, sum(math.prod(x.shape[1:]) for x in xs)), 1)
         if count <= part:
             return of(xs)
         whole = count // part * part

@@ -95,7 +95,9 @@ def test_the_gradient_is_that_of_the_bits_of_the_span():
     spans = jnp.asarray(RNG.uniform(0.1, 3.0, (4, 2)), jnp.float32)
 
     def cost(spans, pull, f=word.format.f):
-        return Luts(pull=pull).operation(resources.Lookup(key, word._replace(format=word.format._replace(f=f)), True, lambda: spans))
+        return Luts(pull=pull, spans=True).operation(
+            resources.Lookup(key, word._replace(format=word.format._replace(f=f)), True, lambda: spans)
+        )
 
     gradient = jax.grad(cost)(spans, 1.0)
     for index in itertools.product(range(4), range(2)):
@@ -108,7 +110,7 @@ def test_the_gradient_is_that_of_the_bits_of_the_span():
 def test_training_shrinks_what_the_content_costs():
     model, _ = layer(function=layers.EdgeMlp(hidden=2))
     graphdef, weights, rest = nnx.split(model, nnx.Param, ...)
-    total = jax.jit(jax.value_and_grad(lambda weights: Luts()(nnx.merge(graphdef, weights, rest, copy=True)).total))
+    total = jax.jit(jax.value_and_grad(lambda weights: Luts(spans=True)(nnx.merge(graphdef, weights, rest, copy=True)).total))
     before, gradient = total(weights)
     after = total(jax.tree.map(lambda w, g: w - 0.02 * g, weights, gradient))[0]
     assert after < 0.98 * before
