@@ -117,6 +117,12 @@ def test_words_of_streams(make, shape, tmp_path):
     verified(described(make(nnx.Rngs(0)), shape), tmp_path / "p", min_rows=500, io_type="io_stream")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pair", "decoder"])
+def test_words_of_distributed_arithmetic(name, request, tmp_path):
+    verified(request.getfixturevalue(name), tmp_path / "p", min_rows=500, strategy="distributed_arithmetic")
+
+
 @pytest.mark.synth
 @pytest.mark.parametrize("flavor", ["verilog", "vhdl"])
 @pytest.mark.parametrize("name", ["pair", "decoder"])

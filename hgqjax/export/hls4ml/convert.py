@@ -146,6 +146,8 @@ def _written(rewritten: ModelDescription, strategy: str, reuse: dict[str, int], 
     with quiet(), _without_keras(), accelerator.mask_functions():
         graph.write()
     _make_private(folder)
+    if strategy == "distributed_arithmetic":
+        _place_generated(folder, config["namespace"])
     if config["backend"] == accelerator.NAME:
         accelerator.finish(folder, config["project_name"], config["namespace"])
     return graph
@@ -173,6 +175,19 @@ def _make_private(project: Path) -> None:
     """hls4ml 1.3's readers of weights are templates that hold the folder of their project: of those of two projects a linker keeps one."""
     header = project / "firmware" / "nnet_utils" / "nnet_helpers.h"
     header.write_text(re.sub(r"\bvoid (load_\w+_from_txt)\(", r"static void \1(", header.read_text()))
+
+
+def _place_generated(project: Path, namespace: str) -> None:
+    """hls4ml 1.3 writes generated code into the namespace of the project, and with distributed arithmetic looks for it in its own."""
+    generated, parameters = project / "firmware/nnet_utils/nnet_code_gen.h", project / "firmware/parameters.h"
+    text, opened = generated.read_text(), f"namespace {namespace} {{\n"
+    if "bit_shift<" in text:
+        text = text.replace(opened, f"{opened}using nnet::bit_shift;\n", 1)
+        generated.write_text(text)
+    names = set(re.findall(r"\b(?:void|class|struct) (\w+)", text.partition(opened)[2])) - {"PointwiseConv1D"}
+    parameters.write_text(
+        re.sub(r"\bnnet::(\w+)", lambda found: f"{namespace}::{found[1]}" if found[1] in names else found[0], parameters.read_text())
+    )
 
 
 def read_namespace(project: Path) -> str:
