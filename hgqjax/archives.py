@@ -1,16 +1,19 @@
 """Files of strangers: what their headers claim is compared with what they hold, and with memory, before anything is allocated."""
 
 import ast
+import contextlib
+import contextvars
 import io
 import json
 import lzma
 import math
 import os
+import re
 import resource
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,9 +43,42 @@ def in_words(size: int) -> str:
     return f"{size / 1000**power:.3g} {_UNITS[power]}"
 
 
+_limit: contextvars.ContextVar[int | None] = contextvars.ContextVar("memory limit", default=None)
+
+
+@contextlib.contextmanager
+def limited(memory: int | None) -> Iterator[None]:
+    """Within the block `available_memory` is at most `memory` bytes; None changes nothing.
+
+    >>> with limited(10**6):
+    ...     fits(400_000), fits(200_000)
+    (False, True)
+    """
+    token = _limit.set(_limit.get() if memory is None else memory)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def bytes_of(text: str) -> int:
+    """The reverse of `in_words`. Raises: ValueError.
+
+    >>> bytes_of("1.5 GB"), bytes_of("800MB")
+    (1500000000, 800000000)
+    """
+    found = re.fullmatch(r"\s*([0-9.]{1,20})\s*([A-Za-z]{0,5})\s*", text)
+    try:
+        number, unit = found.groups() if found else ("", "")
+        return int(float(number) * 1000 ** [name.lower() for name in _UNITS].index(unit.lower() or "bytes"))
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no amount of memory; a number and one of {', '.join(_UNITS)} is, such as 8GB") from None
+
+
 def available_memory() -> int:
-    """Bytes that this process can still take: of the machine, its control group, and its own limit (``ulimit -v``)."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Bytes that this process can still take: of the machine, its control group, its own limit (``ulimit -v``), and that of `limited`."""
+    found = [] if (given := _limit.get()) is None else [given]
+    found += [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     found += [1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
     most, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if most and used and most[0].isdigit():
@@ -52,6 +88,11 @@ def available_memory() -> int:
         mapped = [int(line.split()[0]) * os.sysconf("SC_PAGE_SIZE") for line in _lines("/proc/self/statm")]
         found.append(limit - (mapped[0] if mapped else 0))
     return max(min(found), 0)
+
+
+def fits(size: int, copies: int = 3) -> bool:
+    """Whether memory has room for ``copies`` times ``size`` bytes (read, as one table, scaled)."""
+    return copies * size <= available_memory()
 
 
 def check_memory(size: int, what: str, copies: int = 3) -> None:
@@ -138,6 +179,12 @@ class Npz:
         check_memory(sum(size for _, _, size in headers.values()), "all of its arrays together", copies)
         with self._open() as archive:
             return {name: self._array(archive, name) for name in names}
+
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[IO[bytes]]:
+        """The .npy file of an array, to be read from its start to its end."""
+        with self._open() as archive, archive.open(self._members[name]) as file:
+            yield file
 
     def _header(self, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype, int]:
         info = archive.getinfo(self._members[name])

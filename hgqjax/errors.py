@@ -21,7 +21,7 @@ def sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {text or 'no reason given'}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     r"""The first line, or 200 signs of it, of libraries whose errors go on with advice or quote a file.
 
     >>> first_line(ValueError("no such column: a\n\nhint: rename it")), first_line(ValueError())

@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 MANIFEST = "manifest.json"
 """What makes a folder a run folder."""
@@ -45,9 +46,17 @@ def _is_full(folder: Path) -> bool:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes under a temporary name in the same folder, then renames: a reader sees the old file or the new one."""
+    with atomic(path) as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that replaces `path` when the block ends well; as `write_atomically`, part by part."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with temporary.open("wb") as file:
+            yield file
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ python mesh_driver.py PLACE DEVICES COORDINATOR PROCESSES ID SCENARIO...
 
 Each SCENARIO is JSON: "name", "members", "mesh" (null, or its shape: members, or members and rows), and optionally "sizes" of the network,
 "batch" size, "group", "broken" (a member with a penalty of NaN), "checkpoints" (a folder in PLACE), "until" (checks after which it is
-interrupted), "kill" (checks after which the process kills itself), "hlo" (instead of a sweep, the communication in its program). What a
+interrupted), "kill" (checks after which the process kills itself), "stream" (bytes of rows at a time, which lie in files), "hlo" (instead
+of a sweep, the communication in its program), "addresses" (instead of a sweep, how many there are of each array of rows). What a
 scenario comes to is PLACE/<name>.<ID>.json. A COORDINATOR of "none" leaves jax.distributed out.
 """
 
@@ -82,6 +83,8 @@ def play(scenario: dict, place: Path):
     run, n, mesh = train(tuple(scenario.get("sizes", (4, 3))), scenario.get("batch", 32)), scenario["members"], mesh_of(scenario["mesh"])
     if "hlo" in scenario:
         return communication(run, n, mesh)
+    if "addresses" in scenario:
+        return addresses(mesh)
     seen = []
 
     def report(check, sweep):
@@ -93,20 +96,40 @@ def play(scenario: dict, place: Path):
 
     folder = place / scenario["checkpoints"] if "checkpoints" in scenario else None
     varied, seeds = members(n, scenario.get("broken"))
+    rows = training.Stream(mapped(data()), scenario["stream"]) if "stream" in scenario else data()
     with contextlib.suppress(Interrupted):
-        training.sweep(run, data(), varied, seeds, checkpoints=folder, report=report, mesh=mesh, group=scenario.get("group"))
+        training.sweep(run, rows, varied, seeds, checkpoints=folder, report=report, mesh=mesh, group=scenario.get("group"))
     return seen[-1]
+
+
+def mapped(rows):
+    """The same in files."""
+    from hgqjax import scratch
+
+    def in_file(x):
+        return scratch.filled(x.shape, x.dtype, lambda part: np.asarray(x)[part], in_file=True)
+
+    return rows._replace(x_train=in_file(rows.x_train), x_val=in_file(rows.x_val))
+
+
+def addresses(mesh) -> list[int]:
+    """At how many places of memory the devices of a mesh have each array of rows."""
+    from hgqjax.training import devices
+
+    shared = devices.Layout.of(mesh, mesh.size, None, 32).share(devices.on_device(data()))
+    return [len({part.data.unsafe_buffer_pointer() for part in leaf.addressable_shards}) for leaf in jax.tree.leaves(shared)]
 
 
 def communication(run, n: int, mesh) -> list[str]:
     """The kinds of communication in the compiled program of a mesh."""
-    from hgqjax.training import devices, population
+    from hgqjax.training import devices, programs
 
     layout = devices.Layout.of(mesh, n, None, run.config.batch_size)
-    init, segment = population._compiled(run, layout.mesh, layout.group)
-    varied, rows = layout.spread(members(n)[0]), layout.share(data())
-    states = init(jax.vmap(jax.random.key)(layout.spread(jnp.arange(n, dtype=jnp.uint32))), varied, rows)
-    text = segment.lower(states, varied, rows, np.int32(0)).compile().as_text()
+    segments = programs.Segments(run, data(), layout)
+    varied, tally = layout.spread(members(n)[0]), segments._tally()
+    states = segments.programs.init(jax.vmap(jax.random.key)(layout.spread(jnp.arange(n, dtype=jnp.uint32))), varied, segments.head)
+    order, number = segments.programs.order(np.int32(0)), np.int32(0)
+    text = segments.programs.steps.lower((states, tally), varied, segments.head, order, number, number).compile().as_text()
     return sorted(set(re.findall(r" (all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter|send|recv)(?:-start)?\(", text)))
 
 

@@ -18,6 +18,7 @@ ROOMS = [
     "errors",
     "files",
     "archives",
+    "scratch",
     "processes",
     "config",
     "fixed_point",

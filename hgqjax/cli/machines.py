@@ -17,6 +17,20 @@ class Machines:
     """How many processes there are."""
     process_id: int | None = None
     """Which of them this is, from 0; the first one writes the results."""
+    memory: str = ""
+    """Memory that the rows of the data may take, such as 8GB, with the copies that are made of them; by default what is free. Of a larger
+    .npy, .npz, .h5, .parquet or .root file a part at a time is read, to the same numbers."""
+
+    def __post_init__(self):
+        if self.bytes == 0:
+            raise ValueError(f"memory is {self.memory!r}; more than 0 is needed")
+
+    @property
+    def bytes(self) -> int | None:
+        """Of `memory`; None where it says nothing."""
+        from hgqjax.archives import bytes_of
+
+        return bytes_of(self.memory) if self.memory else None
 
     def join(self) -> None:
         """Connects the processes, if there are several, and makes each CPU core a device; before JAX computes anything."""

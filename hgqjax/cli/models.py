@@ -1,5 +1,6 @@
 """The commands `hgqjax export` and `hgqjax summary`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -110,35 +111,46 @@ def predict(model: Positional[Path], *, data: str, output: Path | None = None, r
         output: the csv file to write, instead of printing.
         rows: the first so many rows only.
     """
-    import csv
-    import io
     import sys
 
     from hgqjax.description import wraps
     from hgqjax.evaluation import load
     from hgqjax.evaluation.rows import raw_rows
-    from hgqjax.files import write_atomically
+    from hgqjax.files import atomic
 
     if rows is not None and rows < 1:
         raise ValueError(f"--rows is {rows}; at least 1 is needed")
     network = load(model)
     x = raw_rows(network.description, data)[:rows]
-    y = network.predict(x)
     if (found := wraps.wraps(network.description, network.scale(x))).where:
         print(f"hgqjax: {wraps.text(found).splitlines()[0].removesuffix(' there:')}; hgqjax summary says where", file=sys.stderr)
-    parts = [part.reshape(len(x), -1) for part in (y if isinstance(y, tuple) else (y,))]
-    names, columns = list(network.targets), [column for part in parts for column in part.T]
-    if network.classes:
-        names, columns = ["class", *names], [network.classify(x), *columns]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(names)
-    table.writerows(zip(*(column.tolist() for column in columns), strict=True))
     if output is None:
-        print(text.getvalue(), end="")
-    else:
-        write_atomically(output, text.getvalue())
-        print(f"{output}: {len(x)} rows, columns {', '.join(names)}")
+        for part in _predicted(network, x):
+            print(part, end="")
+        return
+    with atomic(output) as file:
+        file.writelines(part.encode() for part in _predicted(network, x))
+    names = ["class", *network.targets] if network.classes else network.targets
+    print(f"{output}: {len(x)} rows, columns {', '.join(names)}")
+
+
+def _predicted(network, x) -> Iterator[str]:
+    """The lines of a csv file, many at a time: names, then the outputs for each row."""
+    import csv
+    import io
+
+    head = [["class"] * bool(network.classes) + list(network.targets)]
+    for start in range(0, len(x), 20_000):
+        rows = x[start : start + 20_000]
+        y = network.predict(rows)
+        parts = [part.reshape(len(rows), -1) for part in (y if isinstance(y, tuple) else (y,))]
+        columns = [column.tolist() for part in parts for column in part.T]
+        if network.classes:
+            columns.insert(0, network.classify(rows).tolist())
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([*head, *zip(*columns, strict=True)])
+        head = []
+        yield text.getvalue()
 
 
 def _export(model, config, settings, data, verify, headroom, raw_inputs) -> None:

@@ -32,6 +32,6 @@ def resume(
     if group is not None:
         runs.train_group(run, group)
         return
-    folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices)
+    folder = runs.resume(run, cluster=cluster, rows_devices=machines.rows_devices, memory=machines.bytes)
     if is_first():
         report(folder)

@@ -57,7 +57,17 @@ GROUPS = {
     "training": ("--train.", "--start"),
     "loss and cost": ("--train.objective.",),
     "projects": ("--backend", "--strategy", "--io-type", "--gate-rows"),
-    "where it runs": ("--results", "--cluster", "--batch", "--groups", "--rows-devices", "--distributed", "--coordinator", "--process"),
+    "where it runs": (
+        "--results",
+        "--cluster",
+        "--batch",
+        "--groups",
+        "--rows-devices",
+        "--memory",
+        "--distributed",
+        "--coordinator",
+        "--process",
+    ),
     "others": ("--",),
 }
 """Titles, and how the options of each begin; an option is in the group with the longest beginning of its name."""

@@ -44,6 +44,6 @@ def sweep(
             raise ValueError("--batch writes files for later; leave out --cluster and the options of machines")
         print(batch_.write(runs.prepare(config, root=results), batch))
         return
-    folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices)
+    folder = runs.run(config, root=results, cluster=cluster, rows_devices=machines.rows_devices, memory=machines.bytes)
     if is_first():
         report(folder)

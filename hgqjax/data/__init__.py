@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hgqjax.archives import ArchiveError, check_memory
+from hgqjax import scratch
+from hgqjax.archives import ArchiveError, available_memory, check_memory, fits, limited
 from hgqjax.data.columns import Columns
 from hgqjax.data.dataset import PARTS, DataError, Dataset, Kind, Scaler, split, split_blocks
 from hgqjax.data.rows import Rows, class_names
@@ -50,6 +51,7 @@ def load(
     validation_fraction: float | None = None,
     seed: int = 42,
     cache_dir: str | os.PathLike[str] | None = None,
+    memory: int | None = None,
 ) -> Dataset:
     """One data set, split and scaled.
 
@@ -68,6 +70,8 @@ def load(
         data set says.
       seed: of the split; SVHN and muon hits are split where they lie, one part behind the other.
       cache_dir: where downloads are kept; None is ``~/.cache/hgqjax``.
+      memory: bytes that rows may take; None is what is free. Where those of a .npy, .npz, .h5, .parquet or .root file, with the copies
+        that are made of them, take more, they are left in files, and `Dataset.at_once` says how many are to be used at a time.
 
     Scaling: "jets" by mean and scale of the real training rows, 8-bit images by 256, muon hits not at all, everything else by mean and
     deviation of its own training and validation rows, of constituents over jets and constituents together.
@@ -81,6 +85,14 @@ def load(
     Traceback (most recent call last):
     hgqjax.data.dataset.DataError: unknown data set 'tops': give jets, openml, svhn, svhn_extra, muon, particles, particles:32, ...
     """
+    try:
+        with limited(memory):
+            return _load(name, columns, rows, validation_fraction, seed, cache_dir)
+    except ArchiveError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def _load(name, columns: Columns, rows: int | None, validation_fraction: float | None, seed: int, cache_dir) -> Dataset:
     table = read(name, columns, cache_dir, rows)
     classes, available = class_names(table), len(table.x)
     if rows is not None and not 1 <= rows <= available:
@@ -90,10 +102,17 @@ def load(
         parts = split(available if rows is None else rows, seed=seed, validation_fraction=fraction)
     else:
         parts = split_blocks(table.parts, rows, validation_fraction=validation_fraction, seed=seed)
-    _check_memory(table, rows)
-    scaler = Scaler.fit(np.concatenate([table.x[part] for part in parts[:2]])) if table.scaler is None else table.scaler
+    in_file = scratch.is_in_file(table.x) or not fits(12 * table.x[0].size * (rows or available), copies=1)
+    if in_file and table.inputs:
+        raise DataError(
+            f"{table.where}: memory has no room for its {available} rows; those of a network of several inputs are not streamed"
+        )
+    if in_file and table.y is None:
+        last = len(range(available)[parts[2]]) if isinstance(parts[2], slice) else len(parts[2])
+        check_memory(8 * last * table.x[0].size, f"what an autoencoder gives for {last} test rows", copies=3)
+    scaler = Scaler.fit(table.x, _counted(available, parts)) if table.scaler is None else table.scaler
     dtype = scaler.dtype_for(table.x)
-    x = [scaler(table.x[part], dtype) for part in parts]
+    x = [scaler(table.x, dtype, part, in_file) for part in parts]
     y = [_as_target(rows) if table.y is None else table.y[part] for rows, part in zip(x, parts, strict=True)]
     weights = [None if table.weight is None else table.weight[part] for part in parts]
     for part, weight in zip(PARTS, weights, strict=True):
@@ -115,6 +134,7 @@ def load(
         notes=table.notes,
         files=table.files,
         inputs=table.inputs,
+        at_once=available_memory() // 4 if in_file else None,
     )
 
 
@@ -126,6 +146,7 @@ def load_rows(
     columns: Columns = Columns(),
     features: tuple[str, ...] = (),
     cache_dir: str | os.PathLike[str] | None = None,
+    memory: int | None = None,
 ) -> Examples:
     """All rows of a file as a model trained elsewhere must see them.
 
@@ -135,7 +156,7 @@ def load_rows(
       classes: the model's. Where the file names its classes, labels go by name; else by number. Other kinds have none.
       columns: those that the model was trained with; each row is taken, whatever they say of parts.
       features: names of the model's; columns of a table are taken by these where it has them, else all in their order.
-      cache_dir: as in :func:`load`.
+      cache_dir, memory: as in :func:`load`.
 
     Returns: rows, targets and weights.
     Raises: DataError; also where rows do not have the shape of the scaler, a label is not among ``classes``, or one has labels and the
@@ -146,6 +167,14 @@ def load_rows(
     >>> x.shape, [jets.classes[label] for label in y[:5]], weight
     ((176760, 16), ['z', 'w', 'w', 'q', 'z'], None)
     """
+    try:
+        with limited(memory):
+            return _load_rows(path_or_name, scaler, classes, columns, features, cache_dir)
+    except ArchiveError as error:
+        raise DataError(f"{path_or_name}: {error}") from None
+
+
+def _load_rows(path_or_name, scaler: Scaler, classes: tuple[str, ...], columns: Columns, features: tuple[str, ...], cache_dir) -> Examples:
     table = _read_rows(path_or_name, columns.of_rows(), features, cache_dir)
     if table.x.shape[1:] != scaler.mean.shape:
         raise DataError(f"{path_or_name}: rows have shape {table.x.shape[1:]}, but the model takes {scaler.mean.shape}")
@@ -174,9 +203,18 @@ def origin(name: str | os.PathLike[str], columns: Columns = Columns()) -> tuple[
     return name_and_checksum(name, columns)
 
 
+def _counted(rows: int, parts: tuple) -> np.ndarray:
+    """Which rows are for training or validation."""
+    counted = np.zeros(rows, bool)
+    for part in parts[:2]:
+        counted[part] = True
+    return counted
+
+
 def _as_target(x: np.ndarray) -> np.ndarray:
     """What an autoencoder is to give back: the scaled rows, flat."""
-    return x.reshape(len(x), -1).astype(np.float32)
+    flat = x.reshape(len(x), -1)
+    return flat if x.dtype == np.float32 else scratch.filled(flat.shape, np.float32, lambda rows: flat[rows], scratch.is_in_file(x))
 
 
 def _target_names(table: Rows) -> tuple[str, ...]:
@@ -187,12 +225,3 @@ def _target_names(table: Rows) -> tuple[str, ...]:
 
 def _parts(letter: str, arrays: list[np.ndarray | None]) -> dict[str, Any]:
     return {f"{letter}_{part}": array for part, array in zip(PARTS, arrays, strict=True)}
-
-
-def _check_memory(table: Rows, rows: int | None) -> None:
-    """Refuses to scale what memory has no room for."""
-    size = table.x[0].size * (len(table.x) if rows is None else rows)
-    try:
-        check_memory(12 * size, f"a scaled copy of {len(table.x)} rows of {table.x[0].size} values", copies=1)
-    except ArchiveError as error:
-        raise DataError(f"{table.where}: {error}; take fewer rows or features") from None

@@ -1,5 +1,6 @@
 """Rows of your own: arrays in an .npz or .h5 file, or a table in any of the formats below."""
 
+import math
 import os
 import pathlib
 from collections.abc import Iterable
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, npy_header, read_npy
+from hgqjax import scratch
+from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, fits, npy_header, read_npy
 from hgqjax.data import hdf5, root
+from hgqjax.data.column import streamed
 from hgqjax.data.columns import Columns
 from hgqjax.data.dataset import DataError
 from hgqjax.data.named_arrays import of_arrays, table_of
@@ -107,10 +110,37 @@ class _NpzSource:
             raise DataError(f"{path}: {error}") from None
 
     def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The arrays; where memory has no room for them, those of numbers are unpacked into scratch files."""
+        names = tuple(names)
         try:
-            return self._npz.read(names, copies=3)
-        except (ArchiveError, OSError) as error:
+            sizes = {name: size for name, (_, _, size) in self._npz.headers(names).items()}
+            if not streamed(sum(sizes.values()), pathlib.Path(self.where).stat().st_size, "all of its arrays together"):
+                return self._npz.read(names, copies=3)
+            return {name: self._unpacked(name) for name in names}
+        except (*DAMAGED, RecursionError) as error:
             raise DataError(f"{self.where}: {error}") from None
+
+    def _unpacked(self, name: str) -> np.ndarray:
+        """An array of numbers in a scratch file, where it lies row by row."""
+        with self._npz.opened(name) as file:
+            start = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if start == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, is_fortran, dtype = header(file)
+            if not shape or is_fortran or not _is_plain(dtype):
+                return self._npz.read([name], copies=3)[name]
+            width = dtype.itemsize * math.prod(shape[1:])
+
+            def values(rows: slice) -> np.ndarray:
+                return np.frombuffer(file.read(width * (rows.stop - rows.start)), dtype).reshape(-1, *shape[1:])
+
+            return scratch.filled(shape, dtype, values, in_file=True)
+
+
+def _is_plain(dtype: np.dtype) -> bool:
+    """Whether values of this type are numbers, or records of numbers, which any bytes are."""
+    if dtype.names is not None:
+        return all(_is_plain(dtype[name]) for name in dtype.names)
+    return dtype.kind in "biuf"
 
 
 def _npy(path: pathlib.Path) -> Table:
@@ -121,6 +151,8 @@ def _npy(path: pathlib.Path) -> Table:
             held = path.stat().st_size - file.tell()
             if size != held:
                 raise ArchiveError(f"its header claims the shape {shape} of {dtype}, but {held} bytes follow")
+            if not fits(size) and _is_plain(dtype):
+                return table_of(np.lib.format.open_memmap(path, "r"), str(path))
             check_memory(size, f"its array of shape {shape}")
             file.seek(0)
             array = read_npy(file)

@@ -1,15 +1,19 @@
 """What a data set is to the rest of hgqjax: scaled rows in three parts, the scaler, and where they came from."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
+from hgqjax import scratch
+
 Kind = Literal["classes", "labels", "regression"]
 """What y is: one of several classes; each of several labels yes or no; one number or several."""
 PARTS = ("train", "val", "test")
-_BLOCK_VALUES = 1 << 22
+_BLOCK_BYTES = 1 << 24
 
 
 class DataError(ValueError):
@@ -41,21 +45,46 @@ class Scaler:
             raise DataError("a scaler needs finite means and finite scales above zero")
 
     @classmethod
-    def fit(cls, x: np.ndarray) -> "Scaler":
-        """Mean and population standard deviation over the rows of ``x``; a feature that never changes gets scale 1."""
-        mean = np.mean(x, axis=0, dtype=np.float64)
-        scale = np.std(x, axis=0, dtype=np.float64)
-        constant = np.all(x == x[:1], axis=0)  # rounding leaves such a deviation near zero, not always at zero
-        return cls(np.where(constant, x[0].astype(np.float64), mean), np.where(constant | (scale == 0), 1.0, scale))
+    def fit(cls, x: np.ndarray, counted: np.ndarray | None = None) -> "Scaler":
+        """Mean and population standard deviation over the rows of ``x``; a feature that never changes gets scale 1.
 
-    def __call__(self, x: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        """Rows ``x`` (rows, *shape) in scaled units, of type ``dtype``; block by block, so that float64 takes little memory."""
+        Args:
+          x: (rows, *shape); in memory or in a file, read block by block in its order.
+          counted: (rows,), bool, of those that count; None: all.
+        """
+
+        def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+            found = np.zeros(x.shape[1:], np.float64)
+            for rows in scratch.blocks(x, _BLOCK_BYTES):
+                found += np.sum(of(x[rows] if counted is None else x[rows][counted[rows]]), axis=0, dtype=np.float64)
+                scratch.release(x)
+            return found
+
+        first = x[0 if counted is None else int(counted.argmax())].astype(np.float64)
+        count = len(x) if counted is None else int(counted.sum())
+        mean = total(lambda part: part) / count
+        scale = np.sqrt(total(lambda part: (part - mean) ** 2) / count)
+        constant = total(lambda part: part != first) == 0  # rounding leaves such a deviation near zero, not always at zero
+        return cls(np.where(constant, first, mean), np.where(constant | (scale == 0), 1.0, scale))
+
+    def __call__(
+        self, x: np.ndarray, dtype: type = np.float32, rows: np.ndarray | slice = slice(None), in_file: bool | None = None
+    ) -> np.ndarray:
+        """Rows ``x`` (rows, *shape) in scaled units, of type ``dtype``; block by block, so that float64 takes little memory.
+
+        Args:
+          rows: numbers of those that are taken, in their order.
+          in_file: whether the result lies in a scratch file; None: where ``x`` lies in a file.
+        """
         if x.shape[1:] != self.mean.shape:
             raise DataError(f"rows of shape {x.shape[1:]} do not fit this scaler, which takes {self.mean.shape}")
-        scaled, step = np.empty(x.shape, dtype), max(1, _BLOCK_VALUES // max(1, self.mean.size))
-        for start in range(0, len(x), step):
-            scaled[start : start + step] = (x[start : start + step] - self.mean) / self.scale
-        return scaled
+        index = rows if isinstance(rows, np.ndarray) else range(*rows.indices(len(x)))
+
+        def values(part: slice) -> np.ndarray:
+            taken = index[part]
+            return (scratch.take(x, taken if isinstance(taken, np.ndarray) else slice(taken.start, taken.stop)) - self.mean) / self.scale
+
+        return scratch.filled((len(index), *x.shape[1:]), dtype, values, scratch.is_in_file(x) if in_file is None else in_file)
 
     def dtype_for(self, x: np.ndarray) -> type:
         """float16 where it holds the scaled ``x`` exactly and is half the size: bytes over a power of two (images, hits); else float32.
@@ -96,6 +125,7 @@ class Dataset:
       files: where parts are files of their own, the checksums of those with training or validation rows.
       notes: what a reader did that one may not expect, a sentence each.
       inputs: of a network with several inputs the parts of a row (:class:`hgqjax.data.inputs.InputPart`); none where a row is one.
+      at_once: bytes of rows that training holds at a time, where ``x_train`` and the others lie in files; None of rows in memory.
 
     >>> from hgqjax import data
     >>> jets = data.load("jets", rows=1000)
@@ -126,6 +156,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     inputs: tuple[Any, ...] = ()
+    at_once: int | None = None
 
     @property
     def n_classes(self) -> int:
@@ -152,8 +183,12 @@ class Dataset:
         return tuple(part.of(x) for part in self.inputs) if self.inputs else x
 
     def calibration(self) -> np.ndarray:
-        """Rows that fix the integer bits at export, float32: training and validation, never test."""
-        return np.concatenate([self.x_train, self.x_val], dtype=np.float32)
+        """Rows that fix the integer bits at export, float32: training and validation, never test; in a file where `x_train` is."""
+        return self._calibration_in_file if self.at_once is not None else np.concatenate([self.x_train, self.x_val], dtype=np.float32)
+
+    @functools.cached_property
+    def _calibration_in_file(self) -> np.ndarray:
+        return scratch.concatenate([self.x_train, self.x_val], np.float32)
 
 
 def split(

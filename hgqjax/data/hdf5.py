@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax import processes
-from hgqjax.archives import ArchiveError, check_memory
+from hgqjax import processes, scratch
+from hgqjax.archives import ArchiveError
 from hgqjax.data import muon
+from hgqjax.data.column import streamed
 from hgqjax.data.columns import Columns, known, listed
 from hgqjax.data.dataset import DataError
 from hgqjax.data.named_arrays import columns_of, of_arrays, several_arrays, table_of
@@ -70,16 +71,17 @@ class _Source:
         self.shapes = {name: (found.shape, found.dtype) for name, found in self._sets.items() if found.shape is not None}
 
     def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """The datasets `names`, text as text."""
+        """The datasets `names`, text as text; where memory has no room for them, those of numbers stay in files."""
         names = tuple(names)
         sizes = [int(np.prod(self.shapes[name][0], dtype=object)) * max(self.shapes[name][1].itemsize, 1) for name in names]
         try:
-            check_memory(sum(sizes), f"what it holds in {listed(names)}")
+            held = sum(self._sets[name].id.get_storage_size() for name in names)
+            in_file = streamed(sum(sizes), held, f"what it holds in {listed(names)}")
+            return {name: self._values(name, in_file) for name in names}
         except ArchiveError as error:
             raise DataError(f"{self.path}: {error}") from None
-        return {name: self._values(name) for name in names}
 
-    def _values(self, name: str) -> np.ndarray:
+    def _values(self, name: str, in_file: bool) -> np.ndarray:
         found = self._sets[name]
         if found.external or found.is_virtual:
             raise DataError(f"{self.path}: dataset {name!r} lies in other files, which are not read; copy it into one file")
@@ -90,7 +92,12 @@ class _Source:
             return np.array(found.asstr()[()], np.str_)
         if found.dtype.hasobject and found.dtype.names is None:
             raise DataError(f"{self.path}: dataset {name!r} holds {found.dtype}, but must hold numbers or text")
-        return np.asarray(found[()])
+        if not (in_file and found.shape and found.dtype.kind in "biufV"):
+            return np.asarray(found[()])
+        offset = found.id.get_offset()
+        if offset is not None:  # it lies in one piece, as numpy has it
+            return np.memmap(self.path, found.dtype, "r", offset, found.shape)
+        return scratch.filled(found.shape, found.dtype, lambda rows: found[rows], in_file=True)
 
     def _text_of_any_length(self, name: str) -> np.ndarray:
         """Text that lies in the heap of the file. Where that is damaged, the HDF5 library may go round in it for ever: so it does that in

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax import scratch
 from hgqjax.data import muon
 from hgqjax.data.columns import FEATURES, WEIGHTS, Columns, known, listed
 from hgqjax.data.dataset import PARTS, DataError, pixel_scaler
 from hgqjax.data.inputs import side_by_side
+from hgqjax.data.rows import columns_at
 from hgqjax.data.tables import Table, choose
 
 _ABOUT = ("classes", "feature_names", "target_names", "unit")
@@ -90,7 +92,9 @@ def _fields(values: Mapping[str, np.ndarray], x_name: str, y_name: str, parts, c
     fields["scaler"] = pixel_scaler(x.shape[1:]) if x.dtype == np.uint8 and x.ndim == 4 else None
     fields["weight"] = values.get("weight")
     if columns.target == (FEATURES,):
-        fields |= {"y": None, "classes": None, "target_names": None}
+        if columns.unit:
+            raise DataError(f"{where}: unit is {columns.unit!r}, but the target is the scaled features, whose unit is a standard deviation")
+        fields |= {"y": None, "classes": None, "target_names": None, "unit": None}
     named = () if columns.features == (x_name,) else columns.features
     targets = () if columns.target in ((FEATURES,), (y_name,)) else columns.target
     if not (named or targets):
@@ -101,7 +105,7 @@ def _fields(values: Mapping[str, np.ndarray], x_name: str, y_name: str, parts, c
     table = Table({name: x[:, j] for j, name in enumerate(names)}, weight=values.get("weight"), unit=fields["unit"])
     if not targets:
         chosen = [names.index(known(name, names, where, "feature")) for name in named]
-        return fields | {"x": x[:, chosen], "feature_names": named}
+        return fields | {"x": columns_at(x, chosen), "feature_names": named}
     fields = choose(table, Columns(target=targets, features=named, target_is=columns.target_is, unit=columns.unit), where)
     return fields | {"parts": parts}
 
@@ -135,7 +139,7 @@ def _of_parts(source) -> tuple[tuple[int, int, int], dict[str, np.ndarray]]:
         parts = [found.get(f"{letter}_{part}") for part in there]
         if any(part is None or part.ndim == 0 or part.shape[1:] != parts[0].shape[1:] for part in parts):
             raise DataError(f"{source.where}: {', '.join(f'{letter}_{part}' for part in there)} do not have rows of one shape")
-        values[letter] = np.concatenate(parts)
+        values[letter] = scratch.concatenate(parts)
     sizes = {part: len(found[f"x_{part}"]) for part in there}
     if any(len(found[f"y_{part}"]) != sizes[part] for part in there):
         raise DataError(f"{source.where}: x and y of a part do not have as many rows as each other")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from hgqjax import scratch
+from hgqjax.archives import in_words
 from hgqjax.data.columns import listed
 from hgqjax.data.dataset import PARTS, Dataset
 
@@ -32,6 +34,10 @@ def overview(dataset: Dataset) -> str:
     if dataset.weight_train is not None:
         weight = dataset.weight_train
         lines.append(f"  weights: {weight.min():.4g} .. {weight.max():.4g}, mean {weight.mean(dtype=np.float64):.4g}")
+    if dataset.at_once is not None:
+        size = sum(getattr(dataset, f"x_{part}").nbytes for part in PARTS)
+        about = f"{in_words(size)} of rows are streamed from a scratch file, {in_words(dataset.at_once)} at a time"
+        lines.append(f"  {about}, as memory has no room for them (--memory)")
     lines += [f"  note: {note}" for note in dataset.notes[:3]]
     found = warnings_of(dataset)
     lines += [f"  warning: {warning}" for warning in found[:_MOST_WARNINGS]]
@@ -91,10 +97,10 @@ def _labels(dataset: Dataset) -> list[str]:
 
 
 def _numbers(dataset: Dataset) -> list[str]:
-    y = dataset.y_train.reshape(len(dataset.y_train), -1).astype(np.float64)
-    found = []
+    y, found = dataset.y_train.reshape(len(dataset.y_train), -1), []
     if y.shape[1] > _MOST_VALUES or dataset.target_names == dataset.feature_names:  # an autoencoder: said of its features
         return found
+    y = y.astype(np.float64)
     for name, mean, deviation in zip(dataset.target_names, y.mean(axis=0), y.std(axis=0), strict=True):
         if deviation <= 1e-6 * abs(mean) or deviation == 0:
             found.append(f"target {name!r} is constant, {mean:.4g}")
@@ -116,7 +122,8 @@ def _weights(dataset: Dataset) -> list[str]:
 
 def _features(dataset: Dataset) -> list[str]:
     x = dataset.x_train.reshape(len(dataset.x_train), -1)
-    constant = np.all(x == x[:1], axis=0)
+    least, most = _ends(x)
+    constant = least == most
     if x.ndim != dataset.x_train.ndim or x.shape[1] > _MOST_VALUES:
         share = f"{constant.sum()} of {x.shape[1]} values of a row are constant in the training rows"
         return [share] if constant.any() else []
@@ -129,11 +136,22 @@ def _flattened(values: np.ndarray, names: tuple[str, ...], what: str) -> list[st
     """Of columns whose few largest values leave the others next to nothing of the scale."""
     sample = values[:: max(1, len(values) // _SAMPLE)].astype(np.float64)
     low, high = np.quantile(sample, (0.005, 0.995), axis=0)
-    least, most = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+    least, most = (end.astype(np.float64) for end in _ends(values))
     found = []
     for n in np.flatnonzero((high > low) & (most - least > FLATTENED * (high - low))):
-        row = int(np.argmax(np.abs(values[:, n].astype(np.float64) - (low[n] + high[n]) / 2)))
+        centre = (low[n] + high[n]) / 2
+        far = most[n] if most[n] - centre > centre - least[n] else least[n]
+        row = next(rows.start + int(at[0]) for rows in scratch.blocks(values) if len(at := np.flatnonzero(values[rows, n] == far)))
         ratio = (most[n] - least[n]) / (high[n] - low[n])
         why = f"an outlier (training row {row}) that makes its span {ratio:.3g} times that of 99 % of the rows"
         found.append(f"{what} {names[n]!r} has {why}")
     return found
+
+
+def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest value of each column."""
+    least, most = values[0], values[0]
+    for rows in scratch.blocks(values):
+        least, most = np.minimum(least, values[rows].min(axis=0)), np.maximum(most, values[rows].max(axis=0))
+        scratch.release(values)
+    return least, most

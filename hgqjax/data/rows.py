@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hgqjax import scratch
 from hgqjax.data.columns import FEATURES, listed
 from hgqjax.data.dataset import DataError, Kind, Scaler
 from hgqjax.data.inputs import InputPart
@@ -124,7 +125,7 @@ def make_rows(
     if len(names) != x.shape[-1]:
         raise DataError(f"{where}: {len(names)} feature names for {x.shape[-1]} features; they must be as many")
     if x.ndim == 2 and names != JET_FEATURES and set(names) == set(JET_FEATURES):
-        x, names = x[:, [names.index(feature) for feature in JET_FEATURES]], JET_FEATURES
+        x, names = columns_at(x, [names.index(feature) for feature in JET_FEATURES]), JET_FEATURES
     about = {"where": where, "name": name, "source": source, "sha256": sha256, "x": x, "feature_names": names, "scaler": scaler}
     about |= {"parts": parts, "notes": notes, "inputs": inputs, "weight": _weights(weight, len(x), where, place)}
     if y is None:
@@ -169,6 +170,15 @@ def class_names(rows: Rows) -> tuple[str, ...]:
     return tuple(str(label) for label in range(n)) if rows.classes is None else rows.classes
 
 
+def columns_at(x: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """The columns of `x` (rows, columns) with these numbers; in a file where `x` is.
+
+    >>> columns_at(np.array([[1, 2, 3]]), [2, 0]).tolist()
+    [[3, 1]]
+    """
+    return scratch.filled((len(x), len(chosen)), x.dtype, lambda rows: x[rows][:, chosen], scratch.is_in_file(x))
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Checksum of a file, hexadecimal.
 
@@ -185,7 +195,10 @@ def _check_x(x: np.ndarray, where: str, place: Callable[[int], str]) -> None:
     if x.ndim < 2 or 0 in x.shape:
         raise DataError(f"{where}: x has shape {x.shape}, but must be (rows, features) or (rows, ...), none of them 0")
     if x.dtype.kind == "f":
-        bad = ~(np.abs(x) <= np.finfo(np.float32).max).reshape(len(x), -1).all(axis=1)
+        bad = np.zeros(len(x), bool)
+        for rows in scratch.blocks(x):
+            bad[rows] = ~(np.abs(x[rows]) <= np.finfo(np.float32).max).reshape(rows.stop - rows.start, -1).all(axis=1)
+            scratch.release(x)
         if bad.any():
             raise DataError(
                 f"{where}: {bad.sum()} of {len(x)} rows hold missing, NaN or infinite values "

@@ -8,11 +8,12 @@ from typing import cast
 
 import numpy as np
 
+from hgqjax import scratch
 from hgqjax.data import arrays, jets, muon, openml, particles, particles150, svhn
 from hgqjax.data.columns import FEATURES, Columns, known
 from hgqjax.data.dataset import DataError, Scaler
 from hgqjax.data.inputs import side_by_side
-from hgqjax.data.rows import Rows, sha256_of
+from hgqjax.data.rows import Rows, columns_at, sha256_of
 
 NAMES = ("jets", "openml", "svhn", "svhn_extra", "muon", "particles")
 KINDS = ("svhn", "svhn_extra", "particles", "particles150")
@@ -69,7 +70,7 @@ def read(
     return dataclasses.replace(
         main,
         sha256=hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest(),
-        x=np.concatenate([part.x for part in parts]),
+        x=scratch.concatenate([part.x for part in parts]),
         y=None if main.y is None else np.concatenate(targets),
         weight=None if main.weight is None else np.concatenate(weights),
         parts=sizes,
@@ -180,4 +181,4 @@ def _of_set(rows: Rows, columns: Columns) -> Rows:
         raise DataError(f"{rows.name} has rows of shape {rows.x.shape[1:]}; features can be chosen of columns only")
     chosen = [rows.feature_names.index(known(name, rows.feature_names, rows.name, "feature")) for name in columns.features]
     scaler = None if rows.scaler is None else Scaler(rows.scaler.mean[chosen], rows.scaler.scale[chosen])
-    return dataclasses.replace(rows, x=rows.x[:, chosen], feature_names=columns.features, scaler=scaler)
+    return dataclasses.replace(rows, x=columns_at(rows.x, chosen), feature_names=columns.features, scaler=scaler)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from hgqjax import scratch
 from hgqjax.archives import DAMAGED, ArchiveError, check_memory
 from hgqjax.data import csv_file
+from hgqjax.data.column import Column, streamed
 from hgqjax.data.columns import FEATURES, LABELS, WEIGHTS, Columns, known, listed
 from hgqjax.data.dataset import DataError
 from hgqjax.data.rows import at_index
@@ -26,9 +28,9 @@ _PART_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1,
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Columns by name, each (rows,): numbers, or text (an object array, None where it is missing)."""
+    """Columns by name, each (rows,): numbers, or text (an object array, None where it is missing); of a large file they stay there."""
 
-    columns: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray | Column]
     classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Names of the classes of columns whose file lists them."""
     place: Callable[[int], str] = at_index
@@ -55,16 +57,23 @@ def read_table(path: pathlib.Path) -> Table:
     except ImportError:
         raise DataError(f"{path}: reading {path.suffix} files needs polars; pip install 'hgqjax[run]'") from None
     try:
-        frame, about = _READERS.get(path.suffix.lower(), _csv)(path, pl)
+        if path.suffix.lower() == ".parquet":
+            return _parquet(path, pl)
+        frame, about = (_arff if path.suffix.lower() == ".arff" else _csv)(path, pl)
     except DataError:
         raise
     except ArchiveError as error:
-        raise DataError(f"{path}: {error}") from None
+        hint = "; as a .parquet, .npy or .h5 file it is read a part at a time" if path.suffix.lower() != ".parquet" else ""
+        raise DataError(f"{path}: {error}{hint}") from None
     except (*DAMAGED, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{path}: cannot be read as {path.suffix} ({first_line(error)})") from None
-    if frame.height == 0 or frame.width < 2:
-        raise DataError(f"{path}: holds {frame.height} rows of {frame.width} columns; one feature and one label are needed")
+    _check_size(path, frame.height, frame.width)
     return Table({name: _array(frame[name], pl) for name in frame.columns}, **about)
+
+
+def _check_size(path: pathlib.Path, rows: int, columns: int) -> None:
+    if rows == 0 or columns < 2:
+        raise DataError(f"{path}: holds {rows} rows of {columns} columns; one feature and one label are needed")
 
 
 def choose(table: Table, columns: Columns, where: str) -> dict[str, Any]:
@@ -91,6 +100,8 @@ def choose(table: Table, columns: Columns, where: str) -> dict[str, Any]:
     apart = {weight, known(columns.split, names, where) if columns.split else ""}
     rest = [name for name in names if name not in apart]
     auto = columns.target == (FEATURES,) and FEATURES not in names
+    if auto and columns.unit:
+        raise DataError(f"{where}: unit is {columns.unit!r}, but the target is the scaled features, whose unit is a standard deviation")
     targets = () if auto else tuple(known(n, names, where) for n in columns.target) or (_label_column(table, rest, columns, where),)
     features = tuple(known(name, names, where) for name in columns.features) or tuple(name for name in rest if name not in targets)
     if twice := set(features) & {*targets, *apart}:
@@ -100,17 +111,17 @@ def choose(table: Table, columns: Columns, where: str) -> dict[str, Any]:
     y = None if auto else _target(table, targets, where)
     found: dict[str, Any] = {"x": _stack(table, features, np.float32, where), "y": y, "feature_names": features, "place": table.place}
     found["classes"] = table.classes.get(targets[0]) if len(targets) == 1 and columns.target_is in (None, "classes") else None
-    found |= {"unit": columns.unit or table.unit or None, "kind": columns.target_is, "target_names": targets or None}
+    found |= {"unit": None if auto else columns.unit or table.unit or None, "kind": columns.target_is, "target_names": targets or None}
     found |= {"weight": _stack(table, (weight,), np.float32, where)[:, 0] if weight else table.weight, "notes": table.notes}
     return _in_parts(found, table, columns.split, where) if columns.split else found
 
 
 def _in_parts(found: dict[str, Any], table: Table, name: str, where: str) -> dict[str, Any]:
     """With the rows of training, validation and test one behind the other, as the column ``name`` says."""
-    values = [str(value).strip().lower().removesuffix(".0") for value in table.columns[name].tolist()]
+    values = [str(value).strip().lower().removesuffix(".0") for value in np.asarray(table.columns[name]).tolist()]
     unknown = next((n for n, value in enumerate(values) if value not in _PART_NAMES), None)
     if unknown is not None:
-        value = table.columns[name][unknown]
+        value = np.asarray(table.columns[name])[unknown]
         raise DataError(f"{where}: the split {str(value)[:80]!r} at {table.place(unknown)} must be train, val or test (or 0, 1, 2)")
     parts = np.array([_PART_NAMES[value] for value in values])
     sizes = np.bincount(parts, minlength=3)
@@ -118,18 +129,24 @@ def _in_parts(found: dict[str, Any], table: Table, name: str, where: str) -> dic
         raise DataError(f"{where}: column {name!r} has {sizes[0]} rows for training, {sizes[1]} for validation and {sizes[2]} for the test")
     order = np.argsort(parts, kind="stable")
     place = found["place"]
-    moved = {key: found[key][order] for key in ("x", "y", "weight") if found[key] is not None}
+    moved = {key: scratch.take_all(found[key], order) for key in ("x", "y", "weight") if found[key] is not None}
     return found | moved | {"parts": tuple(sizes.tolist()), "place": lambda row: place(int(order[row]))}
 
 
 def _stack(table: Table, names: tuple[str, ...], least: type, where: str) -> np.ndarray:
-    """Columns of numbers as one array (rows, columns), of the type that holds them all."""
+    """Columns of numbers as one array (rows, columns), of the type that holds them all; in a file where they are."""
     for name in names:
         _check_numbers(table, name, where)
     parts = [table.columns[name] for name in names]
-    stacked = np.empty((len(parts[0]), len(parts)), np.result_type(least, *(part.dtype for part in parts)))
-    for n, part in enumerate(parts):
-        stacked[:, n] = part
+    in_file = any(isinstance(part, Column) or scratch.is_in_file(part) for part in parts)
+    try:
+        stacked = scratch.empty((len(parts[0]), len(parts)), np.result_type(least, *(part.dtype for part in parts)), in_file)
+    except ArchiveError as error:
+        raise DataError(f"{where}: {error}") from None
+    for rows in scratch.blocks(stacked):
+        for n, part in enumerate(parts):
+            stacked[rows, n] = part[rows]
+        scratch.release(stacked, *(part for part in parts if isinstance(part, np.ndarray)))
     return stacked
 
 
@@ -137,6 +154,7 @@ def _check_numbers(table: Table, name: str, where: str) -> None:
     column = table.columns[name]
     if column.dtype.kind in "biuf":
         return
+    column = np.asarray(column)
     strange = next((n for n, value in enumerate(column.tolist()) if not _is_number(value)), 0)
     value = column[strange]
     what = repr(value)[:80] if isinstance(value, str | bytes | None) else f"a {type(value).__name__}"
@@ -147,7 +165,7 @@ def _target(table: Table, names: tuple[str, ...], where: str) -> np.ndarray:
     if len(names) > 1:
         return _stack(table, names, np.bool_, where)
     name = next(iter(names))
-    column = table.columns[name]
+    column = np.asarray(table.columns[name])
     if column.dtype.kind in "US":
         return np.char.strip(column)
     if column.dtype.kind in "biuf":
@@ -192,8 +210,8 @@ def _label_column(table: Table, names: list[str], columns: Columns, where: str) 
     raise DataError(f"{where}: {found} the label; name it with --target, or call it {', '.join(LABELS[:-1])} or {LABELS[-1]}")
 
 
-def _is_text(column: np.ndarray) -> bool:
-    return column.dtype.kind in "US" or all(value is None or isinstance(value, str) for value in column.tolist())
+def _is_text(column: np.ndarray | Column) -> bool:
+    return column.dtype.kind in "US" or all(value is None or isinstance(value, str) for value in np.asarray(column).tolist())
 
 
 def _is_number(value: Any) -> bool:
@@ -250,15 +268,32 @@ def _as_number(column, dialect: csv_file.Dialect, pl):
     return numbers if numbers.null_count() == column.null_count() < len(column) else column
 
 
-def _parquet(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
+def _parquet(path: pathlib.Path, pl) -> Table:
     with _panics_unseen():
         lazy = pl.scan_parquet(path, glob=False)
-        rows, names = lazy.select(pl.len()).collect().item(), lazy.collect_schema().names()
-        check_memory(8 * rows * len(names), f"a table of {rows} rows and {len(names)} columns")
-        frame = pl.read_parquet(path, glob=False)
-    index = [name for name in names if name.startswith("__index_level_")]
-    notes = tuple(f"column {name!r}, an index of pandas, is left out" for name in index)
-    return frame.drop(index).rename(str.strip), {"notes": notes}
+        rows, schema = lazy.select(pl.len()).collect().item(), lazy.collect_schema()
+        index = [name for name in schema.names() if name.startswith("__index_level_")]
+        names = [name for name in schema.names() if name not in index]
+        notes = tuple(f"column {name!r}, an index of pandas, is left out" for name in index)
+        _check_size(path, rows, len(names))
+        if streamed(8 * rows * len(schema), path.stat().st_size, f"a table of {rows} rows and {len(schema)} columns"):
+            columns: dict[str, Any] = {name: _parquet_column(path, name, rows, schema[name], pl) for name in names}
+        else:
+            frame = pl.read_parquet(path, glob=False)
+            columns = {name: _array(frame[name], pl) for name in names}
+    if len({name.strip() for name in names}) < len(names):
+        raise DataError(f"{path}: two columns have names that differ by spaces only; rename one")
+    return Table({name.strip(): column for name, column in columns.items()}, notes=notes)
+
+
+def _parquet_column(path: pathlib.Path, name: str, rows: int, kind, pl) -> Column:
+    """A column of which the groups of rows are read that are asked for."""
+
+    def read(start: int, stop: int) -> np.ndarray:
+        with _panics_unseen():
+            return _array(pl.scan_parquet(path, glob=False).select(name).slice(start, stop - start).collect()[name], pl)
+
+    return Column(str(path), name, _array(pl.Series(name, [], dtype=kind), pl).dtype, rows, read)
 
 
 @contextlib.contextmanager
@@ -305,9 +340,6 @@ def _arff(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
     texts = [name for name, kind in schema.items() if kind == pl.String]
     frame = frame.with_columns(pl.col(texts).str.strip_chars(" \t\r").str.strip_chars("'\"")) if texts else frame
     return frame, {"classes": nominal}
-
-
-_READERS = {".parquet": _parquet, ".arff": _arff}
 
 
 def _without_blank_lines(frame, pl):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from hgqjax import layers
+from hgqjax import layers, scratch
 from hgqjax.description import operations as m
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.outside import refusal
@@ -117,9 +117,9 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     Raises: DescriptionError, naming the layer, where constants are not finite, a format is wider than 52 bits, sums exceed 53 bits, an
       unsigned quantizer meets negative rows, a layer is not used, the model computes outside layers, or a word differs.
     """
-    rows = tuple(np.asarray(part, np.float32) for part in (calibration if isinstance(calibration, tuple) else (calibration,)))
+    rows = tuple(np.asanyarray(part, np.float32) for part in (calibration if isinstance(calibration, tuple) else (calibration,)))
     for n, part in enumerate(rows):
-        if part.ndim < 2 or not len(part) or not np.all(np.isfinite(part)):
+        if part.ndim < 2 or not len(part) or not all(np.all(np.isfinite(part[block])) for block in scratch.blocks(part)):
             what = "calibration" if len(rows) == 1 else f"calibration[{n}]"
             raise m.DescriptionError(f"{what} has shape {part.shape}; at least one row of finite numbers is needed")
     _check_finite(model)
@@ -129,7 +129,7 @@ def describe(model: layers.Module, calibration, *, name: str = "model", metadata
     except ValueError as error:
         raise m.DescriptionError(str(error)) from error
     _check_finite(frozen)
-    sample = tuple(part[:SAMPLE_ROWS] for part in rows)
+    sample = tuple(np.array(part[:SAMPLE_ROWS]) for part in rows)
     about = {"name": name, "sample": sample[0] if len(sample) == 1 else sample, "metadata": metadata or {}}
     shapes = dict(zip(names, (part.shape[1:] for part in rows), strict=True))
     outside: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -200,6 +200,7 @@ def _outside(description: ModelDescription, rows: tuple[np.ndarray, ...]) -> dic
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for start in range(0, len(rows[0]), BATCH_ROWS):
         values = description.integers(tuple(part[start : start + BATCH_ROWS] for part in rows))
+        scratch.release(*rows)
         for op in description.operations:
             if not isinstance(op, m.Quantize) or op.overflow != "WRAP":
                 continue

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax import scores
+from hgqjax import scores, scratch
 from hgqjax.description import ModelDescription
 from hgqjax.evaluation.rows import RowReader
 from hgqjax.scores import AbstractScore
@@ -17,8 +17,11 @@ def outputs(description: ModelDescription, x: Any) -> np.ndarray:
     parts = x if isinstance(x, tuple) else (x,)
     words = sum(math.prod(op.shape) for op in description.operations)
     batch = min(20_000, max(1, 2**25 // words))  # so many rows of a large network that their words take 256 MiB
-    starts = range(0, len(parts[0]), batch)
-    return np.concatenate([description.evaluate(tuple(part[start : start + batch] for part in parts)) for start in starts])
+    found = []
+    for start in range(0, len(parts[0]), batch):
+        found.append(description.evaluate(tuple(part[start : start + batch] for part in parts)))
+        scratch.release(*parts)
+    return np.concatenate(found)
 
 
 def measure(

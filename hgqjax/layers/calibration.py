@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from hgqjax import scratch
 from hgqjax.layers._base import Layer, Module, Observed
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.lut_dense import LutDense
@@ -75,6 +76,7 @@ def calibrate(model: Module, x, batch: int | None = None) -> Module:
     for start in range(0, len(rows[0]), batch):
         with jax.default_matmul_precision("float32"):
             seen = _observe(graphdef, seen, rest, tuple(jnp.asarray(part[start : start + batch]) for part in rows))
+        scratch.release(*rows)
     nnx.update(model, seen)
     for name, table in [*model.named(Table), *model.named(LutDense)]:
         table.tabulate(name)

@@ -42,7 +42,7 @@ class RunContext:
     dataset: data_.Dataset
     trains: tuple[training.Train, ...]
     """Of each network."""
-    rows: training.Data
+    rows: training.Data | training.Stream
     rows_devices: int = 0
     """Devices that share each batch; the members are divided among all that this process, or its fellow processes, have. 0 is for workers
     of a cluster: one device has everything."""
@@ -54,7 +54,8 @@ class RunContext:
         builds = [network.build(dataset.model_shape, output_count(config, dataset)) for network in config.networks()]
         begun = start.of_run(folder)
         trains = tuple(training.make_train(config.train, build, begun) for build in builds)
-        return cls(folder, config, dataset, trains, training.Data.of(dataset), rows_devices)
+        rows = training.Data.of(dataset) if dataset.at_once is None else training.Stream.of(dataset)
+        return cls(folder, config, dataset, trains, rows, rows_devices)
 
     def train(self, number: int) -> training.Train:
         """The run's functions for the network of a group."""

@@ -96,6 +96,9 @@ class Sweep:
             raise ValueError(f"accuracy_drop is {self.accuracy_drop}; each must be a finite number of at least 0")
         if self.points_at and self.train.penalty == schedules.RISE_AND_HOLD:
             object.__setattr__(self, "train", dataclasses.replace(self.train, penalty=schedules.Budget()))
+        if self.data == "muon" and not self.columns.target and self.train.objective.score == scores.Accuracy():
+            objective = dataclasses.replace(self.train.objective, score=scores.Resolution(window=30.0))  # as published tables have it
+            object.__setattr__(self, "train", dataclasses.replace(self.train, objective=objective))
         if bool(self.points_at) != self.train.penalty.steers:
             raise ValueError("points_at and a penalty schedule that steers to them, Budget or Target, go together; give both or none")
         for hidden in self.models:
@@ -155,6 +158,7 @@ def run(
     progress: bool = True,
     cluster: str = "",
     rows_devices: int = 1,
+    memory: int | None = None,
 ) -> Path:
     """Runs `config` into a new folder ``root/name/<time>-<hash>`` and returns it.
 
@@ -164,8 +168,9 @@ def run(
       cluster: where the jobs run, as in `cluster.connect`; "" is this process. Only how, not what: on CPUs of one kind the
         numbers are those of a run without a cluster.
       rows_devices: devices that share the rows of each batch; the members are divided among all devices there are.
+      memory: bytes that rows may take, as in `data.load`; not what, too: more rows are read a part at a time, to the same numbers.
     """
-    config, dataset = _checked(config, progress, cluster, rows_devices)
+    config, dataset = _checked(config, progress, cluster, rows_devices, memory)
     with cluster_.connect(cluster) as workers:
         config = _divided(config, workers)
         with _held(_created(config, dataset, name, root)) as found:
@@ -178,7 +183,7 @@ def prepare(config: Sweep, *, name: str = "sweep", root: Path = Path("results"),
 
     Raises: as `run`, before there is a folder.
     """
-    config, dataset = _checked(config, progress, "", 1)
+    config, dataset = _checked(config, progress, "", 1, None)
     return _created(_divided(config, cluster_.Cluster()), dataset, name, root)
 
 
@@ -193,9 +198,9 @@ def train_group(folder: Path, number: int) -> None:
     jobs.on_worker(jobs.train_group, str(folder.absolute()), config, number)
 
 
-def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int) -> tuple[Sweep, data_.Dataset]:
+def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int, memory: int | None) -> tuple[Sweep, data_.Dataset]:
     """The configuration, with paths as a resume finds them, and its rows; what cannot work is refused."""
-    dataset = data_.load(config.data, config.columns, rows=config.rows)
+    dataset = data_.load(config.data, config.columns, rows=config.rows, memory=memory)
     if progress and devices.is_first():
         print(overview(dataset), flush=True)  # before what may be refused, as it says why
     if progress and devices.is_first() and (note := start_.scaler_note(config.start, dataset)):
@@ -243,25 +248,25 @@ def _held(folder: Path) -> Iterator[folders.Run]:
         yield folders.Run.open(folder)
 
 
-def resume(folder: Path, *, progress: bool = True, cluster: str = "", rows_devices: int = 1) -> Path:
+def resume(folder: Path, *, progress: bool = True, cluster: str = "", rows_devices: int = 1, memory: int | None = None) -> Path:
     """Goes on with a run that was interrupted, from its last checkpoint, to the same end; a finished run is left as it is.
 
     Args:
-      cluster, rows_devices: as in `run`; they may be others than the run began with.
+      cluster, rows_devices, memory: as in `run`; they may be others than the run began with.
 
     Raises: RunError where the folder is no run, or another process is at it.
     """
     with _held(folder) as found:
-        return _resume(found, progress, cluster, rows_devices)
+        return _resume(found, progress, cluster, rows_devices, memory)
 
 
-def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int) -> Path:
+def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int, memory: int | None) -> Path:
     if devices.first(lambda: folder.manifest["status"]) == "done":
         if devices.is_first():
             _tidy_up(folder.folder)
         return folder.folder
     config = from_json(Sweep, folder.manifest["config"])
-    dataset = data_.load(config.data, config.columns, rows=config.rows)
+    dataset = data_.load(config.data, config.columns, rows=config.rows, memory=memory)
     devices.first(lambda: start_.keep(config.start, folder.folder))  # which a killed process has not come to
     _check(config, dataset, cluster, rows_devices, start_.of_run(folder.folder))
     jobs.check_data(dataset, config, folder)

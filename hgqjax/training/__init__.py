@@ -5,7 +5,9 @@ from hgqjax.training.devices import device_mesh
 from hgqjax.training.front import pareto
 from hgqjax.training.objective import Objective
 from hgqjax.training.population import decimal, merge, restore, sweep
-from hgqjax.training.train import Config, Data, Member, State, Train, make_train
+from hgqjax.training.rows import Data
+from hgqjax.training.streaming import Stream
+from hgqjax.training.train import Config, Member, State, Train, make_train
 
-__all__ = ["Archive", "Config", "Data", "DivergedError", "Member", "Objective", "Point", "State", "SweepResult", "Train", "TrainingError"]
-__all__ += ["decimal", "device_mesh", "make_train", "merge", "pareto", "restore", "sweep"]
+__all__ = ["Archive", "Config", "Data", "DivergedError", "Member", "Objective", "Point", "State", "Stream", "SweepResult", "Train"]
+__all__ += ["TrainingError", "decimal", "device_mesh", "make_train", "merge", "pareto", "restore", "sweep"]

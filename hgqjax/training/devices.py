@@ -108,7 +108,7 @@ class Layout:
         return tree if split is None else jax.tree.map(lambda leaf: _put(np.asarray(leaf)[rows], split), tree)
 
     def share(self, tree: Any) -> Any:
-        """Arrays that every process has, on each device."""
+        """Arrays that every process has, on each device; the CPU devices of a process share the memory of one."""
         whole = self.whole
         return tree if whole is None else jax.tree.map(lambda leaf: _put(np.asarray(leaf), whole), tree)
 
@@ -143,6 +143,14 @@ def compiled(function: Callable, mesh: Mesh | None, group: int, shared: int, **o
     # "rows" is left to the partitioner; unchecked, as the check refuses a custom gradient that varies where its argument, rows, does not
     local = jax.shard_map(local, mesh=mesh, in_specs=axes, out_specs=split, axis_names={MEMBERS}, check_vma=False)
     return jax.jit(local, out_shardings=NamedSharding(mesh, split), **options)
+
+
+def on_device(tree: Any) -> Any:
+    """Arrays of numpy on the default device; on a CPU without a copy of those whose address XLA can use, as `hgqjax.scratch.empty` has it.
+
+    They must not change any more.
+    """
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, may_alias=True), tree)
 
 
 def split_rows(rows: jax.Array) -> jax.Array:

@@ -1,8 +1,6 @@
 """Many runs at once: members (penalty x seed) are a vmapped axis of one compiled program, on one device or divided over a mesh of them."""
 
-import concurrent.futures
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,17 @@ from jax.sharding import Mesh
 from hgqjax.scores import AbstractScore
 from hgqjax.training.archive import Archive, DivergedError, Point, SweepResult, TrainingError
 from hgqjax.training.checkpoints import Checkpoints
-from hgqjax.training.devices import Layout, compiled, gather
+from hgqjax.training.devices import Layout, gather
 from hgqjax.training.front import pareto
-from hgqjax.training.train import Data, Member, State, Train
+from hgqjax.training.programs import Segments
+from hgqjax.training.rows import Data
+from hgqjax.training.streaming import Stream
+from hgqjax.training.train import Member, State, Train
 
 
 def sweep(
     train: Train,
-    data: Data,
+    data: Data | Stream,
     members: Member,
     seeds: Sequence[int],
     *,
@@ -36,7 +37,7 @@ def sweep(
     With several processes (`jax.distributed`) each calls it with the same arguments and a mesh of all their devices, and gets the same.
 
     Args:
-      train: of `make_train`. data: rows on the device.
+      train: of `make_train`. data: rows on the device, or those in files, of which a part at a time goes there; the numbers are the same.
       members: arrays of shape (members,). seeds: one initialisation seed for each member.
       checkpoints: folder; after each check the states are saved there (Orbax), beside what the check adds to history and front, which is
         written once; a sweep that finds a checkpoint goes on from it, to the same end, bit for bit on the same machine.
@@ -54,14 +55,15 @@ def sweep(
     n = len(seeds)
     if n < 1 or any(v.shape != (n,) for v in members):
         raise ValueError(f"members have shapes {[v.shape for v in members]}; each needs one value for each of the {n} seeds")
-    train.check(data)
+    train.check(data.rows if isinstance(data, Stream) else data)
     store = Checkpoints(checkpoints) if checkpoints is not None else None
     resumed = store if store is not None and store.latest is not None else None
     layout = Layout.of(mesh, n, group if resumed is None else resumed.group or n, train.config.batch_size)
-    init, segment = _compiled(train, layout.mesh, layout.group)
-    varied, rows = layout.spread(members), layout.share(data)
-    start = jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32))), varied, rows
-    begun = init.trace(*start)
+    varied = layout.spread(members)
+    keys = jax.vmap(jax.random.key)(layout.spread(jnp.asarray(seeds, jnp.uint32)))
+    segment = Segments(train, data, layout)
+    start = keys, varied, segment.head
+    begun = segment.programs.init.trace(*start)
     result = _nothing_yet(begun.out_info)
     done, states = 0, None
     if resumed is not None:
@@ -69,12 +71,12 @@ def sweep(
         done, states = resumed.restore(like, result, layout.stored)
         states = layout.pad(states)
     if done < train.config.checks:
-        _compile(begun if resumed is None else None, segment, begun.out_info, (varied, rows, np.int32(0)), layout)
+        segment.compile(begun if resumed is None else None, begun.out_info, varied)
     if states is None:
-        states = init(*start)
+        states = segment.programs.init(*start)
     report(done, result)
     for check in range(done, train.config.checks):
-        states, metrics = segment(states, varied, rows, np.int32(check))
+        states, metrics = segment(states, varied, check)
         recorded = _record(train, result, check, gather(metrics), members, seeds)
         _archive(train.config.objective.score, result, recorded, states)
         if store is not None:
@@ -85,10 +87,14 @@ def sweep(
     return result
 
 
-def restore(train: Train, data: Data, members: Member, seeds: Sequence[int], checkpoints: Path) -> SweepResult:
+def restore(train: Train, data: Data | Stream, members: Member, seeds: Sequence[int], checkpoints: Path) -> SweepResult:
     """What a `sweep` with these arguments has at its last checkpoint; nothing is trained. Raises TrainingError where there is none."""
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    like = jax.eval_shape(jax.vmap(train.init, in_axes=(0, 0, None)), keys, members, data)
+    rows, steps = data, None
+    if isinstance(data, Stream):
+        rows, steps = data.head(train.config.batch_size), train.steps_per_epoch(data.rows)
+    init = jax.vmap(lambda key, member, rows: train.init(key, member, rows, steps), in_axes=(0, 0, None))
+    like = jax.eval_shape(init, keys, members, rows)
     result = _nothing_yet(like)
     store = Checkpoints(checkpoints, alone=True)
     if store.latest is None:
@@ -124,28 +130,6 @@ def _refuse_when_all_failed(result: SweepResult, members: int) -> None:
 def _nothing_yet(states: State) -> SweepResult:
     """A sweep of `states`, or of their shapes, before its first check."""
     return SweepResult(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
-
-
-def _compile(begun: Any, segment: Any, states: State, rest: tuple, layout: Layout) -> None:
-    """Compiles the traced `begun`, if any, in a thread while `segment` is traced and compiled here; calls then find what was compiled.
-
-    Args:
-      states: shapes of what `segment` takes first. rest: its other arguments.
-    """
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.split), states)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(begun.lower().compile) if begun else None
-        segment.lower(like, *rest).compile()
-        if beside:
-            beside.result()
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(train: Train, mesh: Mesh | None = None, group: int = 0):
-    """The two programs of a sweep; kept, so that a second sweep of the same `train` compiles nothing."""
-    init = compiled(jax.vmap(train.init, in_axes=(0, 0, None)), mesh, group, shared=1)
-    segment = jax.vmap(train.segment, in_axes=(0, 0, None, None))
-    return init, compiled(segment, mesh, group, shared=2, donate_argnums=0)
 
 
 def decimal(value: Any) -> float:

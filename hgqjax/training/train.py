@@ -17,9 +17,9 @@ from hgqjax import layers, resources
 from hgqjax.training import devices, freeze, schedules, shuffle
 from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training.objective import Objective
+from hgqjax.training.rows import Data, rows_at_once
+from hgqjax.training.tally import Tally
 
-AT_ONCE = 2**22
-"""Values of the validation rows that are held in one piece: of the inputs, or of the widest layer where that quantizes more."""
 CURVATURE_ROWS = 256
 """Training rows that the curvature of weights is measured on, for quantizers that ask for it."""
 
@@ -33,28 +33,6 @@ class Member(NamedTuple):
     """Peak learning rate of the weights."""
     budget: Float[Array, "..."]
     """Cost to reach, for `schedules.Budget` and `schedules.Target`; 0 otherwise."""
-
-
-class Data(NamedTuple):
-    """Rows on the device: training and validation. Those of type float16, which takes half the memory, are used as float32.
-
-    Of a model of several inputs `x_train` and `x_val` are tuples of rows, one array for each.
-    """
-
-    x_train: Float[Array, "rows ..."] | tuple[Float[Array, "rows ..."], ...]
-    y_train: Array
-    x_val: Float[Array, "val_rows ..."] | tuple[Float[Array, "val_rows ..."], ...]
-    y_val: Array
-    weight_train: Float[Array, " rows"] | None = None
-    """Of each row in loss and score, at least 0; their mean should be 1, so that beta means the same. None: all rows count alike."""
-    weight_val: Float[Array, " val_rows"] | None = None
-
-    @classmethod
-    def of(cls, dataset) -> "Data":
-        """From a `hgqjax.data.Dataset`; weights are scaled to a mean of 1, training and validation rows by themselves."""
-        weights = (None if w is None else jnp.asarray(w / np.mean(w, dtype=np.float64), jnp.float32) for w in _weights(dataset))
-        x_train, x_val = (jax.tree.map(jnp.asarray, dataset.of_model(x)) for x in (dataset.x_train, dataset.x_val))
-        return cls(x_train, jnp.asarray(dataset.y_train), x_val, jnp.asarray(dataset.y_val), *weights)
 
 
 class State(NamedTuple):
@@ -139,8 +117,9 @@ class Train:
         """Keeps the structure of the model; traced only, so that nothing is computed."""
         model = self.build(nnx.Rngs(0))
         operations = model.operations_cost()
+        self.reassigns = layers.reassigns(model, jnp.zeros((), jnp.int32), self.config.epochs) is not False
         self.layer_names = tuple(operations)
-        self._widest = max((math.prod(quantizer.shape) for _, quantizer in model.named(layers.Quantize)), default=1)
+        self.widest = max((math.prod(quantizer.shape) for _, quantizer in model.named(layers.Quantize)), default=1)
         self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
         if self.begun is not None:
             self.begun.check(model)
@@ -160,8 +139,12 @@ class Train:
         state = self.init(key, member, data)
         return lax.scan(lambda s, check: self.segment(s, member, data, check), state, jnp.arange(self.config.checks))
 
-    def init(self, key: Array, member: Member, data: Data) -> State:
-        """Fresh parameters, or those to start from; widths of activations follow the first training rows. Raises: as `check`."""
+    def init(self, key: Array, member: Member, data: Data, steps: int | None = None) -> State:
+        """Fresh parameters, or those to start from; widths of activations follow the first training rows. Raises: as `check`.
+
+        Args:
+          steps: of an epoch, where `data` has not all rows.
+        """
         self.check(data)
         model, rows = self.build(nnx.Rngs(params=key)), _rows(data.x_train, slice(self.config.batch_size))
         if self.begun is None:
@@ -171,13 +154,13 @@ class Train:
         layers.seed(model, key)
         model.set_mode("train")
         _, weights, widths, observed = _split(model)
-        return self.start({"weights": weights, "widths": widths}, observed, member, data)
+        return self.start({"weights": weights, "widths": widths}, observed, member, data, steps)
 
-    def start(self, params: dict[str, Any], observed: Any, member: Member, data: Data) -> State:
+    def start(self, params: dict[str, Any], observed: Any, member: Member, data: Data, steps: int | None = None) -> State:
         """The first state of a run from given parameters and ranges, such as those of another `State`: its optimiser is a fresh one."""
         model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
         cost = jnp.asarray(self.config.objective.costs(model).total)
-        steps = self._steps_per_epoch(data)
+        steps = self.steps_per_epoch(data) if steps is None else steps
         trained = Trained(params, observed, self._optimizer(member, steps).init(params))
         state = State(*trained, self.config.penalty.init(cost), cost, jnp.zeros((), jnp.int32), Guard.of(trained))
         return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types: one trace
@@ -200,14 +183,21 @@ class Train:
 
         Metrics are of the network that was looked at; one that has collapsed is then set back (`training.guard`).
         """
-        first = check * self.config.epochs_per_check
+        first, steps = check * self.config.epochs_per_check, self.steps_per_epoch(data)
 
-        def epoch(state, index):
-            return self._epoch(state, member, data, first + index)
+        def epoch(index, carry):
+            state, number = self.reassigned(carry[0], data, first + index), first + index
+            order = self.order(number, len(data.y_train))
+            return self.steps((state, carry[1]), member, data, order, number, jnp.zeros((), jnp.int32), steps)
 
-        state, history = lax.scan(epoch, state, jnp.arange(self.config.epochs_per_check))
-        metrics = {f"train_{name}": jnp.mean(values) for name, values in history.items() if name in ("loss", "score")}
-        metrics |= {"beta": history["beta"][-1, -1]} | self.validate(state, data)
+        state, tally = lax.fori_loop(0, self.config.epochs_per_check, epoch, (state, Tally.begin()))
+        return self.look(state, tally, self.outputs(state, data.x_val), data.y_val, data.weight_val, steps)
+
+    def look(
+        self, state: State, tally: Tally, outputs: Array, y: Array, weight: Array | None, steps: int
+    ) -> tuple[State, dict[str, Array]]:
+        """Ends a check of epochs of so many steps, by `outputs` for validation rows: as `segment`."""
+        metrics = tally.metrics(self.config.epochs_per_check * steps) | self.judge(state, outputs, y, weight)
         assert state.guard is not None, "a state of `init` has one"
         losses, found = (metrics["train_loss"], metrics["val_loss"]), (metrics.pop("constant"), metrics.pop("blind"))
         trained, guard, metrics["collapsed"] = state.guard.look(Trained(*state[:3]), losses, *found)
@@ -219,10 +209,13 @@ class Train:
         Also the further shares of the objective's score, such as outliers; `State.broken`; for each layer with a kernel whether it is dead,
         that is without a product that is not 0; whether the network is constant, and the loss of its mean output (`training.guard`).
         """
+        return self.judge(state, self.outputs(state, data.x_val), data.y_val, data.weight_val)
+
+    def judge(self, state: State, outputs: Array, y: Array, weight: Array | None) -> dict[str, Array]:
+        """As `validate`, of `outputs` for validation rows."""
         objective, now = self.config.objective, self._merge(self._frozen, state)
-        outputs = self._outputs(state, data.x_val)
         cost = objective.costs(now)
-        of_rows = outputs, data.y_val, data.weight_val
+        of_rows = outputs, y, weight
         metrics: dict[str, Any] = {"val_score": objective.score.value(*of_rows), "val_loss": objective.score.loss(*of_rows)}
         metrics |= {f"val_{name}": value for name, value in objective.score.further(*of_rows).items()}
         metrics |= {"cost": cost.total} | {f"cost/{name}": value for name, value in cost.items()}
@@ -230,14 +223,14 @@ class Train:
         products = resources.ebops(now, "paper_v1")  # without biases, which may outlive a pruned kernel
         return metrics | {f"dead/{name}": products[name] == 0 for name in self._kernels}
 
-    def _outputs(self, state: State, x: Array | tuple[Array, ...]) -> Array:
-        """Results for rows `x`, statistics frozen, unwrapped; of many large rows one part after the other."""
+    def outputs(self, state: State, x: Array | tuple[Array, ...]) -> Array:
+        """Results for rows `x`, statistics frozen, unwrapped; of many large rows `rows_at_once` after the other."""
 
         def of(rows):
             return self._merge(self._frozen, state)(*map(_as_float32, rows))
 
         xs = layers.row_arrays(x)
-        count, part = len(xs[0]), max(AT_ONCE // max(self._widest, sum(math.prod(x.shape[1:]) for x in xs)), 1)
+        count, part = len(xs[0]), rows_at_once(x, self.widest)
         if count <= part:
             return of(xs)
         whole = count // part * part
@@ -259,7 +252,8 @@ class Train:
         last = jnp.where(jnp.isfinite(loss), 0, len(self.layer_names))
         return jnp.where(jnp.any(bad), jnp.argmax(bad) + 1, last).astype(jnp.int32)
 
-    def _steps_per_epoch(self, data: Data) -> int:
+    def steps_per_epoch(self, data: Data) -> int:
+        """Whole batches of the training rows. Raises: ValueError where there is none."""
         count = len(layers.row_arrays(data.x_train)[0])
         steps = count // self.config.batch_size
         if steps < 1:
@@ -296,8 +290,8 @@ class Train:
         # two programs, not one that selects: kept statistics need no second product of rows and weights
         return lax.cond(keeps, of(self._settled), of(self._training), *inputs)
 
-    def _reassigned(self, state: State, data: Data, epoch: Array) -> State:
-        """With what the quantizers' schedules change before this epoch."""
+    def reassigned(self, state: State, data: Data, epoch: Array) -> State:
+        """With what the quantizers' schedules change before this epoch, by the first training rows."""
         epochs, rows = self.config.epochs, slice(CURVATURE_ROWS)
         due = layers.reassigns(self._merge(self._training, state), epoch, epochs)
         if due is False:
@@ -314,18 +308,28 @@ class Train:
 
         return lax.cond(due, again, lambda state: state, state)
 
-    def _epoch(self, state: State, member: Member, data: Data, epoch: Array):
-        steps, size = self._steps_per_epoch(data), self.config.batch_size
+    def order(self, epoch: Array, rows: int) -> Array:
+        """The training rows of each step of an epoch, (steps, batch_size): a function of `order_seed` and the epoch alone."""
+        size = self.config.batch_size
+        key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
+        return shuffle.permutation(key, rows)[: rows // size * size].reshape(-1, size)
+
+    def steps(
+        self, carry: tuple[State, Tally], member: Member, data: Data, order: Array, epoch: Array, first: Array, steps: int
+    ) -> tuple[State, Tally]:
+        """Steps of an epoch that has `steps`, from the one with the number `first`: state and tally after them.
+
+        Args:
+          data: training rows. order: which of them each step takes, (these steps, batch_size).
+        """
         total = self.config.epochs * steps
         optimizer = self._optimizer(member, steps)
-        state = self._reassigned(state, data, epoch)
-        key = jax.random.fold_in(jax.random.key(self.config.order_seed), epoch)
-        order = shuffle.permutation(key, len(data.y_train))[: steps * size].reshape(steps, size)
 
-        def step(state, inputs):
+        def step(carry, inputs):
+            state, tally = carry
             index, rows = inputs[0], devices.split_rows(inputs[1])
             count = (epoch * steps + index).astype(jnp.float32)
-            beta, carry = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
+            beta, penalty = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
             beta = beta * state.guard.ease
             batch = (_rows(data.x_train, rows), data.y_train[rows], _at(data.weight_train, rows))
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
@@ -339,10 +343,10 @@ class Train:
             model = nnx.merge(self._training, params["weights"], params["widths"], observed, copy=True)
             layers.clip_widths(model)
             _, weights, widths, observed = _split(model)
-            new = {"weights": weights, "widths": widths}, observed, optimizer_state, carry, metrics["cost"], broken
-            return State(*new, state.guard), metrics | {"beta": beta}
+            new = {"weights": weights, "widths": widths}, observed, optimizer_state, penalty, metrics["cost"], broken
+            return (State(*new, state.guard), tally.after(lax.optimization_barrier(metrics), beta)), None
 
-        return lax.scan(step, state, (jnp.arange(steps), order))
+        return lax.scan(step, carry, (first + jnp.arange(len(order)), order))[0]
 
 
 def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module], begun: layers.Start | None = None) -> Train:
@@ -355,10 +359,6 @@ def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module], begun
     Raises: ValueError where a batch is larger than the data, the start is of other layers or shapes, or `config.freeze` names no layer.
     """
     return Train(config, build, begun)
-
-
-def _weights(dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
-    return dataset.weight_train, dataset.weight_val
 
 
 def _split(model: layers.Module):

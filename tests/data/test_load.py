@@ -82,7 +82,7 @@ def test_half_precision_only_where_it_is_exact():
 def test_scaling_in_blocks_changes_no_bit(monkeypatch):
     x = RNG.normal(size=(50, 7)).astype(np.float32)
     scaler = Scaler.fit(x)
-    monkeypatch.setattr("hgqjax.data.dataset._BLOCK_VALUES", 21)
+    monkeypatch.setattr("hgqjax.scratch.BLOCK_BYTES", 84)
     np.testing.assert_array_equal(scaler(x), ((x - scaler.mean) / scaler.scale).astype(np.float32))
 
 

@@ -133,6 +133,17 @@ def test_rows_of_a_batch_over_devices(eight):
 FIVE = {"members": 5, "mesh": [2, 1], "group": 1}
 
 
+def test_devices_of_a_cpu_have_one_copy_of_the_rows(tmp_path):
+    assert Devices(tmp_path).play(4, found={"members": 4, "mesh": [4], "addresses": True})["found"] == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_rows_in_files_on_two_devices(tmp_path):
+    whole = {"members": 3, "mesh": [2]}
+    found = Devices(tmp_path).play(2, whole=whole, streamed=whole | {"stream": 2000})
+    assert found["streamed"] == found["whole"] and len(found["whole"]["history"]) == 12
+
+
 @pytest.mark.slow
 def test_two_processes_come_to_the_same_front(eight):
     driver, before = eight

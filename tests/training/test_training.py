@@ -11,11 +11,13 @@ import pytest
 from hgqjax import layers, resources, training
 from hgqjax.quantizers import Fixed, Kif
 from hgqjax.scores import Resolution
-from hgqjax.training import population, schedules
+from hgqjax.training import schedules
 from hgqjax.training import train as train_
+from hgqjax.training.devices import Layout
 from hgqjax.training.front import pareto
 from hgqjax.training.objective import Objective
 from hgqjax.training.population import Archive, Point
+from hgqjax.training.programs import Segments
 
 CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, penalty=schedules.Constant())
 
@@ -97,13 +99,13 @@ def test_a_whole_run_is_one_function_and_a_member_equals_its_single_run(train, s
 def test_one_trace_for_the_whole_sweep(train):
     traces = []
 
-    def segment(state, member, rows, check):
+    def steps(*arguments):
         traces.append(1)
-        return train.segment(state, member, rows, check)
+        return train.steps(*arguments)
 
     counted = training.make_train(CONFIG, build)
-    counted.segment = segment
-    training.sweep(counted, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1])  # the program of `swept`, which is compiled already
+    counted.steps = steps
+    training.sweep(counted, data(), members(0.0, 1e-5, 1e-3), [0, 0, 1])  # the programs of `swept`, which are compiled already
     assert len(traces) == 1
 
 
@@ -153,12 +155,12 @@ def test_a_diverging_member_is_left_out_and_named(train):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_the_layer_that_broke_first_is_named(train, n):
-    init, segment = population._compiled(train, None, 0)  # as a sweep on one device asks for it
+    segment = Segments(train, data(), Layout(None, 3, 3))  # as a sweep on one device has them
     keys, three = jax.vmap(jax.random.key)(jnp.arange(3, dtype=jnp.uint32)), members(0.0, 1e-5, 1e-3)
-    states = init(keys, three, data())
+    states = segment.programs.init(keys, three, data())
     kernel = states.params["weights"]["layer"][n]["kernel"]
     kernel.set_value(kernel.get_value().at[1, 0, 0].set(jnp.nan))
-    _, metrics = segment(states, three, data(), jnp.int32(0))
+    _, metrics = segment(states, three, 0)
     assert metrics["broken"].tolist() == [0, 1 + train.layer_names.index(f"layer_{n}"), 0]
 
 
@@ -166,8 +168,8 @@ def test_a_sweep_compiles_each_of_its_programs_once(caplog):
     once = training.make_train(dataclasses.replace(CONFIG, epochs=1), plain(4, 3))
     with jax.log_compiles():
         training.sweep(once, data(), members(0.0), [0])
-    lines = [record.getMessage() for record in caplog.records]  # of this thread: the other one, which compiles `init`, logs nothing
-    for name, here in (("jit(init)", 0), ("jit(segment)", 1)):
+    lines = [record.getMessage() for record in caplog.records]  # of this thread: the other one, which compiles the rest, logs nothing
+    for name, here in (("jit(init)", 0), ("jit(steps)", 1), ("jit(outputs)", 0), ("jit(look)", 0)):
         assert sum(line.startswith(f"Compiling {name}") for line in lines) == 1
         assert sum(line.startswith(f"Finished XLA compilation of {name}") for line in lines) == here
 
