@@ -55,6 +55,8 @@ def read(path: str | os.PathLike[str], columns: Columns = Columns()) -> Rows:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: files that end in {path.suffix or 'nothing'} cannot be read; {', '.join(SUFFIXES)} can")
+    if columns.table and suffix not in (".h5", ".hdf5", ".root"):
+        raise DataError(f"{path}: table {columns.table!r} is for .h5 and .root files; others have one table")
     if not path.is_file():
         raise DataError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
     try:

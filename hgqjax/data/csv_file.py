@@ -10,7 +10,7 @@ from hgqjax.data.columns import listed
 from hgqjax.data.dataset import DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-_HEAD_BYTES, _LINES = 1 << 18, 20
+_HEAD_BYTES, _MOST_HEAD_BYTES, _LINES = 1 << 18, 1 << 28, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +109,17 @@ def _first_lines(path: pathlib.Path) -> tuple[list[str], str | None, int]:
     """Lines of values (the first may hold names), the last comment before them, and the number of lines before them."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES + 1)
+        size = _HEAD_BYTES
+        while head.count(b"\n") < _LINES and len(head) > size and size < _MOST_HEAD_BYTES:  # of tens of thousands of columns
+            size *= 4
+            head += file.read(size + 1 - len(head))
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: is text in UTF-16; save it as UTF-8")
     if b"\0" in head:
         raise DataError(f"{path}: cannot be read as {path.suffix} (it holds bytes of 0, so it is no text)")
-    whole = len(head) <= _HEAD_BYTES
+    if b"\r" in head and b"\n" not in head:
+        raise DataError(f"{path}: its lines end with carriage returns alone; save it with line feeds (\\n or \\r\\n)")
+    whole = len(head) <= size
     try:
         text = head[: None if whole else head.rfind(b"\n") + 1 or None].decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -154,11 +160,13 @@ def _separator(lines: list[str], path: pathlib.Path) -> str:
 
 def _checked(names: list[str], more: list[list[str]], path: pathlib.Path) -> tuple[str, ...]:
     """Names of columns; one without a name is legal where it is empty or counts the rows, as pandas writes it."""
-    names = [name.strip() for name in names]
+    names, seen = [name.strip() for name in names], set()
     for n, name in enumerate(names):
-        if name and name in names[:n]:
+        if name in seen:
             raise DataError(f"{path}: the column {name!r} is there twice, as column {names.index(name) + 1} and {n + 1}; rename one")
-        if not name and any("".join(row[n : n + 1]) not in ("", str(m), str(m + 1)) for m, row in enumerate(more)):
+        if name:
+            seen.add(name)
+        elif any("".join(row[n : n + 1]) not in ("", str(m), str(m + 1)) for m, row in enumerate(more)):
             raise DataError(f"{path}: column {n + 1} has no name; give it one, or leave the column out")
     return tuple(name or f" {n}" for n, name in enumerate(names))
 

@@ -25,7 +25,8 @@ def check(name: str | os.PathLike[str]) -> None:
     """Raises DataError where ``name`` is neither that of a data set nor a file that :func:`read` takes and that is there; reads nothing."""
     kind, path = _kind_and_path(name)
     if name not in NAMES and not kind and pathlib.Path(path).suffix.lower() not in (*arrays.SUFFIXES, ".mat"):
-        raise DataError(f"unknown data set {str(name)!r}: give {KNOWN}")
+        what = f"{path} is a folder" if path and pathlib.Path(path).is_dir() else f"unknown data set {str(name)!r}"
+        raise DataError(f"{what}: give {KNOWN}")
     if kind == "particles":
         _constituents(path)
     elif kind == "particles150":

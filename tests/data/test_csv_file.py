@@ -108,3 +108,23 @@ def test_numbers_with_fractions_are_a_regression(tmp_path):
     assert rows.kind == "regression" and rows.y.tolist() == [0.5, 1.0]
     rows = arrays.read(write(tmp_path, "a,y\n1,3\n2,1\n"), Columns(target_is="regression"))
     assert rows.kind == "regression" and rows.y.tolist() == [3.0, 1.0]
+
+
+def test_tens_of_thousands_of_columns(tmp_path):
+    names = [f"f{n}" for n in range(40_000)] + ["label"]
+    rows = [",".join(["1.25"] * 39_999 + [str(n), str(n % 2)]) for n in range(3)]
+    found = arrays.read(write(tmp_path, "\n".join([",".join(names), *rows]) + "\n"))
+    assert found.x.shape == (3, 40_000) and found.x[:, -1].tolist() == [0.0, 1.0, 2.0] and found.y.tolist() == [0, 1, 0]
+
+
+def test_lines_that_end_with_carriage_returns_alone(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,y\r1,0\r2,1\r")
+    with pytest.raises(DataError, match=r"t.csv: its lines end with carriage returns alone; save it with line feeds"):
+        arrays.read(tmp_path / "t.csv")
+
+
+def test_what_is_no_table_of_its_own(tmp_path):
+    with pytest.raises(DataError, match="table 'events' is for .h5 and .root files; others have one table"):
+        arrays.read(write(tmp_path, "a,y\n1,0\n"), Columns(table="events"))
+    with pytest.raises(DataError, match=f"{tmp_path} is a folder: give jets, openml"):
+        data.load(tmp_path)
