@@ -105,7 +105,7 @@ def _load(name, columns: Columns, rows: int | None, validation_fraction: float |
     in_file = scratch.is_in_file(table.x) or not fits(12 * table.x[0].size * (rows or available), copies=1)
     if in_file and table.inputs:
         raise DataError(
-            f"{table.where}: memory has no room for its {available} rows; those of a network of several inputs are not streamed"
+            f"{table.where}: memory has no room for its {available} rows, and those for several inputs are not streamed"
         )
     if in_file and table.y is None:
         last = len(range(available)[parts[2]]) if isinstance(parts[2], slice) else len(parts[2])
