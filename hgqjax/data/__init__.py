@@ -104,9 +104,7 @@ def _load(name, columns: Columns, rows: int | None, validation_fraction: float |
         parts = split_blocks(table.parts, rows, validation_fraction=validation_fraction, seed=seed)
     in_file = scratch.is_in_file(table.x) or not fits(12 * table.x[0].size * (rows or available), copies=1)
     if in_file and table.inputs:
-        raise DataError(
-            f"{table.where}: memory has no room for its {available} rows, and those for several inputs are not streamed"
-        )
+        raise DataError(f"{table.where}: memory has no room for its {available} rows, and those for several inputs are not streamed")
     if in_file and table.y is None:
         last = len(range(available)[parts[2]]) if isinstance(parts[2], slice) else len(parts[2])
         check_memory(8 * last * table.x[0].size, f"what an autoencoder gives for {last} test rows", copies=3)
