@@ -70,7 +70,7 @@ def test_a_weighted_trigger_of_one_logit_from_a_table(tmp_path, capsys):
     assert np.sum(run.curves(point)["confusion"]) == pytest.approx(dataset.weight_test.sum())
     capsys.readouterr()
     assert cli.main(["summary", str(run.folder / point.model), "--data", str(tmp_path / "rows.csv")]) == 0
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("on "))
     assert ": AUC 0.9" in said and ", efficiency " in said and "(500 rows, training rows among them)" in said
 
 
