@@ -133,6 +133,12 @@ def test_through_the_gates(name, tmp_path):
     assert export.to_qonnx(model, tmp_path / "again.onnx", min_rows=1000).gate.differing_words == 0
 
 
+@pytest.mark.synth
+@pytest.mark.parametrize("name", NAMES)
+def test_in_verilog(name, tmp_path):
+    assert export.to_rtl(interop.load_qonnx(GOLDEN / f"{name}.onnx"), tmp_path / "v", min_rows=500).gate.differing_words == 0
+
+
 ZOO = {  # of fastmachinelearning/qonnx_model_zoo: rows that fit, words that differ of how many
     "qkeras_jettagging": lambda rng, n: np.round(rng.normal(0, 2, (n, 16)) * 1024) / 1024,
     "TFC_1W1A": lambda rng, n: rng.integers(0, 256, (n, 1, 28, 28)) / 255,
