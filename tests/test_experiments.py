@@ -46,9 +46,10 @@ def test_the_hybrid_tracker_is_exact():
 
     from hgqjax import data, export, layers
 
-    model = lut.CONFIGS["muon_hybrid"][1].model.build((50, 7), 1)(nnx.Rngs(0))
-    rows = data.load("muon", rows=400).x_train
-    layers.adapt(model, jnp.asarray(rows, jnp.float32))
+    dataset = data.load("muon", rows=400)
+    model = lut.CONFIGS["muon_hybrid"][1].model.build(dataset.model_shape, 1)(nnx.Rngs(0))
+    rows = dataset.of_model(dataset.x_train)
+    layers.adapt(model, tuple(jnp.asarray(part, jnp.float32) for part in rows))
     description = export.describe(model, rows)  # raises when a word differs
     assert sum(op.kind == "lookup" for op in description.operations) == 2
 

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments import jets, muon, svhn
-from hgqjax import export, layers, methods, quantizers, resources, runs
+from hgqjax import data, export, layers, methods, quantizers, resources, runs
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.runs import networks
 from hgqjax.scores import Resolution
@@ -81,6 +81,20 @@ def finished(config, tmp_path):
     summary = pl.read_csv(folder / "summary.csv")
     assert summary["differing_words"].sum() == 0 and summary["rows_checked"].sum() > 0
     return summary
+
+
+@pytest.mark.slow
+def test_a_tracker_of_three_inputs_passes_both_gates(tmp_path):
+    dataset = data.load("muon", rows=3000)
+    method = methods.Hgq(weight_bits=1.0, activation_fraction_bits=1.0)
+    model = networks.Tracker(hidden=(8, 4), method=method).build(dataset.model_shape, 1)(nnx.Rngs(0))
+    rows = dataset.of_model(dataset.calibration())
+    layers.adapt(model, tuple(map(jnp.asarray, rows)))
+    description = export.describe(model, rows)
+    assert {op.name: op.shape for op in description.inputs} == {"station1": (50, 3), "station2": (50, 2), "station3": (50, 2)}
+    project = export.to_hls4ml(description, tmp_path / "hls", rows=dataset.of_model(dataset.x_test[:200].astype(float)), min_rows=1000)
+    assert project.gate.differing_words == 0 and project.gate.rows >= 1000
+    assert export.to_rtl(description, tmp_path / "rtl", min_rows=1000).gate.differing_words == 0
 
 
 @pytest.mark.slow
