@@ -17,7 +17,7 @@ from hgqjax.description import ModelDescription
 from hgqjax.export.gate import ExportError
 from hgqjax.export.project import MODEL_FOLDER, RTL_FILE, check_clock, check_part
 from hgqjax.files import MANIFEST
-from hgqjax.interop import models
+from hgqjax.interop import kanele, models
 from hgqjax.reports.reader import read as read_run
 from hgqjax.synth import vitis
 from hgqjax.synth.settings import Settings, SynthError, Synthesis
@@ -35,6 +35,8 @@ MODELS = "models"
 """Folder of a run with the models of its points."""
 MIN_ROWS = 100
 """Rows of the test bench of RTL that is made here."""
+DESCRIPTION = "description.json"
+"""Of a model description's folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -213,12 +215,20 @@ def content(design: Design, settings: Settings, versions: dict[str, str]) -> str
             raise SynthError(f"{rtl.folder} is {rtl.flavor}, and Yosys reads Verilog; export it with flavor verilog")
         files += [design.source / RTL_FILE, *rtl.sources, *_about_model(design.source)]
     elif settings.tool != "vitis":
-        files += [design.source] if design.source.is_file() else [design.source / "description.json"]  # has the checksum of the arrays
+        files += _model_files(design.source)
         files += [path for path in _recipe("export/rtl", "*.py") if path.name not in ABOUT_RTL]
-        files += _recipe("interop", "*.py") if design.source.is_file() else []
+        files += [] if design.source / DESCRIPTION in files else _recipe("interop", "*.py")
         versions = versions | {"alkaid": _version("alkaid")}
     kept = {name: value for name, value in to_json(settings).items() if name not in (*LIMITS, *FURTHER)}
     return _hash(files, kept, versions)
+
+
+def _model_files(source: Path) -> list[Path]:
+    """What a model is in: its file, of a description what has the checksum of the arrays, else (KANELE) the files of its tables."""
+    if source.is_file():
+        return [source]
+    tables = [source / kanele.CONFIG, source / kanele.TABLES]
+    return tables if tables[0].is_file() and tables[1].is_file() else [source / DESCRIPTION]
 
 
 def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
@@ -241,7 +251,7 @@ def key(design: Design, settings: Settings, versions: dict[str, str]) -> str:
 def _about_model(project: Path) -> list[Path]:
     """What tells the model that RTL holds, for its EBOPs."""
 
-    path = project / MODEL_FOLDER / "description.json"
+    path = project / MODEL_FOLDER / DESCRIPTION
     return [path] if path.is_file() else []
 
 

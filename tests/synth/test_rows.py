@@ -1,6 +1,7 @@
 """Rows of synth.csv: what a design's key depends on, which rows replace which, designs that are named twice or cannot be read."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,13 @@ def test_a_refusal_does_not_replace_numbers(tmp_path):
     record.write(tmp_path, [done])
     record.write(tmp_path, [Synthesis(point="p", status="refused", tool="yosys", error="too large")])
     assert record.read(tmp_path) == [done]
+
+
+def test_tables_of_kanele_are_known_by_their_files(tmp_path):
+    folder = tmp_path / "jets"
+    shutil.copytree(Path(__file__).resolve().parents[1] / "golden" / "kanele", folder)
+    (design,) = designs.find(folder)
+    first = designs.content(design, Settings(), {})
+    tables = folder / "truth_tables.json"
+    tables.write_text(tables.read_text() + " ")
+    assert designs.content(design, Settings(), {}) != first and design.point == "jets"
