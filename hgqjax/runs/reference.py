@@ -29,13 +29,13 @@ def train_reference(context: jobs.RunContext) -> dict[str, Any]:
         network = dataclasses.replace(largest, method=Uniform(bits=BITS))
         objective = dataclasses.replace(config.train.objective, gamma=0.0)
         plain = dataclasses.replace(config.train, objective=objective, penalty=schedules.Constant())
-        train = training.make_train(plain, network.build(dataset.input_shape, jobs.output_count(config, dataset)))
+        train = training.make_train(plain, network.build(dataset.model_shape, jobs.output_count(config, dataset)))
         member = training.Member(*(jnp.full(1, value, jnp.float32) for value in (0.0, config.learning_rate, 0.0)))
         found = training.sweep(train, context.rows, member, config.seeds[:1])
         model = train.model(found.state(found.archive.points[-1]))
-        description = export.describe(model, dataset.calibration(), name="reference")
-        val = measure(description, dataset.x_val, dataset.y_val, objective.score, dataset.weight_val)
-        test = measure(description, dataset.x_test, dataset.y_test, objective.score, dataset.weight_test)
+        description = export.describe(model, dataset.of_model(dataset.calibration()), name="reference")
+        val = measure(description, dataset.of_model(dataset.x_val), dataset.y_val, objective.score, dataset.weight_val)
+        test = measure(description, dataset.of_model(dataset.x_test), dataset.y_test, objective.score, dataset.weight_test)
         return {"val": val, "test": test}
 
     return folders.do_once(context.folder, "reference", work)
