@@ -132,8 +132,10 @@ def _named(group: Any, name: str, size: int) -> dict[str, np.ndarray]:
     ``a/multiple_quantizers/quantizer_1/fixed_point_quantizer_kif_4/f``, in ``iq/quantizers/quantizer_1/quantizer``.
     """
     counts: Counter[str] = Counter()
-    found = {}
-    for path in (str(text) for text in ([] if group is None else group.attrs["weight_names"])):
+    found: dict[str, np.ndarray] = {}
+    if group is None:
+        return found
+    for path in map(str, group.attrs["weight_names"]):
         item = group[path]
         if item.external or item.is_virtual or item.nbytes > max(size, 64):
             raise InteropError(f"its weight {path[:80]!r} claims {in_words(item.nbytes)}, but the file has {in_words(size)}")
@@ -160,10 +162,6 @@ def one_sentence(path: Path):
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
-    if raw.startswith(HDF5):
-        raise InteropError(
-            f"it is no .keras file of HGQ2 but an HDF5 file{_h5_content(raw)}; model.save('NAME.keras') writes one that can be read"
-        )
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             present = archive.namelist()
