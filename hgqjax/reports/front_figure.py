@@ -211,9 +211,11 @@ def _limits(axes: Any, found: Sequence[Series], run: RunView, cost: Cost, bounds
     x = x[x > 0]
     if len(x):
         axes.set_xlim(x.min() / 1.3, x.max() * 1.3)
-        decade = x.max() / x.min()
-        if decade < 300:
-            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if decade < 40 else (1.0, 3.0)))
+        ratio = x.max() / x.min()
+        if ratio < 4:  # where a logarithmic locator falls back to many ticks, whose numbers run into each other
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+        elif ratio < 300:
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 40 else (1.0, 3.0)))
     out = sum(not (getattr(p, cost.field) > 0 and low <= run.score.shown(p.test_score) <= high) for p in run.points)
     if out:
         side, place = ("below", {"y": 0.02, "va": "baseline"}) if run.score.higher_is_better else ("above", {"y": 0.98, "va": "top"})

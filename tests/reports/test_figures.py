@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -114,6 +115,21 @@ def test_error_bars_are_within_the_axes(tmp_path):
     low, high = axes_of(run)[0].get_ylim()
     assert run.error(run.points[0]) > 0.015
     assert all(low < run.score.shown(p.test_score + side * run.error(p)) < high for p in run.points for side in (-1, 1))
+
+
+@pytest.mark.parametrize("span", [1.0, 1.1, 2.0, 3.5, 6.0, 30.0, 200.0, 5000.0])
+def test_numbers_on_the_cost_axis_do_not_touch(tmp_path, span):
+    run = reader.read(run_folders.make_run(tmp_path / "a", checks=0, points=2, status="running"))
+    points = [dataclasses.replace(run.points[0], ebops=400.0), dataclasses.replace(run.points[1], ebops=400.0 * span)]
+    drawing = front_figure.draw(dataclasses.replace(run, points=points), [])
+    drawing.figure.draw_without_rendering()
+    axes = drawing.figure.axes[0]
+    low, high = axes.get_xlim()
+    shown = sorted(
+        (label.get_window_extent() for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True) if low <= tick <= high),
+        key=lambda box: box.x0,
+    )
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(shown)) and len(shown) >= 1
 
 
 def test_marks_out_of_sight_keep_the_titles_of_the_others(tmp_path):
