@@ -125,8 +125,8 @@ def concatenate(parts: Sequence[np.ndarray], dtype: Any = None) -> np.ndarray:
     return found
 
 
-def release(*arrays: np.ndarray) -> None:
-    """Lets go of the memory that pages of arrays in files take in this process; their values stay."""
+def release(*arrays: Any) -> None:
+    """Lets go of the memory that pages of arrays in files take in this process; their values stay. Other arrays are left alone."""
     for x in arrays:
         mapped = getattr(x, "_mmap", None) if is_in_file(x) else None
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):

@@ -29,8 +29,9 @@ class JediLinear(Module):
     The parts, each with its cost: `own`, `common` (`Dense`), `mean` (`Sum`, s the nearest whole number to log2 of the particles), `add`.
     Source: Que et al. (JEDI-linear), arXiv:2508.15468.
 
+    >>> import jax.numpy as jnp
     >>> layer = JediLinear(4, 3, 5, rngs=nnx.Rngs(0))
-    >>> layer(jax.numpy.ones((8, 4, 3))).shape
+    >>> layer(jnp.ones((8, 4, 3))).shape
     (8, 4, 5)
     """
 
@@ -73,8 +74,9 @@ class MlpMixer(Module):
     `second` (`Add`).
     Source: Tolstikhin et al., arXiv:2105.01601; of jets: Sun et al., arXiv:2503.03103.
 
+    >>> import jax.numpy as jnp
     >>> layer = MlpMixer(4, 3, particle_units=5, feature_units=6, rngs=nnx.Rngs(0))
-    >>> layer(jax.numpy.ones((8, 4, 3))).shape
+    >>> layer(jnp.ones((8, 4, 3))).shape
     (8, 4, 3)
     """
 

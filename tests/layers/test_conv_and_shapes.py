@@ -212,7 +212,7 @@ REFUSED = {
     "groups must divide both": lambda r: layers.Conv1D((8, 3), 4, 3, rngs=r, groups=2),
     "do not fit into": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, dilation=2),
     "padding is 'FULL'": lambda r: layers.Conv1D((4, 3), 4, 3, rngs=r, padding="FULL"),
-    "padding is 'FULL', rows have shape": lambda r: layers.zero_pad(jnp.ones((1, 4, 2)), "FULL"),
+    "padding is 'FULL' for rows of shape": lambda r: layers.zero_pad(jnp.ones((1, 4, 2)), "FULL"),
     "padding is 'CAUSAL'; 'VALID', 'SAME', or pairs of at most": lambda r: layers.ConvTranspose1D((4, 2), 3, 3, rngs=r, padding="CAUSAL"),
     "pairs of at most .* to cut off": lambda r: layers.ConvTranspose1D((4, 2), 3, 3, rngs=r, padding=(3, 0)),
     "size is 0; one whole number": lambda r: layers.upsample(jnp.ones((1, 4, 2)), 0),

@@ -286,7 +286,7 @@ def test_training_rows_are_named_and_have_no_difference(tmp_path, capsys):
     assert cli.main(["table", "jets", "--models", net, "--data", rows]) == 0
     assert "| net | arrays rows.npz | all 600 rows, training rows among them |" in capsys.readouterr().out
     assert cli.main(["summary", net, "--data", rows]) == 0
-    assert capsys.readouterr().out.endswith("% (600 rows, training rows among them)\n")
+    assert "% (600 rows, training rows among them)\n" in capsys.readouterr().out
     np.savez(tmp_path / "new.npz", x=np.ones((10, 4)), y=np.zeros(10, int))
     assert cli.main(["table", "jets", "--models", net, "--data", str(tmp_path / "new.npz")]) == 0
     assert "| arrays new.npz | all 10 rows |" in capsys.readouterr().out
@@ -312,9 +312,9 @@ def test_a_window_counts_where_the_model_has_none(tmp_path, capsys):
     y = np.linspace(-9, 9, 100)
     net, rows = save_model(tmp_path, 100, y, score=to_json(Resolution()), unit="mrad")
     assert cli.main(["summary", net, "--data", rows]) == 0
-    assert "outliers" not in capsys.readouterr().out.splitlines()[-1]
+    assert "outliers" not in capsys.readouterr().out
     assert cli.main(["summary", net, "--data", rows, "--window", "5"]) == 0
-    assert "outliers" in capsys.readouterr().out.splitlines()[-1]
+    assert "outliers" in capsys.readouterr().out
     net, rows = save_model(tmp_path / "classes", 100, np.arange(100) % 3, 3, classes=["0", "1", "2"])
     for command in (["summary", net], ["table", "jets", "--models", net]):
         assert cli.main([*command, "--data", rows, "--window", "5"]) == 2

@@ -261,7 +261,10 @@ def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["sweep", "--data", "muon", "--rows", "1000"], "score is accuracy, but y of muon (simulated) are numbers; make it resolution"),
+        (
+            ["sweep", "--data", "muon", "--rows", "1000", "--train.objective.score", "labels"],
+            "score is labels, but y of muon (simulated) are numbers; make it resolution",
+        ),
         (["sweep", "--data", "{rows}", "--train.objective.score", "resolution"], "are labels; make it accuracy"),
         (["sweep", "--data", "svhn:{tmp}"], "has no file train_32x32.mat"),
         (["sweep", "--data", "tops"], "unknown data set 'tops'"),
@@ -278,12 +281,8 @@ def test_the_score_of_a_frozen_model_without_a_residual_in_the_window(regression
         (["export", "{model}", "--backend", "Quartus"], "backend 'Quartus' is not one of"),
         (["export", "{model}", "--output", "{tmp}"], "exists already"),
         (
-            ["sweep", "--data", "{rows}", "--train.batch-size", "64", "--projects", "1", "--strategy", "resource"],
-            "strategy 'resource' is not one of",
-        ),
-        (
-            ["sweep", "--data", "muon", "--rows", "900", "--train.batch-size", "64"],
-            "train.objective.score is accuracy, but y of muon",
+            ["sweep", "--data", "{rows}", "--train.batch-size", "64", "--projects", "1", "--strategy", "area"],
+            "strategy 'area' is not one of",
         ),
         (["export", "--config", "{yaml}"], "is not YAML"),
         (["export", "--config", "{yaml}", "--clock-ns", "2"], "says all about the project; leave out clock_ns"),
