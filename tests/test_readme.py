@@ -44,6 +44,7 @@ def test_the_first_three_commands_run(tmp_path, monkeypatch, capsys):
     assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1 and "EBOPs" in said
 
 
+@pytest.mark.slow
 def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert len(RUN) == 3

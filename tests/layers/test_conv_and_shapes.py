@@ -143,6 +143,7 @@ class Everything(layers.Module):
         return self.masked(layers.flatten(self.mix(layers.concatenate([total, a]))))
 
 
+@pytest.mark.slow
 def test_a_model_of_everything_has_the_words_of_its_description():
     model, x = Everything(nnx.Rngs(0)), np.random.default_rng(0).normal(0, 2, (64, 4, 4, 2)).astype(np.float32)
     layers.adapt(model, jnp.asarray(x))

@@ -277,12 +277,12 @@ def test_hmq_reaches_a_compression_rate():
     assert 2 < bits <= 32 / 9 < 6 < float(metrics["cost"][0][0])  # reached, by two choices of 32 and 24 weights, and not by the least bits
 
 
-SLOW = [methods.Pruning(bits=5, sparsity=0.5), methods.Hmq(granularity="channel")]
+SLOW = [methods.Ilmpq(), methods.Pruning(bits=5, sparsity=0.5), methods.Hmq(granularity="channel")]
 
 
 @pytest.mark.parametrize(
     ("method", "batch_norm"),
-    [(methods.Ilmpq(), False), *(pytest.param(method, True, marks=pytest.mark.slow) for method in (methods.Ilmpq(), *SLOW))],
+    [pytest.param(method, norm, marks=pytest.mark.slow) for method, norm in ((methods.Ilmpq(), False), *((m, True) for m in SLOW))],
     ids=repr,
 )
 def test_methods_train_and_are_exported(method, batch_norm):

@@ -29,7 +29,7 @@ def model_and_rows(name):
     return model, x
 
 
-@pytest.mark.parametrize("name", ["invariant", *(pytest.param(name, marks=pytest.mark.slow) for name in ("jedi", "mixer", "linformer"))])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("invariant", "jedi", "mixer", "linformer")])
 def test_descriptions_are_exact(name):
     model, x = model_and_rows(name)
     description = export.describe(model, x)

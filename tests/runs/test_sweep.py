@@ -338,6 +338,7 @@ def test_wrong_flags_exit_with_code_2(argv, capsys):
     assert code == 2
 
 
+@pytest.mark.slow
 def test_several_networks_are_one_front(rows, tmp_path):
     train = dataclasses.replace(TRAIN, epochs=2, epochs_per_check=1)
     config = small(rows, models=("6", "3-2"), train=train, betas=(1e-6, 1e-3), seeds=(0, 1), points=40, within=1.0, projects=0)

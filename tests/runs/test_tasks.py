@@ -50,6 +50,7 @@ def finished(path, score, columns=data_.Columns(), epochs=16, **changes):
     return run, point, data_.load(str(path), columns), ModelDescription.load(folder / point.model)
 
 
+@pytest.mark.slow
 def test_a_weighted_trigger_of_one_logit_from_a_table(tmp_path, capsys):
     columns = data_.Columns(target=("signal",), weight="w")
     write_trigger(tmp_path / "rows.csv")

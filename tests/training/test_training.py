@@ -136,6 +136,7 @@ def _single():
     return jax.tree.map(lambda v: v[0], members(0.0)), data()
 
 
+@pytest.mark.slow
 def test_a_member_that_collapses_is_set_back_and_its_penalty_halved():
     config = dataclasses.replace(CONFIG, epochs=24, width_rate=10.0)
     sweep = training.sweep(training.make_train(config, plain(4, 8, 3)), data(), members(1e-5, 0.05), [0, 0])
