@@ -219,13 +219,13 @@ def part_front(options, sizes, report, hgq2):
 
 
 class Counted(training.Train):
-    """Counts how often the Python of `segment` runs, that is, how often the training of a sweep is traced."""
+    """Counts how often the Python of `steps` runs, that is, how often the training of a sweep is traced."""
 
     traces = 0
 
-    def segment(self, *arguments):
+    def steps(self, *arguments):
         self.traces += 1
-        return super().segment(*arguments)
+        return super().steps(*arguments)
 
 
 def part_compile(options, sizes, report):
@@ -260,7 +260,7 @@ def part_compile(options, sizes, report):
     swept(train, data, members)
     counting.clear()  # a listener cannot be taken away
     what = f"a sweep of {members} members, both phases, 10 looks"
-    report.add("compile", f"{what}: traces of Train.segment", train.traces, "traces", ("<=", 1))
+    report.add("compile", f"{what}: traces of Train.steps", train.traces, "traces", ("<=", 1))
     report.add("compile", f"{what}: XLA programs, of every size", len(programs), "programs")
     report.add("compile", f"{what}: XLA, all of them", sum(programs), "s")
 

@@ -99,7 +99,8 @@ class AbstractRecurrent(Module):
 
         states = (jnp.zeros((len(x), self.units), x.dtype),) * self.states
         (seen, states), every = jax.lax.scan(body, (seen, states), jnp.moveaxis(x, 1, 0), reverse=self.backwards)
-        nnx.update(self, seen)
+        if self.mode not in (Mode.FLOAT, Mode.EVALUATE):  # which change nothing, so that compiled calls need not hand it out
+            nnx.update(self, seen)
         if not self.sequences:
             return states[0]
         return jnp.moveaxis(every[::-1] if self.backwards else every, 0, 1)  # in the order of the steps that were taken

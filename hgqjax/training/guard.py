@@ -38,6 +38,10 @@ class Guard(NamedTuple):
         """At the start of a run; `start` is copied, as buffers that are donated must differ."""
         return cls(jax.tree.map(jnp.copy, start), jnp.full((), jnp.inf), jnp.zeros((), bool), jnp.ones(()))
 
+    def begin(self, now: Trained) -> "Guard":
+        """Forgets the best state so far: `now` is the one to go back to, until a look finds a better one."""
+        return self._replace(best=jax.tree.map(jnp.copy, now), loss=jnp.full_like(self.loss, jnp.inf))
+
     def look(
         self, now: Trained, losses: tuple[Array, Array], constant: Bool[Array, ""], blind: Float[Array, ""]
     ) -> tuple[Trained, "Guard", Bool[Array, ""]]:

@@ -304,7 +304,9 @@ class Train:
         def again(state):
             model = self._merge(self._training, state)
             layers.reassign(model, epoch, epochs, loss)
-            return state._replace(params=state.params | {"widths": _split(model)[2]})
+            params = state.params | {"widths": _split(model)[2]}
+            now = Trained(params, state.observed, state.optimizer)
+            return state._replace(params=params, guard=state.guard and state.guard.begin(now))  # a choice is not taken back
 
         return lax.cond(due, again, lambda state: state, state)
 

@@ -58,6 +58,13 @@ def test_words_are_those_of_the_functions(hybrid):
     assert seen > 6 and np.any(np.diff(op.start) == 1)
 
 
+def test_keys_with_a_sign_are_looked_up_from_the_least_one():
+    model = adapted(layers.Sequential(layers.LutDense(4, 2, rngs=nnx.Rngs(1), function=layers.EdgeMlp(hidden=2))))
+    description = export.describe(model, ROWS)  # which compares the words with those of JAX
+    (op,) = [op for op in description.operations if op.kind == "lookup"]
+    assert op.low.min() < 0
+
+
 def test_edges_without_bits_cost_nothing(hybrid):
     model, _ = hybrid
     model = nnx.clone(model)

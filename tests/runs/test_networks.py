@@ -98,10 +98,9 @@ def test_a_tracker_of_three_inputs_passes_both_gates(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("squash", ["hard_tanh", "tanh"])
-def test_muon_tracks_to_verified_firmware(squash, tmp_path):
+def test_muon_tracks_to_verified_firmware(tmp_path):
     train = Config(epochs=12, epochs_per_check=6, batch_size=256, objective=Objective(score=Resolution(window=30.0)))
-    model = networks.Tracker(squash=squash)
+    model = networks.Tracker(squash="tanh")
     config = runs.Sweep(
         data="muon", rows=20_000, model=model, train=train, betas=(1e-6,), points=1, projects=1, within=20.0, gate_rows=1000
     )
