@@ -26,4 +26,4 @@ def test_the_bench_runs_and_its_numbers_are_numbers(tmp_path):
             assert math.isfinite(sample) and sample > 0, row
     traces = [row for row in content["rows"] if row["unit"] == "traces"]
     assert [(row["value"], row["goal"], row["met"]) for row in traces] == [(1, "<= 1", True)]  # a count, not a time
-    assert content["skipped"] == []
+    assert all(row["part"] == "front" and "not reached in" in row["reason"] for row in content["skipped"])  # a quick look reaches nothing
