@@ -13,7 +13,6 @@ from hgqjax import scratch
 Kind = Literal["classes", "labels", "regression"]
 """What y is: one of several classes; each of several labels yes or no; one number or several."""
 PARTS = ("train", "val", "test")
-_BLOCK_BYTES = 1 << 24
 
 
 class DataError(ValueError):
@@ -55,7 +54,7 @@ class Scaler:
 
         def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
             found = np.zeros(x.shape[1:], np.float64)
-            for rows in scratch.blocks(x, _BLOCK_BYTES):
+            for rows in scratch.blocks(x):
                 found += np.sum(of(x[rows] if counted is None else x[rows][counted[rows]]), axis=0, dtype=np.float64)
                 scratch.release(x)
             return found

@@ -30,11 +30,8 @@ def write(run: Path, system: System) -> str:
     files = (_slurm if system == "slurm" else _htcondor)(folder, groups)
     for name, text in files.items():
         write_atomically(folder / name, text)
-    return (
-        f"bash {shlex.quote(str(folder / 'submit.sh'))}"
-        if system == "slurm"
-        else f"condor_submit_dag {shlex.quote(str(folder / 'run.dag'))}"
-    )
+    command, name = ("bash", "submit.sh") if system == "slurm" else ("condor_submit_dag -usedagdir", "run.dag")
+    return f"{command} {shlex.quote(str(folder / name))}"
 
 
 def _resume(folder: Path) -> list[str]:
@@ -65,5 +62,5 @@ def _htcondor(folder: Path, groups: int) -> dict[str, str]:
     return {
         "train.sub": job("train", [*_resume(folder), "--group", "$(Process)"], 1, f"queue {groups}"),
         "finish.sub": job("finish", _resume(folder), 2, "queue"),
-        "run.dag": f"JOB train {folder}/train.sub\nJOB finish {folder}/finish.sub\nPARENT train CHILD finish\nRETRY train 3\n",
+        "run.dag": "JOB train train.sub\nJOB finish finish.sub\nPARENT train CHILD finish\nRETRY train 3\n",  # which takes no blanks
     }

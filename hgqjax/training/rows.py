@@ -36,14 +36,11 @@ class Data(NamedTuple):
     @classmethod
     def on_host(cls, dataset) -> "Data":
         """As `of`, of numpy's arrays, those in files too; a row is one array, also of a model of several inputs."""
-        weights: Any = (None if w is None else (w / np.mean(w, dtype=np.float64)).astype(np.float32) for w in _weights(dataset))
+        given = dataset.weight_train, dataset.weight_val
+        weights: Any = (None if w is None else (w / np.mean(w, dtype=np.float64)).astype(np.float32) for w in given)
         return cls(dataset.x_train, dataset.y_train, dataset.x_val, dataset.y_val, *weights)
 
 
 def rows_at_once(x: Any, widest: int = 1) -> int:
     """Rows of `x` whose values are computed in one piece, by a network whose widest layer quantizes so many values."""
     return max(AT_ONCE // max(widest, sum(math.prod(part.shape[1:]) for part in layers.row_arrays(x))), 1)
-
-
-def _weights(dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
-    return dataset.weight_train, dataset.weight_val

@@ -227,7 +227,7 @@ def test_a_released_tracker_is_measured_on_tracks_of_a_file(shared, tmp_path, ca
     )
     assert found
     assert cli.main(["summary", network, *arguments]) == 0
-    said = re.search(r"resolution (\S+) \+- 0.0\d+ mrad, outliers 0.\d\d % \(2000 rows\)$", capsys.readouterr().out.strip())
+    said = re.search(r"resolution (\S+) \+- 0.0\d+ mrad, outliers 0.\d\d % \(2000 rows\)\n", capsys.readouterr().out)
     assert float(said[1]) == pytest.approx(float(found[1]), abs=1e-3)
 
 

@@ -31,9 +31,9 @@ def printed(capsys):
 def test_nothing_is_trained_and_the_files_say_what_to_do(rows, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["sweep", *options(rows), "--batch", "htcondor"]) == 0
-    command, dag = printed(capsys).split()
+    *command, dag = printed(capsys).split()
     folder = Path(dag).parent
-    assert command == "condor_submit_dag" and folder.parent.parent == tmp_path / "results" / "sweep"
+    assert command == ["condor_submit_dag", "-usedagdir"] and folder.parent.parent == tmp_path / "results" / "sweep"
     assert sorted(path.name for path in folder.parent.iterdir()) == ["batch", "manifest.json"]
     submit = dict(line.split(" = ", 1) for line in (folder / "train.sub").read_text().splitlines() if " = " in line)
     assert submit["arguments"] == f"\"'-m' 'hgqjax.cli' 'resume' '{folder.parent}' '--group' '$(Process)'\""
