@@ -1,225 +1,150 @@
-"""Rival methods on the same network, data, steps and hardware cost: HGQ, learned widths of layers, HMQ, ILMPQ, pruning, uniform widths."""
+"""Rival methods on the same network, data, steps and hardware cost, each with the learning rate that a search of equal size chose."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import polars as pl
 
-from experiments.earlier import EARLIER
-from hgqjax import export, runs
-from hgqjax import methods as methods_
+from experiments.methods_entries import Entry, Task, entries
+from experiments.methods_table import best_rate, draw, fronts_of, measured, table
+from hgqjax import runs
 from hgqjax.config import from_json
 from hgqjax.data import muon
 from hgqjax.files import write_atomically
-from hgqjax.reports import seed_spread
+from hgqjax.methods import Method, Uniform
 from hgqjax.runs import folders
 from hgqjax.runs.networks import Mlp, Tracker
 from hgqjax.runs.sweep import Sweep
 from hgqjax.scores import AbstractScore, Accuracy, Resolution
 from hgqjax.training import devices
-from hgqjax.training.front import pareto
 from hgqjax.training.objective import Objective
 from hgqjax.training.schedules import Target
 from hgqjax.training.train import Config as Train
 
-HGQ_OF_LAYERS = methods_.Hgq(weight_granularity="tensor", activation_granularity="tensor")
-JETS_BETAS = (2e-6, 5e-6, 1.2e-5, 3e-5, 7e-5, 1.6e-4)
-COLORS = ("#1b6ca8", "#59a5d8", "#c1440e", "#e8a33d", "#4a7c3f", "#8e5ba6", "#6b6b6b")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A method: the configurations that make its front together, each a method and what its members vary."""
-
-    label: str
-    variants: tuple[tuple[methods_.Method, dict[str, Any]], ...]
-
-
-def _points(made: Callable[..., methods_.Method], changes: Sequence[dict[str, Any]]) -> tuple:
-    return tuple((made(**change), {"betas": (0.0,)}) for change in changes)
-
-
-def entries(task: str) -> dict[str, Entry]:
-    """All methods by name, with penalties and targets for the network of `task`."""
-    betas = JETS_BETAS if task == "jets" else (8e-6, 4e-5, 1.5e-4, 6e-4)
-    budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (30e3, 50e3, 80e3, 130e3)
-    ratios = [{"activation_bits": b} for b in (3, 4, 6)]
-    sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
-    return {
-        "hgq": Entry("HGQ, every value", ((methods_.Hgq(), {"betas": betas}),)),
-        "hgq_layers": Entry("learned widths of layers", ((HGQ_OF_LAYERS, {"betas": betas}),)),
-        "hmq": Entry("HMQ", ((methods_.Hmq(), {"points_at": budgets}),)),
-        "hmq_channel": Entry("HMQ, each neuron", ((methods_.Hmq(granularity="channel"), {"points_at": budgets}),)),
-        "ilmpq": Entry("ILMPQ 60:35:5", _points(methods_.Ilmpq, ratios)),
-        "pruning": Entry("pruning, uniform", _points(methods_.Pruning, sparsities)),
-        "uniform": Entry("uniform", _points(methods_.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
-    }
+TRIAL_SEED = 1000
+"""Of the search for a learning rate: none of those that are compared."""
+START_BITS = 12
+"""Of weights and activations of the network that a warm method starts from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Which methods, on what, for how long."""
 
-    task: Literal["jets", "muon"] = "jets"
+    task: Task = "jets"
     """jets: 64-32-32-5 on the embedded rows; muon: the tracker on simulated tracks."""
-    methods: tuple[str, ...] = ("hgq", "hgq_layers", "hmq", "hmq_channel", "ilmpq", "pruning", "uniform")
-    """Their names."""
+    methods: tuple[str, ...] = ()
+    """Their names; by default all of the task."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Initialisations of each; they make the bands."""
-    epochs: int = 30
-    """Passes over the rows, the same for every method (search and tuning of HMQ together)."""
+    epochs: int = 24
+    """Passes over the rows, the same for every method: search and tuning together, and the training of a network to start from."""
     rows: int | None = 60_000
     """Rows of the data set."""
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    """Learning rates that are tried for each method, with one further seed and half of the epochs; a single one is taken as it is."""
     output: Path | None = None
     """Runs, figure and tables, by default results/methods_<task>; methods that are there already are not trained again."""
 
     def __post_init__(self):
-        if unknown := set(self.methods) - set(entries(self.task)):
-            raise ValueError(f"methods has {sorted(unknown)[0]!r}; legal are {', '.join(entries(self.task))}")
-        if self.epochs < 2 or self.epochs % 2:
-            raise ValueError(f"epochs is {self.epochs}; an even number of at least 2 is needed")
+        known = entries(self.task)
+        if unknown := set(self.methods) - set(known):
+            raise ValueError(f"methods has {sorted(unknown)[0]!r}; legal are {', '.join(known)}")
+        if self.epochs < 8 or self.epochs % 8:
+            raise ValueError(f"epochs is {self.epochs}; a multiple of 8 is needed, as halves of halves are trained, two epochs a check")
+        if not self.rates or not all(0 < rate < 1 for rate in self.rates):
+            raise ValueError(f"rates is {self.rates}; at least one is needed, each within 0 and 1")
+        if not self.methods:
+            object.__setattr__(self, "methods", tuple(known))
 
     @property
     def score(self) -> AbstractScore:
         """What the networks are compared by."""
         return Accuracy() if self.task == "jets" else Resolution(window=30.0)
 
-    @property
-    def label(self) -> str:
-        """Name and unit of the score."""
-        return self.score.label(muon.UNIT)
-
-    def sweep(self, method: methods_.Method, vary: dict[str, Any]) -> Sweep:
-        """The sweep of a variant."""
+    def sweep(self, method: Method, vary: dict[str, Any], rate: float, seeds: tuple[int, ...], epochs: int, start: str = "") -> Sweep:
+        """The sweep of a variant; `vary` may hold fields of `Sweep` and, as "train", those of its training."""
         jets = self.task == "jets"
-        objective = Objective(score=self.score)
-        train = Train(epochs=self.epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective, **EARLIER)
+        train = Train(epochs=epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=Objective(score=self.score))
         if "points_at" in vary:
             train = dataclasses.replace(train, penalty=Target())
+        train = dataclasses.replace(train, **vary.get("train", {}))
         network = (Mlp if jets else Tracker)(method=method)
-        common = {"data": self.task, "rows": self.rows, "model": network, "train": train, "seeds": self.seeds, "each_seed": True}
-        return Sweep(**common, points=8, within=0.25 if jets else 3.0, **vary)
+        common = {"data": self.task, "rows": self.rows, "model": network, "train": train, "learning_rate": rate, "start": start}
+        own = {name: value for name, value in vary.items() if name != "train"}
+        return Sweep(**common, seeds=seeds, each_seed=True, points=8, within=0.25 if jets else 3.0, **own)
 
 
 def run(config: Config) -> None:
     """Trains what is missing, then writes points.csv, table.md and methods.png, and prints the table."""
     devices.use_cores()
+    devices.use_cache()
     output = config.output or Path("results") / f"methods_{config.task}"
-    rows = []
+    rows, rates = [], {}
     for name in config.methods:
-        entry = entries(config.task)[name]
-        for number, (method, vary) in enumerate(entry.variants):
-            sweep = config.sweep(method, vary)
-            folder = _finished(output / name / str(number), sweep) or runs.run(sweep, name=f"{name}/{number}", root=output)
-            rows += [row | {"method": name} for row in _measured(folder)]
+        rates[name] = _rate(config, output, name)
+        rows += [row | {"method": name} for row in _points(config, output, name, rates[name], config.seeds, config.epochs)]
     frame = pl.DataFrame(rows)
     write_atomically(output / "points.csv", frame.write_csv())
-    fronts = {name: _fronts(frame.filter(pl.col("method") == name), config.score) for name in config.methods}
-    text = _table(config, fronts)
+    labels = {name: entry.label for name, entry in entries(config.task).items()}
+    fronts = {labels[name]: fronts_of(frame.filter(pl.col("method") == name), config.score) for name in config.methods}
+    label = config.score.label(muon.UNIT)
+    what = f"{len(config.seeds)} seeds, {config.epochs} epochs; test {label}"
+    head = f"{what}: mean ± standard deviation over the seeds; - where a seed has none.\n"
+    chosen = "Learning rates: " + ", ".join(f"{labels[name]} {rate:g}" for name, rate in rates.items()) + ".\n"
+    text = "\n".join((head, table(fronts, config.score, len(config.seeds)), chosen))
     write_atomically(output / "table.md", text)
-    _draw(config, fronts, output)
+    draw(fronts, config.score, label, output / "methods.png")
     print(f"{text}\n{output}/methods.png")
 
 
-def _finished(place: Path, sweep: Sweep) -> Path | None:
-    """A finished run of this configuration."""
-    for folder in sorted(place.glob("*")):
+def _rate(config: Config, output: Path, name: str) -> float:
+    """The learning rate of a method: the best of `rates` on validation rows, by one further seed and half of the epochs."""
+    if len(config.rates) == 1:
+        return config.rates[0]
+    found = {rate: _points(config, output / "rates", name, rate, (TRIAL_SEED,), config.epochs // 2) for rate in config.rates}
+    return best_rate(found, config.score)
+
+
+def _points(config: Config, output: Path, name: str, rate: float, seeds: tuple[int, ...], epochs: int) -> list[dict[str, Any]]:
+    """The points of a method at a learning rate, from runs that are there already or are made now."""
+    rows = []
+    for place, sweep in _sweeps(config, output, entries(config.task)[name], name, rate, seeds, epochs):
+        rows += measured(_run(output, place, sweep))
+    return rows
+
+
+def _sweeps(
+    config: Config, output: Path, entry: Entry, name: str, rate: float, seeds: tuple[int, ...], epochs: int
+) -> Iterator[tuple[str, Sweep]]:
+    """Place and configuration of each run of a method; a warm one has a run for each seed, from that seed's trained network."""
+    for number, (method, vary) in enumerate(entry.variants):
+        place = f"{name}/{number}_{rate:g}"
+        if not entry.warm:
+            yield place, config.sweep(method, vary, rate, seeds, epochs)
+            continue
+        for seed in seeds:
+            start = _trained(config, output, seed, epochs // 2)
+            yield f"{place}_{seed}", config.sweep(method, vary, rate, (seed,), epochs // 2, str(start))
+
+
+def _trained(config: Config, output: Path, seed: int, epochs: int) -> Path:
+    """A network of `START_BITS` bits everywhere, trained with this seed."""
+    sweep = config.sweep(Uniform(bits=START_BITS), {"betas": (0.0,)}, 1e-2, (seed,), epochs)
+    folder = _run(output, f"start/{epochs}_{seed}", sweep)
+    found = pl.read_csv(folder / "summary.csv")
+    merits = config.score.merit(found["val_score"].to_numpy())
+    return folder / found["model"][int(merits.argmax())]
+
+
+def _run(output: Path, place: str, sweep: Sweep) -> Path:
+    """A finished run of this configuration, or a new one."""
+    for folder in sorted((output / place).glob("*")):
         if (folder / "manifest.json").exists():
             manifest = folders.Run.open(folder).manifest
-            if manifest["status"] == "done" and dataclasses.replace(from_json(Sweep, manifest["config"]), groups=None) == sweep:
+            kept = dataclasses.replace(from_json(Sweep, manifest["config"]), groups=None)
+            if manifest["status"] == "done" and kept == dataclasses.replace(sweep, start=kept.start):  # which has become absolute
                 return folder
-    return None
-
-
-def _measured(folder: Path) -> list[dict[str, Any]]:
-    """The points of a run, with their adder-graph cost, which is kept beside the run."""
-    found = pl.read_csv(folder / "summary.csv")
-    kept = folder / "adder_costs.csv"
-    if not kept.exists():
-        costs = {point: _adder_cost(folder / path) for point, path in zip(found["point"], found["model"], strict=True)}
-        there = {point: cost for point, cost in costs.items() if cost is not None}
-        write_atomically(kept, pl.DataFrame({"point": list(there), "adder_cost": list(there.values())}).write_csv())
-    names = ["point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adder_cost"]
-    return found.join(pl.read_csv(kept), on="point").select(names).with_columns(run=pl.lit(folder.name)).to_dicts()
-
-
-def _adder_cost(model: Path) -> float | None:
-    """Adder-graph cost; None of a network that collapsed to a constant, which has no hardware."""
-    try:
-        return float(export.adder_graph(export.ModelDescription.load(model), max_cost=math.inf).cost)
-    except export.ExportError:
-        return None
-
-
-def _fronts(frame: pl.DataFrame, score: AbstractScore) -> dict[str, dict[int, pl.DataFrame]]:
-    """For each cost the front of each seed, by validation score and rising cost."""
-    fronts: dict[str, dict[int, pl.DataFrame]] = {}
-    for cost in ("ebops", "adder_cost"):
-        of_seeds = ((seed, frame.filter(pl.col("seed") == seed)) for seed in sorted(frame["seed"].unique()))
-        fronts[cost] = {seed: own[pareto(score.merit(own["val_score"]).to_list(), own[cost].to_list())] for seed, own in of_seeds}
-    return fronts
-
-
-def _at(front: pl.DataFrame, cost: str, budget: float) -> float | None:
-    """Test score of the point that the validation rows choose within a budget."""
-    within = front.filter(pl.col(cost) <= budget)  # of a front by rising cost the last one is the best
-    return within["test_score"][-1] if len(within) else None
-
-
-def _budgets(fronts: dict[str, dict], cost: str) -> list[float]:
-    """Round costs, 1, 2 or 5 times a power of ten, from the least to the greatest that any front has."""
-    values = [v for of_seeds in fronts.values() for front in of_seeds[cost].values() for v in front[cost]]
-    low, high = math.floor(math.log10(max(min(values), 1.0))), math.ceil(math.log10(max(values)))
-    every = [m * 10.0**n for n in range(low, high + 1) for m in (1, 2, 5)]
-    return [b for b in every if min(values) <= b <= 2 * max(values)]
-
-
-def _table(config: Config, fronts: dict[str, dict]) -> str:
-    """Markdown: the score of each method at round costs, mean and standard deviation over the seeds."""
-    what = f"{len(config.seeds)} seeds, {config.epochs} epochs; test {config.label}"
-    lines = [f"{what}: mean ± standard deviation over the seeds; - where a seed has none."]
-    for cost, name in (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost")):
-        budgets = _budgets(fronts, cost)
-        lines += ["", f"| within {name} | " + " | ".join(f"{b:,.0f}".replace(",", " ") for b in budgets) + " |"]
-        lines += ["|---|" + "---:|" * len(budgets)]
-        for method, of_seeds in fronts.items():
-            cells = []
-            for budget in budgets:
-                found = [_at(front, cost, budget) for front in of_seeds[cost].values()]
-                missing = len(found) < len(config.seeds) or None in found
-                cells.append(
-                    "-" if missing else f"{config.score.shown(np.mean(found)):.2f} ± {config.score.shown(seed_spread.spread(found)):.2f}"
-                )
-            lines.append(f"| {entries(config.task)[method].label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _draw(config: Config, fronts: dict[str, dict], output: Path) -> None:
-    """The fronts: mean over the seeds as a line, least to greatest as a band; points of the seeds as dots."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    for axes, (cost, name) in zip(panels, (("ebops", "EBOPs"), ("adder_cost", "adder-graph cost, LUTs")), strict=True):
-        for (method, of_seeds), color in zip(fronts.items(), COLORS, strict=False):
-            costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds[cost].values()]))
-            lines = np.array([[_at(f, cost, c) if f[cost].min() <= c else np.nan for c in costs] for f in of_seeds[cost].values()], float)
-            there = ~np.isnan(lines).any(axis=0)
-            shown = config.score.shown(lines[:, there])
-            axes.step(costs[there], shown.mean(axis=0), where="post", color=color, label=entries(config.task)[method].label)
-            axes.fill_between(costs[there], shown.min(axis=0), shown.max(axis=0), step="post", color=color, alpha=0.2, linewidth=0)
-            for front in of_seeds[cost].values():
-                axes.plot(front[cost], config.score.shown(front["test_score"]), ".", color=color, markersize=3)
-        axes.set_xscale("log")
-        axes.set_xlabel(name)
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(f"test {config.label}")
-    panels[0].legend(fontsize=8)
-    figure.savefig(output / "methods.png", dpi=150)
-    plt.close(figure)
+    return runs.run(sweep, name=place, root=output)

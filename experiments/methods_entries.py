@@ -1,0 +1,43 @@
+"""What the experiment `methods` compares: each method with what its members vary, so that they make a front."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from hgqjax import methods
+
+Task = Literal["jets", "muon"]
+HGQ_OF_LAYERS = methods.Hgq(weight_granularity="tensor", activation_granularity="tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A method: the configurations that make its front together, each a method and fields of `Sweep` that its members vary."""
+
+    label: str
+    variants: tuple[tuple[methods.Method, dict[str, Any]], ...]
+    warm: bool = False
+    """Half of the epochs train the network with 12 bits everywhere, the other half are the method's, from there."""
+
+
+def entries(task: Task) -> dict[str, Entry]:
+    """All methods by name, with penalties and targets for the network of `task`."""
+    betas = (2e-6, 5e-6, 1.2e-5, 3e-5, 7e-5, 1.6e-4) if task == "jets" else (8e-6, 4e-5, 1.5e-4, 6e-4)
+    budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (30e3, 50e3, 80e3, 130e3)
+    ratios = [{"activation_bits": b} for b in (3, 4, 6)]
+    sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
+    return {
+        "hgq": Entry("HGQ, every value", ((methods.Hgq(), {"betas": betas}),)),
+        "hgq_layers": Entry("learned widths of layers", ((HGQ_OF_LAYERS, {"betas": betas}),)),
+        "hmq": Entry("HMQ", ((methods.Hmq(), {"points_at": budgets}),)),
+        "hmq_warm": Entry("HMQ, from a trained network", ((methods.Hmq(), {"points_at": budgets}),), warm=True),
+        "hmq_channel": Entry("HMQ, each neuron", ((methods.Hmq(granularity="channel"), {"points_at": budgets}),)),
+        "ilmpq": Entry("ILMPQ 60:35:5", _points(methods.Ilmpq, ratios)),
+        "ilmpq_warm": Entry("ILMPQ, from a trained network", _points(methods.Ilmpq, ratios), warm=True),
+        "pruning": Entry("pruning, uniform", _points(methods.Pruning, sparsities)),
+        "uniform": Entry("uniform", _points(methods.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
+    }
+
+
+def _points(made: Callable[..., methods.Method], changes: Sequence[dict[str, Any]]) -> tuple:
+    return tuple((made(**change), {"betas": (0.0,)}) for change in changes)
