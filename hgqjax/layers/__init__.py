@@ -3,6 +3,7 @@
 from hgqjax.layers._base import BitWidth, Draw, Layer, Module, Observed
 from hgqjax.layers._symbol import FrozenWeight, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
+from hgqjax.layers.allocation import Task, fishers
 from hgqjax.layers.attention import MultiHeadAttention
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
@@ -100,6 +101,7 @@ __all__ = [
     "Symbol",
     "SymbolicGraph",
     "Table",
+    "Task",
     "adapt",
     "all_pairs",
     "average_pool",
@@ -107,6 +109,7 @@ __all__ = [
     "calibrate",
     "clip_widths",
     "concatenate",
+    "fishers",
     "flatten",
     "from_float",
     "gather",

@@ -19,7 +19,11 @@ from hgqjax.resources import Signal
 
 
 class Probe(nnx.Variable):
-    """Zeros that are added to a weight, to differentiate by them."""
+    """Zeros that are added to a tensor, or to its fractional bits, to differentiate by them."""
+
+
+class Seen(nnx.Variable):
+    """What reached a quantizer of activations in the last call of mode float."""
 
 
 ACTIVATION = Kif(i0=2.0, f0=4.0)
@@ -46,6 +50,9 @@ class _Quantizer(Layer):
         range_shape = self.shape if quantizer.format_of_each_value else widths_shape
         seen = ranges.empty(range_shape) if sample is None else ranges.observe(sample, range_shape)
         self.low, self.high = Observed(seen.low), Observed(seen.high)
+        self.probe: Probe | None = nnx.data(None)
+        self.shift: Probe | None = nnx.data(None)
+        self.seen: Seen | None = nnx.data(None)
         if quantizer.samples:
             self.seed, self.step = Draw(jnp.zeros((2,), jnp.uint32)), Draw(jnp.zeros((), jnp.int32))
             self.temperature = Draw(jnp.ones(()))
@@ -84,7 +91,14 @@ class _Quantizer(Layer):
 
     def format(self) -> Format:
         """Format in force; while it samples that on average."""
-        return (self.quantizer.expected_format if self._samples else self.quantizer.format)(self.params, self.range)
+        fmt = (self.quantizer.expected_format if self._samples else self.quantizer.format)(self.params, self.range)
+        return fmt if self.shift is None else fmt._replace(f=fmt.f + self.shift[...])
+
+    def _float(self, x):
+        """`x` in mode float."""
+        if self.seen is not None:
+            self.seen[...] = x
+        return x if self.probe is None else x + self.probe[...]
 
     def _trained(self, x, seen: ranges.Range):
         """What training sees."""
@@ -132,7 +146,7 @@ class Quantize(_Quantizer):
             seen = (jnp.broadcast_to(v[...], (1, *self.shape)).astype(x.dtype) for v in (self.low, self.high))
             self.set_params(self.quantizer.init(self.low[...].shape, sample=jnp.concatenate([x, *seen])))
         if self.mode is Mode.FLOAT:
-            return x
+            return self._float(x)
         if self.mode is Mode.EVALUATE:
             return self.quantizer.quantize(x, self.params, ranges=self.range)
         decay_bits = 0.0 if self.mode is Mode.CALIBRATE else self.decay_bits
@@ -159,11 +173,10 @@ class QuantizeWeight(_Quantizer):
 
     def __init__(self, shape, quantizer: AbstractQuantizer = WEIGHT, granularity: str = "element", sample=None):
         self._setup(shape, granularity_.widths_shape(tuple(shape), granularity), quantizer, sample)
-        self.probe: Probe | None = nnx.data(None)
 
     def forward(self, x):
         if self.mode is Mode.FLOAT:
-            return x if self.probe is None else x + self.probe[...]
+            return self._float(x)
         seen = ranges.observe(x, self.low[...].shape)
         if self.mode is not Mode.EVALUATE:
             self._keep(seen)

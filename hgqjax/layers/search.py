@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module
-from hgqjax.layers.linear import AbstractLinear
+from hgqjax.layers.allocation import Task, allocate, allocations, weights_of
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Probe, QuantizeWeight, _Quantizer
 
@@ -27,7 +27,7 @@ def seed(model: Module, key: Array) -> None:
     key = jax.random.fold_in(key, STREAM)
     for n, quantizer in enumerate(_sampling(model)):
         quantizer.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
-    weights = dict(_weights(model))
+    weights = dict(weights_of(model))
     for name, layer in model.named(QuantizeWeight):
         if layer.quantizer.samples:
             shape = layer.low[...].shape
@@ -42,22 +42,35 @@ def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
 
 
 def reassigns(model: Module, epoch: Array, epochs: int) -> Array | bool:
-    """Whether any quantizer is to be reassigned before this epoch; the constant False where none ever is."""
-    return functools.reduce(operator.or_, (q.quantizer.reassigns(epoch, epochs) for _, q in model.named(_Quantizer)), False)
+    """Whether anything is to be reassigned or allocated before this epoch, of which number `epochs` is after the last; the constant False
+    where nothing ever is."""
+    due = [q.quantizer.reassigns(epoch, epochs) for _, q in model.named(_Quantizer)]
+    due += [allocation.allocates(epoch, epochs) for allocation in allocations(model)]
+    return functools.reduce(operator.or_, due, False)
 
 
-def reassign(model: Module, epoch: Array, epochs: int, loss: Callable[[Module], Float[Array, ""]]) -> None:
-    """Calls `reassign` of the quantizers whose `reassigns` has it before this epoch; `loss` is that of the task, for their curvature."""
+def reassign(model: Module, epoch: Array, epochs: int, task: Task) -> None:
+    """Calls `reassign` of the quantizers, and `allocate` of the allocations, that are due before this epoch."""
     progress = jnp.asarray(epoch / epochs, jnp.float32)
     due = {name: layer.quantizer.reassigns(epoch, epochs) for name, layer in model.named(_Quantizer)}
     due = {name: when for name, when in due.items() if when is not False}
-    weights = dict(_weights(model))
-    curvatures = functools.cache(lambda: row_curvatures(model, [name for name in due if name in weights], loss))
+    weights = dict(weights_of(model))
+    curvatures = functools.cache(lambda: row_curvatures(model, [name for name in due if name in weights], task.of))
+    layers = dict(model.named(_Quantizer))
     for name, when in due.items():
-        layer = dict(model.named(_Quantizer))[name]
+        layer = layers[name]
         curvature = functools.partial(lambda name: curvatures()[name], name)
         new = layer.quantizer.reassign(layer.params, weights.get(name), progress=progress, curvature=curvature)
-        layer.set_params({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
+        _set_where(layer, when, new)
+    for allocation in allocations(model):
+        when = allocation.allocates(epoch, epochs)
+        if when is not False:
+            for name, new in allocate(model, allocation, epoch, epochs, task).items():
+                _set_where(layers[name], when, new)
+
+
+def _set_where(layer: _Quantizer, when: Array | bool, new: dict[str, Array]) -> None:
+    layer.set_params({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
 
 
 def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module], Float[Array, ""]]) -> dict[str, Float[Array, "..."]]:
@@ -112,12 +125,3 @@ def narrowest(model: Module) -> None:
 
 def _sampling(model: Module) -> list[_Quantizer]:
     return [quantizer for _, quantizer in model.named(_Quantizer) if quantizer.quantizer.samples]
-
-
-def _weights(model: Module) -> Iterator[tuple[str, Array]]:
-    """(name of the quantizer, the weight that it quantizes)."""
-    named = {id(quantizer): name for name, quantizer in model.named(QuantizeWeight)}
-    for _, layer in model.named(AbstractLinear):
-        for quantizer, weight in zip((layer.kernel_quantizer, layer.bias_quantizer), layer.weights(), strict=True):
-            if quantizer is not None:
-                yield named[id(quantizer)], weight

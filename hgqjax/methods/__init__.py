@@ -5,8 +5,9 @@ from hgqjax.methods.hgq import Hgq
 from hgqjax.methods.hmq import Hmq
 from hgqjax.methods.ilmpq import Ilmpq
 from hgqjax.methods.pruning import Pruning
+from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Sfmp
 
-__all__ = ["AbstractMethod", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Uniform", "uniform"]
+__all__ = ["AbstractMethod", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Sfmp", "Uniform", "uniform"]

@@ -1,6 +1,8 @@
 """Quantizers: how trained parameters become a fixed-point format for every value. One file a method."""
 
 from hgqjax.quantizers._base import AbstractQuantizer, FixedPoint, Format, sample_exponent
+from hgqjax.quantizers.allocated import Allocated
+from hgqjax.quantizers.allocation import AbstractAllocation, Moment, Slot
 from hgqjax.quantizers.binary import Binary
 from hgqjax.quantizers.fixed import Fixed
 from hgqjax.quantizers.hmq import Hmq
@@ -12,5 +14,6 @@ from hgqjax.quantizers.pruned import Pruned
 from hgqjax.quantizers.row_wise import RowWise, row_counts
 from hgqjax.quantizers.ternary import Ternary
 
-__all__ = ["AbstractQuantizer", "Binary", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif", "Minifloat", "PowerOfTwo", "Pruned"]
+__all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
+__all__ += ["Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
 __all__ += ["RowWise", "Ternary", "row_counts", "sample_exponent"]

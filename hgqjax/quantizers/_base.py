@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from hgqjax import fixed_point
 from hgqjax import ranges as ranges_
+from hgqjax.quantizers.allocation import AbstractAllocation
 
 Widths = dict[str, Float[Array, "..."]]
 
@@ -37,6 +38,8 @@ class AbstractQuantizer(abc.ABC):
 
     rounding = "RND"  # without annotation: of the class, and a field only where a leaf makes it one
     overflow = "SAT_SYM"
+    allocation = cast(AbstractAllocation | None, None)  # as `rounding`
+    """What decides the widths of all tensors whose quantizers have an equal one, together."""
     format_of_each_value: ClassVar[bool] = False
     """True: the `ranges` given to `format` are those of each value by itself, and so is the format."""
     samples: ClassVar[bool] = False

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
@@ -56,6 +57,13 @@ class AbstractScore(abc.ABC):
     @abc.abstractmethod
     def value(self, outputs: Float[Array, "rows n"], y: Shaped[Array, "rows ..."], weight: Array | None = None) -> Float[Array, ""]:
         """The score of `outputs`, within compiled code."""
+
+    def divergence(self, outputs: Float[Array, "rows n"], reference: Float[Array, "rows n"]) -> Float[Array, ""]:
+        """How far outputs are from those of another network, mean over rows, >= 0: the Kullback-Leibler divergence of what they stand for.
+
+        By default normal distributions of variance 1: half the squared difference, summed over the outputs.
+        """
+        return jnp.mean(jnp.sum((outputs - reference).reshape(len(outputs), -1) ** 2, axis=-1)) / 2
 
     def further(self, outputs: Array, y: Array, weight: Array | None = None) -> dict[str, Array]:
         """The numbers that `shares` names, within compiled code."""
@@ -183,6 +191,16 @@ def average(values: Array, weight: Array | None) -> Array:
         return jnp.mean(values)
     total = jnp.sum(weight)
     return jnp.where(total > 0, jnp.sum(weight * values) / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def bernoulli_divergence(outputs: Array, reference: Array) -> Array:
+    """Kullback-Leibler divergence of the shares that logits stand for, summed over the outputs, mean over rows.
+
+    >>> float(bernoulli_divergence(jnp.zeros((2, 1)), jnp.zeros((2, 1))))
+    0.0
+    """
+    wanted, found = jax.nn.log_sigmoid(jnp.stack([reference, -reference])), jax.nn.log_sigmoid(jnp.stack([outputs, -outputs]))
+    return jnp.sum(jnp.exp(wanted) * (wanted - found)) / len(outputs)
 
 
 def _numbers(width: int) -> str:

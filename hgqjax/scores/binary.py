@@ -13,7 +13,7 @@ import optax
 from jax.core import Tracer
 
 from hgqjax.data import Kind
-from hgqjax.scores._base import AbstractScore, ScoreError, average, described, mean
+from hgqjax.scores._base import AbstractScore, ScoreError, average, bernoulli_divergence, described, mean
 from hgqjax.scores.classification import share, share_error
 from hgqjax.scores.curves import confusion, roc_curve
 
@@ -29,6 +29,9 @@ class AbstractBinary(AbstractScore):
 
     def loss(self, outputs, y, weight=None):
         return mean(optax.sigmoid_binary_cross_entropy(outputs[:, 0], y.astype(outputs.dtype)), weight)
+
+    def divergence(self, outputs, reference):
+        return bernoulli_divergence(outputs, reference)
 
     def guess(self, outputs):
         """Class 1 where the logit is above 0."""

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -34,6 +35,10 @@ class Accuracy(AbstractScore):
 
     def loss(self, outputs, y, weight=None):
         return mean(optax.softmax_cross_entropy_with_integer_labels(outputs, y), weight)
+
+    def divergence(self, outputs, reference):
+        logs, wanted = (jax.nn.log_softmax(v, axis=-1) for v in (outputs, reference))
+        return jnp.mean(jnp.sum(jnp.exp(wanted) * (wanted - logs), axis=-1))
 
     def value(self, outputs, y, weight=None):
         return average((jnp.argmax(outputs, axis=-1) == y).astype(jnp.float32), weight)

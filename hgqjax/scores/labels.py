@@ -9,7 +9,7 @@ import optax
 from jax.core import Tracer
 
 from hgqjax.data import Kind
-from hgqjax.scores._base import AbstractScore, ScoreError, average, mean
+from hgqjax.scores._base import AbstractScore, ScoreError, average, bernoulli_divergence, mean
 from hgqjax.scores.curves import roc_curve
 
 
@@ -41,6 +41,9 @@ class LabelAccuracy(AbstractScore):
 
     def loss(self, outputs, y, weight=None):
         return mean(jnp.mean(optax.sigmoid_binary_cross_entropy(outputs, y.astype(outputs.dtype)), axis=-1), weight)
+
+    def divergence(self, outputs, reference):
+        return bernoulli_divergence(outputs, reference)
 
     def value(self, outputs, y, weight=None):
         return average(jnp.mean(((outputs > 0) == (y == 1)).astype(jnp.float32), axis=-1), weight)

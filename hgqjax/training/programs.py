@@ -45,7 +45,7 @@ def programs(train: Train, layout: Layout, rows: int) -> Programs:
         return train.init(key, member, data, count)
 
     def reassigned(state, member, data, epoch):
-        return train.reassigned(state, data, epoch)
+        return train.reassigned(state, member, data, epoch)
 
     def steps(carry, member, data, order, epoch, first):
         return train.steps(carry, member, data, order, epoch, first, count)
@@ -109,17 +109,21 @@ class Segments:
         """The check with this number: as `Train.segment`."""
         tally, epochs = self._tally(), self.train.config.epochs_per_check
         for epoch in range(check * epochs, (check + 1) * epochs):
-            if self.train.reassigns:
-                states = self.programs.reassigned(states, members, self.head, np.int32(epoch))
+            states = self._reassigned(states, members, epoch)
             for rows, order, first in self._parts(epoch):
                 if self.stream is not None:
                     jax.block_until_ready(tally)  # so that two parts are in memory, one that is computed and the next, and not all
                 states, tally = self.programs.steps((states, tally), members, rows, order, np.int32(epoch), np.int32(first))
+        if check + 1 == self.train.config.checks:
+            states = self._reassigned(states, members, self.train.config.epochs)
         outputs: list[Array] = []
         for x in self._validation():
             jax.block_until_ready(outputs)
             outputs.append(self.programs.outputs(states, members, x))
         return self.programs.look((states, tally, outputs), members, *self.of_validation)
+
+    def _reassigned(self, states: State, members: Member, epoch: int) -> State:
+        return self.programs.reassigned(states, members, self.head, np.int32(epoch)) if self.train.reassigns else states
 
     def _parts(self, epoch: int) -> Iterator[tuple[Data, Any, int]]:
         """Rows, which of them each step takes, and the number of the first step."""

@@ -186,11 +186,15 @@ class Train:
         first, steps = check * self.config.epochs_per_check, self.steps_per_epoch(data)
 
         def epoch(index, carry):
-            state, number = self.reassigned(carry[0], data, first + index), first + index
+            state, number = self.reassigned(carry[0], member, data, first + index), first + index
             order = self.order(number, len(data.y_train))
             return self.steps((state, carry[1]), member, data, order, number, jnp.zeros((), jnp.int32), steps)
 
         state, tally = lax.fori_loop(0, self.config.epochs_per_check, epoch, (state, Tally.begin()))
+        if self.reassigns:
+            end = first + self.config.epochs_per_check
+            last = end == self.config.epochs
+            state = lax.cond(last, lambda s: self.reassigned(s, member, data, end), lambda s: s, state)
         return self.look(state, tally, self.outputs(state, data.x_val), data.y_val, data.weight_val, steps)
 
     def look(
@@ -290,20 +294,20 @@ class Train:
         # two programs, not one that selects: kept statistics need no second product of rows and weights
         return lax.cond(keeps, of(self._settled), of(self._training), *inputs)
 
-    def reassigned(self, state: State, data: Data, epoch: Array) -> State:
-        """With what the quantizers' schedules change before this epoch, by the first training rows."""
+    def reassigned(self, state: State, member: Member, data: Data, epoch: Array) -> State:
+        """With what the quantizers' schedules change before this epoch, by the first training rows; number `epochs` is after the last."""
         epochs, rows = self.config.epochs, slice(CURVATURE_ROWS)
         due = layers.reassigns(self._merge(self._training, state), epoch, epochs)
         if due is False:
             return state
 
-        def loss(model):
-            outputs = model(*layers.row_arrays(_rows(data.x_train, rows)))
-            return self.config.objective.score.loss(outputs, data.y_train[rows], _at(data.weight_train, rows))
+        objective, x = self.config.objective, layers.row_arrays(_rows(data.x_train, rows))
+        of_score = objective.score.loss, objective.score.divergence
+        task = layers.Task(x, data.y_train[rows], _at(data.weight_train, rows), *of_score, objective.costs, member.budget)
 
         def again(state):
             model = self._merge(self._training, state)
-            layers.reassign(model, epoch, epochs, loss)
+            layers.reassign(model, epoch, epochs, task)
             params = state.params | {"widths": _split(model)[2]}
             now = Trained(params, state.observed, state.optimizer)
             return state._replace(params=params, guard=state.guard and state.guard.begin(now))  # a choice is not taken back

@@ -35,6 +35,9 @@ CASES = [
     quantizers.RowWise(),
     quantizers.RowWise(ratio=(0.0, 0.5, 0.5)),
     quantizers.Pruned(bits=4),
+    quantizers.Allocated(),
+    quantizers.Allocated(overflow="SAT_SYM", bits=(2, 8), signed=True, keep_negative=True),
+    quantizers.Allocated(overflow="SAT", keep_negative=False),
 ]
 SHAPE, GROUP = (4, 3), (4, 1)
 every_case = pytest.mark.parametrize("quantizer", CASES, ids=repr)
