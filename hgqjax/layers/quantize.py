@@ -91,7 +91,10 @@ class _Quantizer(Layer):
 
     def format(self) -> Format:
         """Format in force; while it samples that on average."""
-        fmt = (self.quantizer.expected_format if self._samples else self.quantizer.format)(self.params, self.range)
+        if self._samples:
+            fmt = self.quantizer.expected_format(self.params, self.range, self.temperature[...])
+        else:
+            fmt = self.quantizer.format(self.params, self.range)
         return fmt if self.shift is None else fmt._replace(f=fmt.f + self.shift[...])
 
     def _float(self, x):

@@ -1,6 +1,7 @@
 """Methods as configurations: what a network does with quantizers, one file a method."""
 
 from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods.dqa import Dqa
 from hgqjax.methods.hgq import Hgq
 from hgqjax.methods.hmq import Hmq
 from hgqjax.methods.ilmpq import Ilmpq
@@ -8,6 +9,6 @@ from hgqjax.methods.pruning import Pruning
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Sfmp
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Sfmp | Dqa
 
-__all__ = ["AbstractMethod", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Sfmp", "Uniform", "uniform"]
+__all__ = ["AbstractMethod", "Dqa", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Sfmp", "Uniform", "uniform"]

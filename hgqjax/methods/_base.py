@@ -41,7 +41,7 @@ class AbstractMethod(abc.ABC):
     @staticmethod
     def largest_bits(quantizer: q.AbstractQuantizer) -> float:
         """Magnitude bits at the start of a quantizer of activations."""
-        if isinstance(quantizer, q.Hmq):
+        if isinstance(quantizer, q.Hmq | q.Dqa):
             return float(max(quantizer.bits))
         start = getattr(quantizer, "b0", None)
         if start is not None:

@@ -4,6 +4,7 @@ from hgqjax.quantizers._base import AbstractQuantizer, FixedPoint, Format, sampl
 from hgqjax.quantizers.allocated import Allocated
 from hgqjax.quantizers.allocation import AbstractAllocation, Moment, Slot
 from hgqjax.quantizers.binary import Binary
+from hgqjax.quantizers.dqa import Dqa
 from hgqjax.quantizers.fixed import Fixed
 from hgqjax.quantizers.hmq import Hmq
 from hgqjax.quantizers.kbi import Kbi
@@ -14,6 +15,6 @@ from hgqjax.quantizers.pruned import Pruned
 from hgqjax.quantizers.row_wise import RowWise, row_counts
 from hgqjax.quantizers.ternary import Ternary
 
-__all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
+__all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
 __all__ += ["Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
 __all__ += ["RowWise", "Ternary", "row_counts", "sample_exponent"]

@@ -80,8 +80,12 @@ class AbstractQuantizer(abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has one grid; it trains with quantize_unwrapped")
 
-    def expected_format(self, params: Widths, ranges: ranges_.Range | None = None) -> Format:
-        """The format on average over the mixture, smooth in `params`: what a cost reads while training. One grid has but its `format`."""
+    def expected_format(self, params: Widths, ranges: ranges_.Range | None = None, temperature: Float[Array, ""] | None = None) -> Format:
+        """The format on average over the mixture, smooth in `params`: what a cost reads while training. One grid has but its `format`.
+
+        Args:
+          temperature: that of the step, for mixtures whose shares depend on it.
+        """
         return self.format(params, ranges)
 
     def temperature(self, progress: Float[Array, ""]) -> Float[Array, ""]:

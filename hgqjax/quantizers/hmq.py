@@ -90,7 +90,7 @@ class Hmq(FixedPoint):
     def format(self, params, ranges=None):
         return self._format(params, ranges, self._chosen(params))
 
-    def expected_format(self, params, ranges=None):
+    def expected_format(self, params, ranges=None, temperature=None):
         return self._format(params, ranges, jax.nn.softmax(params["logits"], (-2, -1)))
 
     def _format(self, params, ranges, p):

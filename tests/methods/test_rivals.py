@@ -270,6 +270,16 @@ def test_hmq_is_decided_by_the_key(searched):
 
 
 @pytest.mark.slow
+def test_dqa_cools_to_a_choice_that_a_key_decides():
+    models, metrics = trained(methods.Dqa(), (250.0, 900.0, 900.0), (0, 0, 0), epochs=20, batch_norm=False)
+    costs = [float(resources.ebops(words(model)).total) for model in models]
+    assert costs[0] <= 250 < costs[1] <= 900
+    for model, last in zip(models, metrics["cost"][:, -1], strict=True):
+        assert float(resources.ebops(model).total) == float(last)  # what training sees is what the hardware has
+    assert all(np.array_equal(values[1], values[2]) for values in metrics.values())
+
+
+@pytest.mark.slow
 def test_hmq_reaches_a_compression_rate():
     method = methods.Hmq(activation_bits=(8,))
     (model,), metrics = trained(method, (32 / 9,), cost=resources.WeightBits(), epochs=20)
