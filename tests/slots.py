@@ -2,6 +2,7 @@
 
 import functools
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def moment(slots, budget=0.0, prices=None, key=0, **asked):
     def marginal(widths):
         return [jnp.broadcast_to(jnp.float32(price), next(iter(w.values())).shape) for w, price in zip(widths, prices, strict=True)]
 
-    found = {"loss": None, "divergence": None} | asked
+    found: dict[str, Any] = {"loss": None, "divergence": None} | asked
     return Moment(
         progress=jnp.float32(0.5),
         key=jax.random.key(key),

@@ -1,6 +1,7 @@
 """Methods as configurations: what a network does with quantizers, one file a method."""
 
 from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods.daq import Daq
 from hgqjax.methods.dqa import Dqa
 from hgqjax.methods.hgq import Hgq
 from hgqjax.methods.hmq import Hmq
@@ -9,6 +10,18 @@ from hgqjax.methods.pruning import Pruning
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Sfmp | Dqa
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp
 
-__all__ = ["AbstractMethod", "Dqa", "Hgq", "Hmq", "Ilmpq", "Method", "Pruning", "Sfmp", "Uniform", "uniform"]
+__all__ = [
+    "AbstractMethod",
+    "Daq",
+    "Dqa",
+    "Hgq",
+    "Hmq",
+    "Ilmpq",
+    "Method",
+    "Pruning",
+    "Sfmp",
+    "Uniform",
+    "uniform",
+]
