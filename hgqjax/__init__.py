@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from hgqjax.evaluation import Network
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["config", "data", "description", "evaluation", "export", "fixed_point", "interop", "layers", "methods", "quantizers"]
 __all__ += ["reports", "resources", "runs", "scores", "synth", "testing", "training"]
 

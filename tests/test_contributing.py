@@ -18,6 +18,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text()
 def test_the_citation_is_of_this_version_and_names_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == hgqjax.__version__ and citation["license"] == "Apache-2.0"
+    assert f"\n## {hgqjax.__version__} ({citation['date-released']})\n" in (ROOT / "CHANGELOG.md").read_text()
     assert "arXiv:2405.00645" in str(citation["references"][0])
     assert all(work["title"] and work["authors"] and work["year"] for work in citation["references"])
 
