@@ -49,6 +49,7 @@ def samples():
     np.save(buffer, np.array(list(zip(*(v.tolist() for v in table.values()), strict=True)), [(n, v.dtype) for n, v in table.items()]))
     yield "t.npy", buffer.getvalue()
     yield from _optional(table, x, y)
+    yield from _heaps()
     yield "dense.keras", (GOLDEN / "dense.keras").read_bytes()
     settings = "HGQModel: m\nOutputDir: p\nBackend: Vitis\nPart: xcvu13p-flga2577-2-e\nHLSConfig:\n  Model:\n    Strategy: latency\n"
     yield "model.yml", settings.encode()
@@ -94,6 +95,22 @@ def _optional(table, x, y):
         yield "t.mat", buffer.getvalue()
 
 
+def _heaps():
+    """A file of Keras's older format, whose text lies in a global heap."""
+    with contextlib.suppress(ImportError):
+        import h5py
+
+        layers = [{"class_name": "hgq>QDense", "config": {"name": "d"}}]
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+            file.attrs["keras_version"] = "2.1"
+            group = file.create_group("model_weights/d")
+            group.attrs["weight_names"] = ["d/kernel:0", "d/bias:0"]
+            group["d/kernel:0"], group["d/bias:0"] = np.ones((2, 2), np.float32), np.ones(2, np.float32)
+        yield "old.keras", buffer.getvalue()
+
+
 def models(folder):
     """The two files of a small model description."""
     from description.test_model import network  # of the tests, beside this file
@@ -107,8 +124,11 @@ def mutated(content, rng):
     if content[:2] == b"PK" and rng.random() < 0.6:
         return _member_mutated(content, rng)
     content = bytearray(content)
+    heap = content.find(b"GCOL")
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         start = rng.randrange(len(content) + 1)
+        if heap >= 0 and rng.random() < 0.5:  # a header in a heap of text, whose damage is rare otherwise
+            start = min(heap + 8 * rng.randrange(40), len(content))
         stop = min(len(content), start + rng.choice((1, 4, 8, 64)))
         kind = rng.randrange(7)
         if kind == 0 and start < len(content):
@@ -143,7 +163,7 @@ def _member_mutated(content, rng):
 def read(folder, name, model):
     """What is done with a file of this name."""
     path = folder / name
-    if name == "dense.keras":
+    if name.endswith(".keras"):
         interop.load_hgq2(path).summary()
     elif name.endswith(".onnx"):
         interop.load_qonnx(path).summary()

@@ -16,6 +16,8 @@ import numpy as np
 
 from hgqjax.archives import ArchiveError, check_memory, in_words, read_json
 from hgqjax.description import DescriptionError
+from hgqjax.errors import first_line
+from hgqjax.interop.hdf5_guard import opened
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """How an HDF5 file begins."""
@@ -97,8 +99,7 @@ def read(path: str | os.PathLike[str]) -> Model:
 
 def _read_h5(path: Path, raw: bytes) -> Model:
     """Keras's older format: the configuration is an attribute, and weights have names, trained ones first."""
-    h5py = _h5py()
-    with h5py.File(io.BytesIO(raw), "r") as file:
+    with opened(raw) as file:
         text = file.attrs.get("model_config")
         config = read_json(text) if text is not None else {"class_name": "Sequential", "config": {"layers": []}}
         body, sequential = config["config"], config["class_name"] == "Sequential"
@@ -174,23 +175,15 @@ def _members(raw: bytes) -> dict[str, bytes]:
     except ArchiveError as error:
         raise InteropError(str(error)) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, OverflowError) as error:
-        raise InteropError(f"it is not a sound .keras file, which is a zip archive: {error}") from error
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("reading .keras files needs h5py; pip install 'hgqjax[interop]'") from None
-    return h5py
+        raise InteropError(f"it is not a sound .keras file, which is a zip archive ({first_line(error)})") from error
 
 
 def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All arrays of the h5 file but the optimizer's, by path, and the layer names that Keras notes beside them."""
-    h5py, arrays, names = _h5py(), {}, {}
+    arrays, names = {}, {}
 
     def visit(path, item):
-        if isinstance(item, h5py.Dataset) and path.startswith("layers/"):
+        if hasattr(item, "nbytes") and path.startswith("layers/"):
             if item.external or item.is_virtual or item.nbytes > max(len(raw), 64):
                 raise InteropError(f"its weight {path[:80]!r} claims {in_words(item.nbytes)}, but the file has {in_words(len(raw))}")
             arrays[path] = np.asarray(item[()])
@@ -198,7 +191,7 @@ def _weights(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             names[path] = str(item.attrs["name"])
 
     try:
-        with h5py.File(io.BytesIO(raw), "r") as file:
+        with opened(raw) as file:
             file.visititems(visit)
     except InteropError:
         raise

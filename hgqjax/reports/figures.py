@@ -13,6 +13,8 @@ from hgqjax.reports import published as published_
 from hgqjax.reports.reader import Point, ReportError, RunView, read, require
 
 LINE_POINTS, PANELS = 1000, 5
+LINE_OF_LEGEND = 126
+"""Signs of a legend that fit side by side into a figure, a patch counting as eight."""
 
 
 def draw(
@@ -110,7 +112,9 @@ def _widths(run: RunView, chosen: Sequence[Point]) -> Any:
             if which == 0:
                 axes.set_title(layers[n], fontweight="bold", color=style.INK)
     patches = [require("matplotlib.patches").Patch(color=c, label=text) for c, text in zip(colors, labels, strict=False)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(3, len(chosen)), title=f"{run.dataset}; 0 bits: the value is gone")
+    fits = max(1, LINE_OF_LEGEND // (max(map(len, labels)) + 8))  # entries side by side, with their patches
+    title = f"{run.dataset}; 0 bits: the value is gone"
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(3, fits, len(chosen)), title=title)
     return figure
 
 

@@ -89,7 +89,8 @@ def _why(config: Any, last: dict[str, Any], summary: Sequence[dict[str, Any]], c
     if better:
         other = max(better, key=merit)
         error = score.error({"score": other["val_score"], "error": other.get("val_error")}, rows)
-        gain = f"{score.shown(merit(other) - merit(last)):.{score.digits}f} {score.unit_of_differences(unit)} better"
+        of = score.unit_of_differences(unit) if score.unit_of(unit) else ""
+        gain = f"{score.shown(merit(other) - merit(last)):.{score.digits}f} {of}".rstrip() + " better"
         gain += "" if error is None else f" (+-{score.shown(error):.{score.digits}f})"
         share = f"{other[cost] / last['cost']:.0%} of the cost" if last["cost"] else "the same cost"
         return f"{said} is dominated by {other['point']}, {words(other, cost)}: {gain}, {share}"

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import sys
 import zipfile
 from pathlib import Path
@@ -390,6 +391,38 @@ def test_a_damaged_h5_in_a_sound_zip_is_refused_or_read(tmp_path):
             load_hgq2(rewritten(GOLDEN / "dense.keras", tmp_path / "h5.keras", change))
         except InteropError as error:
             assert str(error).startswith(str(tmp_path / "h5.keras"))
+
+
+def test_a_heap_of_text_that_goes_round_for_ever_or_is_cut(tmp_path):
+    for size, message in ((0, "object 0 in the heap of text at byte .* is damaged"), (2**40, "is damaged"), (5, "is damaged")):
+
+        def change(parts, size=size):
+            raw = bytearray(parts["model.weights.h5"])
+            at, end = raw.index(b"GCOL"), 0
+            end, at = at + int.from_bytes(raw[at + 8 : at + 16], "little"), at + 16
+            while raw[at : at + 2] != b"\0\0":  # up to the free space
+                at += 16 + -(-int.from_bytes(raw[at + 8 : at + 16], "little") // 8) * 8
+            assert at < end
+            raw[at + 8 : at + 16] = size.to_bytes(8, "little")
+            parts["model.weights.h5"] = bytes(raw)
+
+        with pytest.raises(InteropError, match=message) as error:
+            load_hgq2(rewritten(GOLDEN / "dense.keras", tmp_path / "heap.keras", change))
+        assert str(error.value).startswith(str(tmp_path / "heap.keras"))
+
+
+def test_text_that_claims_gigabytes_takes_none(tmp_path):
+    def change(parts):
+        raw = parts["model.weights.h5"]
+        heap = raw.index(b"GCOL").to_bytes(8, "little")
+        at = raw.index(heap, raw.index(heap) + 1)
+        parts["model.weights.h5"] = raw[: at - 4] + (2**32 - 1).to_bytes(4, "little") + raw[at:]
+
+    before, limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(InteropError, match="long.keras: its model.weights.h5 is damaged"):
+        load_hgq2(rewritten(GOLDEN / "dense.keras", tmp_path / "long.keras", change))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
+    assert resource.getrlimit(resource.RLIMIT_AS) == limit
 
 
 def remove(key):
