@@ -24,6 +24,7 @@ def entries(task: Task) -> dict[str, Entry]:
     """All methods by name, with penalties and targets for the network of `task`."""
     betas = (2e-6, 5e-6, 1.2e-5, 3e-5, 7e-5, 1.6e-4) if task == "jets" else (8e-6, 4e-5, 1.5e-4, 6e-4)
     budgets = (12e3, 20e3, 35e3, 60e3, 100e3, 160e3) if task == "jets" else (30e3, 50e3, 80e3, 130e3)
+    few = (2e3, 5e3, 1e4, 2e4, 5e4, 1e5) if task == "jets" else budgets
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
     return {
@@ -34,6 +35,10 @@ def entries(task: Task) -> dict[str, Entry]:
         "hmq_channel": Entry("HMQ, each neuron", ((methods.Hmq(granularity="channel"), {"points_at": budgets}),)),
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods.Ilmpq, ratios)),
         "ilmpq_warm": Entry("ILMPQ, from a trained network", _points(methods.Ilmpq, ratios), warm=True),
+        "dqa": Entry("DQA", ((methods.Dqa(), {"points_at": budgets}),)),
+        "sfmp": Entry("SFMP's limit, post-training", ((methods.Sfmp(), {"points_at": few}),)),
+        "sfmp_tuned": Entry("SFMP's limit, tuned", ((methods.Sfmp(after=0.6), {"points_at": few}),)),
+        "daq": Entry("after DAQ, post-training", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)])),
         "pruning": Entry("pruning, uniform", _points(methods.Pruning, sparsities)),
         "uniform": Entry("uniform", _points(methods.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
     }

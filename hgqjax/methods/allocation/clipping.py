@@ -39,7 +39,7 @@ def optimal_step(bits: int) -> float:
         steps = 2.0 ** np.linspace(low, high, 57)
         best = int(np.argmin([normal_error(step, bits) for step in steps]))
         low, high = math.log2(steps[max(best - 1, 0)]), math.log2(steps[min(best + 1, 56)])
-    return float(steps[best])
+    return 2.0 ** ((low + high) / 2)
 
 
 @functools.cache
