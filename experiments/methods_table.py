@@ -28,12 +28,11 @@ Fronts = dict[str, dict[int, pl.DataFrame]]
 def measured(folder: Path) -> list[dict[str, Any]]:
     """The points of a run, with adder-graph cost and bits per weight, which are kept beside the run."""
     found = pl.read_csv(folder / "summary.csv")
+    schema = {"point": pl.String, "adder_cost": pl.Float64, "weight_bits": pl.Float64}
     if not (folder / KEPT).exists():
         costs = [{"point": point} | _costs(folder / path) for point, path in zip(found["point"], found["model"], strict=True)]
         there = [row for row in costs if row["adder_cost"] is not None]
-        schema = {"point": pl.String, "adder_cost": pl.Float64, "weight_bits": pl.Float64}
         write_atomically(folder / KEPT, pl.DataFrame(there, schema=schema).write_csv())
-    schema = {"point": pl.String, "adder_cost": pl.Float64, "weight_bits": pl.Float64}
     kept = pl.read_csv(folder / KEPT, schema_overrides=schema)
     return found.join(kept, on="point").select(COLUMNS).with_columns(run=pl.lit(folder.name)).to_dicts()
 

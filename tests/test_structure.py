@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import importlib
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -62,6 +63,7 @@ def test_tools_see_the_rooms_and_the_version():
 
     rooms = {path.name for path in (ROOT / "hgqjax").iterdir() if (path / "__init__.py").exists() and path.name != "cli"}
     assert rooms - {"__pycache__"} <= set(dir(hgqjax)) and {"fixed_point", "config", "testing", "__version__"} <= set(dir(hgqjax))
+    assert hgqjax.__version__ == importlib.metadata.version("hgqjax")
     assert 'version = { attr = "hgqjax.__version__" }' in (ROOT / "pyproject.toml").read_text()  # in one place
     loaded = subprocess.run([sys.executable, "-c", "import sys, hgqjax; print(*sys.modules)"], capture_output=True, text=True, check=True)
     assert not {"jax", "numpy", "flax", "optax"} & set(loaded.stdout.split())

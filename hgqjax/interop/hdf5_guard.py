@@ -69,13 +69,16 @@ def check_heaps(raw: bytes) -> None:
     Traceback (most recent call last):
     hgqjax.archives.ArchiveError: the heap of text at byte 0 claims 1000000 bytes, but the file ends after 32
     """
-    start = raw.find(_SIGNATURE)
+    start, objects = raw.find(_SIGNATURE), 0
     while start >= 0:
-        _check(raw, start)
+        objects += _check(raw, start)
+        if objects * _HEADER > len(raw):  # those of heaps that lie beside each other have a header each
+            raise ArchiveError(f"the heap of text at byte {start} lies inside of others")
         start = raw.find(_SIGNATURE, start + 1)
 
 
-def _check(raw: bytes, start: int) -> None:
+def _check(raw: bytes, start: int) -> int:
+    """Number of objects in the heap at byte `start`."""
     size = int.from_bytes(raw[start + 8 : start + _HEADER], "little")
     if start + size > len(raw):
         raise ArchiveError(f"the heap of text at byte {start} claims {size} bytes, but the file ends after {len(raw) - start}")
@@ -87,3 +90,4 @@ def _check(raw: bytes, start: int) -> None:
             raise ArchiveError(f"object {index} in the heap of text at byte {start} is damaged")
         seen.add(index)
         at += taken
+    return len(seen)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from hgqjax import cli, resources
+from hgqjax.archives import ArchiveError
 from hgqjax.description import ModelDescription
 from hgqjax.description import operations as o
 from hgqjax.export import ExportError, to_hls4ml
-from hgqjax.interop import InteropError, load_hgq2
+from hgqjax.interop import InteropError, hdf5_guard, load_hgq2
 from hgqjax.quantizers import Format
 
 h5py = pytest.importorskip("h5py")
@@ -409,6 +410,20 @@ def test_a_heap_of_text_that_goes_round_for_ever_or_is_cut(tmp_path):
         with pytest.raises(InteropError, match=message) as error:
             load_hgq2(rewritten(GOLDEN / "dense.keras", tmp_path / "heap.keras", change))
         assert str(error.value).startswith(str(tmp_path / "heap.keras"))
+
+
+def test_heaps_inside_of_heaps_are_not_walked_again_and_again():
+    objects = [bytes([n % 256, n // 256, 1, 0, 0, 0, 0, 0]) + (16).to_bytes(8, "little") for n in range(1, 3000)]
+    content = b"GCOL\1\0\0\0" + (16).to_bytes(8, "little")  # a heap without objects in each object of a heap
+    inside = b"".join(header + content for header in objects)
+    sound = b"GCOL\1\0\0\0" + (16 + len(inside)).to_bytes(8, "little") + inside
+    hdf5_guard.check_heaps(sound)
+    hostile = bytearray(sound)
+    for n in range(1, 3000):  # each heap now reaches to the end of the file
+        at = 16 + 32 * n - 16
+        hostile[at + 8 : at + 16] = (len(sound) - at).to_bytes(8, "little")
+    with pytest.raises(ArchiveError, match="the heap of text at byte .* lies inside of others"):
+        hdf5_guard.check_heaps(bytes(hostile))
 
 
 def test_text_that_claims_gigabytes_takes_none(tmp_path):

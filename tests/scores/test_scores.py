@@ -217,3 +217,23 @@ def test_what_reports_draw_counts_every_row(score, outputs, y):
             many = score.name == "reconstruction error" and len(found["residuals"]) == 1
             assert sum(bars["counts"]) + bars["outside"] == pytest.approx(total * (outputs.shape[1] if many else 1))
             assert score.window in (None, bars["edges"][-1])
+
+
+@pytest.mark.parametrize("score", [scores.Accuracy(), scores.BinaryAccuracy(), scores.LabelAccuracy(), scores.Resolution()], ids=repr)
+def test_the_divergence_is_that_of_what_outputs_stand_for(score):
+    several = isinstance(score, scores.Accuracy)  # one question with several answers
+    width = 3 if several else 2 if isinstance(score, scores.LabelAccuracy) else 1
+    a, b = (jnp.asarray(RNG.normal(size=(7, width)), jnp.float32) for _ in range(2))
+
+    def shares(outputs):
+        """Probabilities of the possible answers, those of each question in the last axis."""
+        z = np.asarray(outputs, np.float64)
+        z = z if several else np.stack([z, 0 * z], -1)
+        return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+    if isinstance(score, scores.Resolution):
+        expected = float(np.mean((a - b) ** 2)) / 2
+    else:
+        expected = np.sum(shares(b) * np.log(shares(b) / shares(a))) / 7
+    assert float(score.divergence(a, b)) == pytest.approx(expected, rel=1e-4) and expected > 0
+    assert abs(float(score.divergence(a, a))) < 1e-6
