@@ -35,3 +35,16 @@ def test_the_test_bench_of_hls4ml_gives_the_same(tmp_path):
     subprocess.run(["g++", *flags, *sources], cwd=project, check=True)
     subprocess.run(["./bench"], cwd=project, check=True, capture_output=True)
     assert testbench.compared(project, "csim") == 500
+
+
+def test_ties_are_printed_in_two_ways_and_a_wrong_digit_is_seen(tmp_path):
+    folder = tmp_path / testbench.FOLDER
+    folder.mkdir()
+    (folder / testbench.OUTPUTS).write_text("-0.2578125 1.5\n0.33203125 -2\n")
+    results = folder / testbench.RESULTS["csim"]
+    for tie in ("-0.257812", "-0.257813"):
+        results.write_text(f"{tie} 1.5 \n0.332031 -2 \n")
+        assert testbench.compared(tmp_path, "csim") == 4
+    results.write_text("-0.257814 1.5 \n0.332031 -2 \n")
+    with pytest.raises(ExportError, match=r"^csim differs in 1 of 4 outputs; first: output 0 of row 0 should be -0.257812, is -0.257814$"):
+        testbench.compared(tmp_path, "csim")

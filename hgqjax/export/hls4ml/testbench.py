@@ -1,5 +1,6 @@
 """Rows for hls4ml's own test bench (C simulation, co-simulation), what must come out of it, and what came out, compared."""
 
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def write(description: ModelDescription, project: Path, x: Rows) -> None:
 
 
 def compared(project: Path, step: str) -> int:
-    """Number of outputs that the simulation `step` printed, each equal to what is expected, both with the six digits that are printed.
+    """Number of outputs that the simulation `step` printed, each equal to what is expected with the six digits that are printed.
 
     Raises: ExportError where there are no results, others than expected, or an output differs; it names the first row.
     """
@@ -50,7 +51,7 @@ def compared(project: Path, step: str) -> int:
         raise ExportError(f"{FOLDER}/{found.name} does not hold {width} numbers for each row") from None
     if values.shape != expected.shape:
         raise ExportError(f"{FOLDER}/{found.name} has {len(values)} rows; {len(expected)} were simulated")
-    wrong = np.argwhere(_printed(values) != _printed(expected))
+    wrong = np.argwhere((values != _printed(expected, ROUND_HALF_UP)) & (values != _printed(expected, ROUND_HALF_EVEN)))
     if len(wrong):
         row, index = wrong[0].tolist()
         raise ExportError(
@@ -60,10 +61,15 @@ def compared(project: Path, step: str) -> int:
     return values.size
 
 
-def _printed(values: np.ndarray) -> np.ndarray:
-    """The numbers with `DIGITS` significant digits.
+def _printed(values: np.ndarray, rounding: str) -> np.ndarray:
+    """The numbers with `DIGITS` significant digits, ties broken as `rounding` of `decimal` says.
 
-    >>> _printed(np.array([[0.123456789, -4.0]])).tolist()
-    [[0.123457, -4.0]]
+    `ap_types` rounds ties away from zero (`reduceToPrecision` in ap_fixed_base.h), the C++ library rounds doubles to even digits.
+
+    >>> _printed(np.array([[-0.2578125, 0.123456789, -4.0]]), ROUND_HALF_UP).tolist()
+    [[-0.257813, 0.123457, -4.0]]
+    >>> _printed(np.array([[-0.2578125]]), ROUND_HALF_EVEN).tolist()
+    [[-0.257812]]
     """
-    return np.array([[float(f"{v:.{DIGITS}g}") for v in row] for row in values.tolist()])
+    context = Context(prec=DIGITS, rounding=rounding)
+    return np.array([[float(context.create_decimal(Decimal(v))) for v in row] for row in values.tolist()])
