@@ -17,6 +17,7 @@ from hgqjax.description.model import ModelDescription
 from hgqjax.description.operations import Constant, Dense, Input, Quantize, Relu
 from hgqjax.export import project
 from hgqjax.export.gate import ExportError, GateError, gate_rows, to_words
+from hgqjax.export.hls4ml import compiled
 from hgqjax.export.hls4ml import convert as export
 from hgqjax.export.hls4ml.config import read_config, write_config
 from hgqjax.export.hls4ml.convert import link_project, to_hls4ml
@@ -208,7 +209,7 @@ def test_traps_are_exact_here_and_wrong_when_hls4ml_infers(tmp_path, monkeypatch
     with pytest.warns(UserWarning):
         project = to_hls4ml(model, tmp_path / "inferred", verify=False)
     x = gate_rows(model, min_rows=1000)
-    values = export.run_library(export.build_library(project.path, "-O0"), "myproject", x, [2] * len(model.outputs))
+    values = compiled.run_library(compiled.build_library(project.path, "-O0"), "myproject", x, [2] * len(model.outputs))
     expected = model.integers(x)
     wrong = {
         name.rsplit("_", 1)[0]
@@ -262,6 +263,7 @@ def test_project_is_self_contained_moves_and_links(tmp_path):
     assert not [p for p, text in texts.items() if str(tmp_path) in text]
     record = json.loads((folder / export.GATE_FILE).read_text())
     assert record["verified"] and record["gate"]["rows"] == project.gate.rows and record["gate"]["differing_words"] == 0
+    assert record["words_beside_second_project"] == 2 * 2 * 200 * 2  # orders of loading, projects, rows, outputs
     assert record["model_sha256"] == export.folder_sha256(folder / MODEL_FOLDER)
     assert record["hls4ml"] == importlib.metadata.version("hls4ml") and "g++" in record["compiler"]
     copy = ModelDescription.load(folder / MODEL_FOLDER)
@@ -289,14 +291,14 @@ def test_hls4ml_itself_links_a_moved_project_from_within(tmp_path, monkeypatch):
 
 
 def test_a_wrong_word_stops_the_export_and_leaves_nothing(tmp_path, monkeypatch):
-    build = export.build_library
+    build = compiled.build_library
 
-    def sabotage(project):
+    def sabotage(project, **_):
         weights = project / "firmware" / "weights" / "w3.txt"
         weights.write_text(weights.read_text().replace("0.75", "0.50"))
         return build(project, "-O0")
 
-    monkeypatch.setattr(export, "build_library", sabotage)
+    monkeypatch.setattr(compiled, "build_library", sabotage)
     with pytest.raises(GateError) as error:
         to_hls4ml(small(), tmp_path / "project")
     message = r"hls4ml Vitis C\+\+ differs from the model in \d+ of \d+ output words; first: output 'y' index \[0\] row \d+ should be "
@@ -305,14 +307,14 @@ def test_a_wrong_word_stops_the_export_and_leaves_nothing(tmp_path, monkeypatch)
 
 
 def test_cpp_that_does_not_compile_stops_the_export_and_leaves_nothing(tmp_path, monkeypatch):
-    build = export.build_library
+    build = compiled.build_library
 
-    def sabotage(project):
+    def sabotage(project, **_):
         source = project / "firmware" / "myproject.cpp"
         source.write_text(source.read_text().replace("// hls-fpga-machine-learning insert layers", "int broken"))
         return build(project)
 
-    monkeypatch.setattr(export, "build_library", sabotage)
+    monkeypatch.setattr(compiled, "build_library", sabotage)
     with pytest.raises(ExportError, match=r"g\+\+ could not compile the project: firmware/myproject.cpp:\d+.*error"):
         to_hls4ml(small(), tmp_path / "project")
     assert list(tmp_path.iterdir()) == []
@@ -323,9 +325,9 @@ def test_cpp_that_aborts_does_not_take_python_with_it(tmp_path):
     (tmp_path / "a.cpp").write_text(source)
     subprocess.run(["g++", "-shared", "-fPIC", "a.cpp", "-o", "a.so"], cwd=tmp_path, check=True)
     x = np.array([[1.0, 2.0], [-1.0, 0.5]])
-    assert export.run_library(tmp_path / "a.so", "f", x, [1])[0].tolist() == [[3.0], [-0.5]]
+    assert compiled.run_library(tmp_path / "a.so", "f", x, [1])[0].tolist() == [[3.0], [-0.5]]
     with pytest.raises(ExportError, match="the compiled C\\+\\+ stopped with code -6"):
-        export.run_library(tmp_path / "a.so", "f", x + 5, [1])
+        compiled.run_library(tmp_path / "a.so", "f", x + 5, [1])
 
 
 def test_without_the_gate_the_project_says_so_and_keras_is_not_imported(tmp_path, monkeypatch):

@@ -1,16 +1,11 @@
-"""Reuse factors and the strategy resource; two projects in one program."""
+"""Reuse factors and the strategy resource."""
 
-import dataclasses
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 from hls4ml_networks import Network, verified
 
 from hgqjax import cli
-from hgqjax.export.gate import ExportError, gate_rows
-from hgqjax.export.hls4ml import convert, to_hls4ml
+from hgqjax.export.gate import ExportError
+from hgqjax.export.hls4ml import to_hls4ml
 from hgqjax.export.hls4ml.reuse import check_reuse_factors, legal_factors
 
 
@@ -102,40 +97,3 @@ def test_the_command(tmp_path, capsys):
 )
 def test_every_word_with_reuse(model, settings, tmp_path):
     verified(model, tmp_path / "p", min_rows=1000, **settings)
-
-
-_TOGETHER = """
-import ctypes, sys
-import numpy as np
-*libraries, rows, out = sys.argv[1:]
-x = np.load(rows)
-loaded = [ctypes.CDLL(path, ctypes.RTLD_GLOBAL) for path in libraries]  # symbols of the first stand in for those of the others
-for n, library in enumerate(loaded):
-    y = np.zeros((len(x), 3))
-    for a, b in zip(x, y):
-        library.myproject_double(ctypes.c_void_p(a.ctypes.data), ctypes.c_void_p(b.ctypes.data))
-    np.save(f"{out}{n}.npy", y)
-"""
-
-
-@pytest.mark.slow
-def test_two_projects_in_one_program(tmp_path):
-    """The same names, shapes and types, other weights: plain globals would be those of the first project in both."""
-    first = mlp(seed=1)
-    turned = [
-        dataclasses.replace(op, kernel=dataclasses.replace(op.kernel, integers=-op.kernel.integers)) if op.name == "first" else op
-        for op in first.operations
-    ]
-    models = [first, dataclasses.replace(first, operations=tuple(turned))]
-    paths = [to_hls4ml(model, tmp_path / str(n), verify=False).path for n, model in enumerate(models)]
-    libraries = [str(convert.build_library(path, "-O0")) for path in paths]
-    x = gate_rows(models[0], min_rows=500)
-    expected = [model.evaluate(x) for model in models]
-    assert np.any(expected[0] != expected[1])
-    np.save(tmp_path / "x.npy", x)
-    subprocess.run([sys.executable, "-c", _TOGETHER, *libraries, str(tmp_path / "x.npy"), str(tmp_path / "y")], check=True)
-    for n, values in enumerate(expected):
-        np.testing.assert_array_equal(np.load(tmp_path / f"y{n}.npy"), values)
-    convert.check_symbols(libraries[0], convert.read_namespace(paths[0]))
-    with pytest.raises(ExportError, match="defines the data myproject_.*, outside its namespace"):
-        convert.check_symbols(libraries[0], convert.read_namespace(paths[1]))

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import types
 import warnings
@@ -25,12 +24,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from hgqjax import processes
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.readers import input_readers
 from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
-from hgqjax.export.hls4ml import accelerator, testbench
+from hgqjax.export.hls4ml import accelerator, compiled, testbench
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
 from hgqjax.export.hls4ml.reuse import check_reuse_factors
@@ -45,10 +43,6 @@ STRATEGIES = ("latency", "resource", "distributed_arithmetic")
 KNOWN_HLS4ML = "1.3."
 CONFIG_FILE = "hls4ml_config.yml"
 """What `link_existing_project` reads."""
-GATE_OPTIMIZATION = "-O1"
-"""g++ level of the gate's own build. Seconds to build and to run 10 000 rows of a 16-64-32-32-5 network, two shared cores:
--O0 11 + 37, -O1 14 + 2, -O2 25 + 2, -O3 28 + 2; with distributed arithmetic -O1 110 + 8, -O0 139 + 111. The paper's network for house
-numbers in io_stream, seconds to build and to run 1000 rows: -O0 7 + 560, -O1 10 + 25, -O3 12 + 29."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +127,9 @@ def to_hls4ml(
         x = gate.gate_rows(description, rows=rows, min_rows=min_rows, seed=seed)
         x = _port_rows(x, rewritten, graph, floats=backend == accelerator.NAME)
         testbench.write(description, folder, x)
-        report = _run_gate(description, graph, folder, x, seed) if verify else None
+        report, beside = _run_gate(description, graph, folder, namespace, x, seed) if verify else (None, None)
         about = {"backend": backend, "io_type": io_type, "strategy": strategy, "reuse_factors": reuse, "namespace": namespace}
-        _finish(description, folder, about | {"board": config.get("board")}, report)
+        _finish(description, folder, about | {"words_beside_second_project": beside, "board": config.get("board")}, report)
     return Project(output_dir, backend, strategy, report)
 
 
@@ -188,28 +182,6 @@ def _place_generated(project: Path, namespace: str) -> None:
     parameters.write_text(
         re.sub(r"\bnnet::(\w+)", lambda found: f"{namespace}::{found[1]}" if found[1] in names else found[0], parameters.read_text())
     )
-
-
-def read_namespace(project: Path) -> str:
-    """The C++ namespace of a written project."""
-    import yaml
-
-    return yaml.safe_load((project / CONFIG_FILE).read_text())["WriterConfig"]["Namespace"]
-
-
-def check_symbols(library: str | Path, namespace: str) -> None:
-    """Raises ExportError where a compiled project defines data outside its namespace, which another project could define, too.
-
-    A program that holds both would then compute with the data of one, without a word.
-    """
-    listed = subprocess.run(
-        ["nm", "-C", "--defined-only", "--extern-only", str(library)], text=True, capture_output=True, check=True
-    ).stdout
-    for line in listed.splitlines():
-        *_, kind, name = line.split(maxsplit=2)
-        shared = name.startswith(("nnet::trace_", "std::", "typeinfo ", "vtable ", "guard variable for std::"))
-        if kind in "BDRVuGS" and namespace not in name and not shared:
-            raise ExportError(f"the compiled project defines the data {name}, outside its namespace {namespace}")
 
 
 def link_project(folder: str | os.PathLike):
@@ -274,22 +246,7 @@ def _check_tools(strategy: str, verify: bool):
         warnings.warn(f"hls4ml {version} is not a version hgqjax knows ({KNOWN_HLS4ML}x); the gate still checks every export", stacklevel=3)
 
 
-# ---- build, run, compare ----
-
-_RUN = """
-import ctypes, sys
-import numpy as np
-library, function, count, *paths = sys.argv[1:]
-inputs, outputs = [np.load(path) for path in paths[:int(count)]], paths[int(count):]
-x = inputs[0]
-call = getattr(ctypes.CDLL(library), function)
-results = [np.zeros((len(x), int(size))) for size in outputs[1::2]]
-rows = [(a.ctypes.data, a.strides[0]) for a in (*inputs, *results)]
-for n in range(len(x)):
-    call(*(ctypes.c_void_p(start + n * step) for start, step in rows))
-for path, result in zip(outputs[::2], results):
-    np.save(path, result)
-"""
+# ---- compare ----
 
 
 def _port_rows(x: gate.Rows, rewritten: ModelDescription, graph, *, floats: bool) -> gate.Rows:
@@ -303,48 +260,20 @@ def _port_rows(x: gate.Rows, rewritten: ModelDescription, graph, *, floats: bool
     return tuple(parts) if isinstance(x, tuple) else parts[0]
 
 
-def _run_gate(description: ModelDescription, graph, project: Path, x: gate.Rows, seed: int) -> GateReport:
+def _run_gate(
+    description: ModelDescription, graph, project: Path, namespace: str, x: gate.Rows, seed: int
+) -> tuple[GateReport, int | None]:
+    """The report, and the number of words that a second project beside this one left as they are."""
     start = time.perf_counter()
-    library = build_library(project)
-    check_symbols(library, read_namespace(project))
-    values = run_library(library, graph.config.get_project_name(), x, [var.size() for var in graph.get_output_variables()])
-    words = tuple(gate.to_words(v, description.grids[name]) for v, name in zip(values, description.outputs, strict=True))
+    name, sizes = graph.config.get_project_name(), [var.size() for var in graph.get_output_variables()]
+    library = compiled.build_library(project, keep_objects=True)
+    compiled.check_symbols(library, namespace)
+    values = compiled.run_library(library, name, x, sizes)
+    words = tuple(gate.to_words(v, description.grids[output]) for v, output in zip(values, description.outputs, strict=True))
     total = gate.check_words(description, x, words, tool=f"hls4ml {graph.config.backend.name} C++")
+    beside = compiled.check_beside(project, library, name, namespace, x, sizes)
     library.unlink()
-    return GateReport(gate.row_count(x), total, seed, time.perf_counter() - start)
-
-
-def build_library(project: Path, optimization: str = GATE_OPTIMIZATION) -> Path:
-    """Compile the C++ of `project` with hls4ml's own script at another g++ level; returns the shared library."""
-    script = project / "build_gate.sh"
-    flags = f"{optimization} -w"  # a thousand warnings that nobody sees take a sixth of the time
-    script.write_text((project / "build_lib.sh").read_text().replace("-O3", flags))
-    before = set(project.glob("firmware/*.so"))
-    try:
-        code, said = processes.run(["bash", script.name], cwd=project)
-    finally:
-        script.unlink()
-    if code:
-        errors = [line for line in said.splitlines() if "error:" in line] or said.splitlines()[-1:] or ["no message"]
-        raise ExportError(f"g++ could not compile the project: {errors[0].strip()}")
-    (library,) = set(project.glob("firmware/*.so")) - before
-    return library
-
-
-def run_library(library: Path, project_name: str, x: gate.Rows, sizes: list[int]) -> list[np.ndarray]:
-    """Output values (rows, size) of each output for rows `x` of each input, float64; in a process of its own, which C++ may abort."""
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = []
-        for n, part in enumerate(x if isinstance(x, tuple) else (x,)):
-            inputs.append(f"{folder}/x{n}.npy")
-            np.save(inputs[-1], np.ascontiguousarray(part, np.float64).reshape(len(part), -1))
-        outputs = [f"{folder}/{n}.npy" for n in range(len(sizes))]
-        more = [v for path, size in zip(outputs, sizes, strict=True) for v in (path, str(size))]
-        command = [sys.executable, "-c", _RUN, str(library), f"{project_name}_double", str(len(inputs)), *inputs, *more]
-        code, said = processes.run(command)
-        if code:
-            raise ExportError(f"the compiled C++ stopped with code {code}: {(said.splitlines() or ['no message'])[-1]}")
-        return [np.load(path) for path in outputs]
+    return GateReport(gate.row_count(x), total, seed, time.perf_counter() - start), beside
 
 
 # ---- what else the project holds ----
@@ -372,6 +301,8 @@ def _finish(description: ModelDescription, project: Path, arguments: dict[str, A
     build += "`hgqjax.export.link_project(folder)` takes it over in Python, `hls4ml.converters.link_existing_project('.')` from\n"
     build += "within the folder: `compile()`, `predict(x)`, `build()`. The folder may be moved. All C++ is in the namespace\n"
     build += f"`{arguments['namespace']}`, so that programs may hold several projects.\n"
+    if beside := arguments["words_beside_second_project"]:
+        build += f"The gate ran it beside a second project of other weights in one process: {beside} words of both stay the same.\n"
     if arguments["board"]:
         build += f"Accelerator for the board {arguments['board']}: `firmware/*_axi.cpp` wraps the network in AXI streams of floats.\n"
         build += "The gate runs the wrapper. `design.tcl` (Vivado's block design) and the driver are hls4ml's; they\n"
