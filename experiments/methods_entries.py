@@ -39,6 +39,8 @@ def entries(task: Task) -> dict[str, Entry]:
         "sfmp": Entry("SFMP's limit, post-training", ((methods.Sfmp(), {"points_at": few}),)),
         "sfmp_tuned": Entry("SFMP's limit, tuned", ((methods.Sfmp(after=0.6), {"points_at": few}),)),
         "daq": Entry("after DAQ, post-training", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)])),
+        "ohq": Entry("after OHQ, post-training", ((methods.Ohq(), {"points_at": budgets[2:]}),)),
+        "ohq_tuned": Entry("after OHQ, tuned", ((methods.Ohq(after=0.6), {"points_at": budgets[2:]}),)),
         "pruning": Entry("pruning, uniform", _points(methods.Pruning, sparsities)),
         "uniform": Entry("uniform", _points(methods.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
     }

@@ -1,4 +1,4 @@
-"""Slots and moments without a network, whose cost is separable: for tests of allocations against brute force."""
+"""For tests of allocations: slots and moments without a network, whose cost is separable; and small runs down to exported words."""
 
 import functools
 import types
@@ -6,9 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from hgqjax import ranges
+from hgqjax import export, layers, ranges, training
 from hgqjax.quantizers import Moment, Slot
+from hgqjax.runs import networks
+from hgqjax.training import schedules
+from hgqjax.training.objective import Objective
 
 
 def slot(quantizer, x, fisher=None, role="kernel", name="a", layer="layer", shape=None):
@@ -59,3 +63,29 @@ def compiled(allocation, slots, **asked):
 
 def _allocated(allocation, slots, asked, budget):
     return allocation.allocate(slots, moment(slots, budget, **asked))
+
+
+ROWS = np.random.default_rng(0).normal(size=(700, 4)).astype(np.float32)
+LABELS = np.argmax(ROWS[:, :3] + 0.3 * ROWS[:, 1:], axis=1).astype(np.int32)
+DATA = training.Data(*(jnp.asarray(v) for v in (ROWS[:512], LABELS[:512], ROWS[512:], LABELS[512:])))
+
+
+def front_of(method, budgets, cost, epochs=6, seeds=None):
+    """Of a small network: the last metrics of each member, one for each of `budgets` (0: none), and its model."""
+    steers: Any = {"penalty": schedules.Budget()} if any(budgets) else {}
+    config = training.Config(epochs=epochs, epochs_per_check=epochs, batch_size=64, objective=Objective(cost=cost), **steers)
+    train = training.make_train(config, networks.Mlp(method=method, hidden=(8,)).build((4,), 3))
+    count = len(budgets)
+    members = training.Member(*(jnp.full(count, v, jnp.float32) for v in (0.0, 1e-2)), jnp.asarray(budgets, jnp.float32))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds or (0,) * count, jnp.uint32))
+    states, metrics = jax.jit(jax.vmap(train, (0, 0, None)))(keys, members, DATA)
+    last = [{"member": n} | {name: float(values[n, -1]) for name, values in metrics.items()} for n in range(count)]
+    return last, [train.model(jax.tree.map(lambda leaf, n=n: leaf[n], states)) for n in range(count)]
+
+
+def words(model):
+    """The exported network, whose evaluator agrees with the model bit for bit."""
+    description = export.describe(model, ROWS)
+    frozen = layers.calibrate(model, ROWS)
+    np.testing.assert_array_equal(description.evaluate(ROWS), np.asarray(frozen(jnp.asarray(ROWS)), np.float64))
+    return description

@@ -3,7 +3,7 @@
 from hgqjax.layers._base import BitWidth, Draw, Layer, Module, Observed
 from hgqjax.layers._symbol import FrozenWeight, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
-from hgqjax.layers.allocation import Task, fishers
+from hgqjax.layers.allocation import Task, allocations, fishers
 from hgqjax.layers.attention import MultiHeadAttention
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
@@ -104,6 +104,7 @@ __all__ = [
     "Task",
     "adapt",
     "all_pairs",
+    "allocations",
     "average_pool",
     "begin_step",
     "calibrate",

@@ -6,11 +6,12 @@ from hgqjax.methods.dqa import Dqa
 from hgqjax.methods.hgq import Hgq
 from hgqjax.methods.hmq import Hmq
 from hgqjax.methods.ilmpq import Ilmpq
+from hgqjax.methods.ohq import Ohq
 from hgqjax.methods.pruning import Pruning
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp | Ohq
 
 __all__ = [
     "AbstractMethod",
@@ -20,6 +21,7 @@ __all__ = [
     "Hmq",
     "Ilmpq",
     "Method",
+    "Ohq",
     "Pruning",
     "Sfmp",
     "Uniform",

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -69,6 +69,9 @@ class AbstractAllocation(abc.ABC):
     `allocates` names. Both are pure, of fixed shapes, and safe under jit and vmap; the budget is an argument, so that one compiled program
     has a front.
     """
+
+    needs_budget: ClassVar[bool] = False
+    """True: the allocation is nothing without a budget, and a sweep without one is refused."""
 
     @abc.abstractmethod
     def allocates(self, epoch: Array, epochs: int) -> Array | bool:

@@ -289,9 +289,11 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         if begun is not None:
             begun.check(model)
         layers_at(model, config.train.freeze)
-    if config.points_at:
-        for build in builds:
+    for build in builds:
+        if config.points_at:
             _check_budgets(config, build, dataset)
+        elif any(found.needs_budget for found in layers.allocations(build(nnx.Rngs(0)))):
+            raise ConfigError("points_at is empty, and this method needs a cost to reach; give at least one, such as 20000")
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
 

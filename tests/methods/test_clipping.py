@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slots as of_tests
 
-from hgqjax import methods, quantizers, ranges
+from hgqjax import methods, quantizers, ranges, resources
 from hgqjax.methods.allocation import clipping
 
 SIGNED = quantizers.Allocated(overflow="SAT_SYM", signed=True, bits=(0, 12))
@@ -77,3 +77,12 @@ def test_illegal_bits_are_named():
         methods.Daq(weight_bits=1)
     with pytest.raises(ValueError, match="after is 1.5; a share of the run"):
         methods.Daq(after=1.5)
+
+
+@pytest.mark.slow
+def test_hardware_has_the_words_of_given_bits():
+    (last,), (model,) = of_tests.front_of(methods.Daq(bits=5, weight_bits=4), (0.0,), resources.Ebops())
+    assert last["val_score"] > 0.6
+    for op in of_tests.words(model).operations:
+        if hasattr(op, "kernel"):
+            assert np.abs(op.kernel.integers).max() <= 7 and np.max(op.kernel.bits) <= 3  # and a sign

@@ -73,16 +73,21 @@ def signs(slot: Slot) -> Float[Array, "..."]:
 
 
 def of_bits(slot: Slot, bits: int) -> dict[str, Float[Array, "..."]]:
-    """Parameters of a quantizer with SAT_SYM: `bits`, a sign included where there is one, on the power-of-two step of least error.
+    """As `of_magnitude_bits`, of `bits` that include a sign where there is one."""
+    without, with_sign = of_magnitude_bits(slot, bits), of_magnitude_bits(slot, max(bits - 1, 1))
+    return {name: jnp.where(signs(slot) > 0, with_sign[name], values) for name, values in without.items()}
+
+
+def of_magnitude_bits(slot: Slot, bits: int) -> dict[str, Float[Array, "..."]]:
+    """Parameters of a quantizer with SAT_SYM: `bits`, and a sign where there is one, on the power-of-two step of least error.
 
     A group of zeros gets no bits. The step is that of a normal distribution of the group's `deviation`: it is clipped where that has less
     error than rounding more coarsely.
     """
-    sigma, sign = deviation(slot), signs(slot)
-    least = [jnp.float32(least_step(max(bits - k, 1))) for k in (0, 1)]
-    f = -fixed_point.exponent(jnp.where(sign > 0, least[1], least[0]) * sigma)
-    i, dead = bits - sign - f, sigma == 0
-    found = {"f": jnp.where(dead, -1.0, f), "i": jnp.where(dead, 0.0, i), "allocated": jnp.ones_like(f)}
+    sigma = deviation(slot)
+    f = -fixed_point.exponent(jnp.float32(least_step(bits)) * sigma)
+    dead = sigma == 0
+    found = {"f": jnp.where(dead, -1.0, f), "i": jnp.where(dead, 0.0, bits - f), "allocated": jnp.ones_like(f)}
     return slot.quantizer.clip({name: jnp.broadcast_to(v, slot.params[name].shape) for name, v in found.items()})
 
 

@@ -40,6 +40,7 @@ class Salience(AbstractAllocation):
     Source: the salience of SFMP, arXiv:2602.01027, with one value as a block and the cost of hardware; the limit is ours.
     """
 
+    needs_budget = True
     after: float = 1.0
     rounds: int = 3
 
