@@ -33,6 +33,7 @@ from hgqjax.layers.reduce import Sum, max, mean, sum
 from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose, upsample, zero_pad
+from hgqjax.layers.sites import assign, sites
 from hgqjax.layers.softmax import Below, Softmax
 from hgqjax.layers.start import Constants, FloatStart, FrozenStart, Start
 from hgqjax.layers.table import HARD_TANH, Table
@@ -105,6 +106,7 @@ __all__ = [
     "adapt",
     "all_pairs",
     "allocations",
+    "assign",
     "average_pool",
     "begin_step",
     "calibrate",
@@ -131,6 +133,7 @@ __all__ = [
     "row_curvatures",
     "seed",
     "select",
+    "sites",
     "sum",
     "transpose",
     "upsample",

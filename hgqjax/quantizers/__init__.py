@@ -10,11 +10,13 @@ from hgqjax.quantizers.hmq import Hmq
 from hgqjax.quantizers.kbi import Kbi
 from hgqjax.quantizers.kif import Kif
 from hgqjax.quantizers.minifloat import Minifloat
+from hgqjax.quantizers.policy import AbstractPolicy, Problem, Search, Site
 from hgqjax.quantizers.power_of_two import PowerOfTwo
 from hgqjax.quantizers.pruned import Pruned
 from hgqjax.quantizers.row_wise import RowWise, row_counts
+from hgqjax.quantizers.searched import Searched
 from hgqjax.quantizers.ternary import Ternary
 
 __all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
 __all__ += ["Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
-__all__ += ["RowWise", "Ternary", "row_counts", "sample_exponent"]
+__all__ += ["AbstractPolicy", "Problem", "RowWise", "Search", "Searched", "Site", "Ternary", "row_counts", "sample_exponent"]

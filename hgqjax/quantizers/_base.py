@@ -40,6 +40,8 @@ class AbstractQuantizer(abc.ABC):
     overflow = "SAT_SYM"
     allocation = cast(AbstractAllocation | None, None)  # as `rounding`
     """What decides the widths of all tensors whose quantizers have an equal one, together."""
+    choices = cast(tuple[int, ...], ())  # as `rounding`
+    """Bits that `with_bits` takes; none: a search leaves it alone."""
     format_of_each_value: ClassVar[bool] = False
     """True: the `ranges` given to `format` are those of each value by itself, and so is the format."""
     samples: ClassVar[bool] = False
@@ -110,6 +112,10 @@ class AbstractQuantizer(abc.ABC):
     def of_format(self, fmt: Format) -> Widths | None:
         """Parameters whose `format` is `fmt`, as far as their limits allow: of a network to start from. None: they start from the data."""
         return None
+
+    def with_bits(self, params: Widths, bits: ArrayLike) -> Widths:
+        """Parameters of a tensor with so many `bits`, one of `choices`, a sign bit included where there is one; what a search tries."""
+        raise NotImplementedError(f"{type(self).__name__} has no bits to be searched")
 
     def narrowest(self, params: Widths) -> Widths:
         """Parameters of the lowest cost that training can reach; those of the lower `limits`."""

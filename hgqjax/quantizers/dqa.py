@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hgqjax import fixed_point
-from hgqjax.quantizers._base import FixedPoint, Format, check_bits, largest_magnitude, sample_exponent
-from hgqjax.quantizers.kbi import Kbi
+from hgqjax.quantizers._base import FixedPoint, Format, check_bits, sample_exponent
+from hgqjax.quantizers._grid import grid
 
 CHOSEN = 30.0
 """Attention of the grid that is chosen, and minus that of the others."""
@@ -26,9 +26,10 @@ class Dqa(FixedPoint):
 
     .. math:: a = softmax(\alpha / (s\,T)), \qquad q = \sum_k a_k Q_k(x)
 
-    where s is the standard deviation of alpha (K - 1 in the denominator; 1 where all alphas are equal) and :math:`Q_k` is `Kbi` with
+    where s is the standard deviation of alpha (K - 1 in the denominator; 1 where all alphas are equal) and :math:`Q_k` is a grid of
     :math:`n_k` magnitude bits: with WRAP its range is that of the values, up to a power of two (min-max); with SAT_SYM its largest level is
-    one step below the power of two above the largest value, where few bits clip. T falls from `t0` to `t1` exponentially over the run.
+    one step below the power of two above the largest value, where few bits clip. A sign bit is there where the range, if given, has
+    negative values. T falls from `t0` to `t1` exponentially over the run.
     After the share `choice` of the run the grid of the largest alpha is taken for good; from there on `sample`, `format` and export are
     that one grid. `format` and `quantize` are those of the largest alpha at any time. `expected_format` has the mean bits
     :math:`\sum_k a_k n_k`.
@@ -118,10 +119,7 @@ class Dqa(FixedPoint):
     def _grids(self, params, ranges) -> list[Format]:
         """The formats of the K grids."""
         i = params["i"]
-        if self.overflow == "SAT_SYM" and ranges is not None:
-            i = fixed_point.exponent(largest_magnitude(jnp.stack(tuple(ranges)), (1, *i.shape))[0])
-        grid = Kbi(keep_negative=self.keep_negative, rounding=self.rounding, overflow=self.overflow)
-        return [grid.format({"b": jnp.full_like(i, float(b)), "i": lax.stop_gradient(i)}, ranges) for b in self.bits]
+        return [grid(self, jnp.full_like(i, float(b)), i, ranges) for b in self.bits]
 
     def _mean(self, params, ranges, share):
         grids = zip(*self._grids(params, ranges), strict=True)

@@ -71,6 +71,15 @@ def test_dqa_choice_is_one_plain_grid_ever_after():
     assert float(sum(quantizer.format(quantizer.narrowest(params), SEEN)[1:])[0, 0]) == 2.0
 
 
+def test_dqa_has_a_sign_bit_only_where_there_are_negative_values():
+    quantizer = quantizers.Dqa(bits=(2, 4))
+    for data, k in ((X, 1), (abs(X), 0)):
+        seen = ranges.observe(data, (1, 1))
+        fmt = quantizer.format(quantizer.init((1, 1)), seen)
+        assert (int(fmt.k[0, 0]), int(sum(fmt)[0, 0])) == (k, 2 + k)
+        assert len(np.unique(quantizer.quantize(data, quantizer.init((1, 1)), ranges=seen))) <= 2 ** (2 + k) - k
+
+
 def test_methods_of_mixtures_refuse_what_they_cannot_choose_from():
     with pytest.raises(ValueError, match=r"weight_bits is \(1, 4\); one or more numbers of bits within 2..17"):
         methods.Dqa(weight_bits=(1, 4))

@@ -39,6 +39,8 @@ CASES = [
     quantizers.Allocated(),
     quantizers.Allocated(overflow="SAT_SYM", bits=(2, 8), signed=True, keep_negative=True),
     quantizers.Allocated(overflow="SAT", keep_negative=False),
+    quantizers.Searched(),
+    quantizers.Searched(overflow="WRAP", choices=(8, 4), signed=True),
 ]
 SHAPE, GROUP = (4, 3), (4, 1)
 every_case = pytest.mark.parametrize("quantizer", CASES, ids=repr)
@@ -232,6 +234,8 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.Dqa(t1=100.0), "t0 is 100.0, t1 100.0; temperatures above 0 that fall"),
         (lambda: quantizers.Dqa(t1=0.0), "t0 is 100.0, t1 0.0; temperatures above 0"),
         (lambda: quantizers.Dqa(choice=0.0), "choice is 0.0; a share within 0..1"),
+        (lambda: quantizers.Searched(choices=(8, 1)), r"choices is \(8, 1\); one or more different whole numbers within 2..16"),
+        (lambda: quantizers.Searched(overflow="SAT"), "overflow is 'SAT'; Searched has WRAP"),
         (lambda: quantizers.Dqa(overflow="SAT"), "overflow is 'SAT'; Dqa has WRAP"),
         (lambda: quantizers.RowWise(ratio=(0.5, 0.3, 0.1)), r"ratio is \(0.5, 0.3, 0.1\), which sums to 0.9; three shares"),
         (lambda: quantizers.RowWise(ratio=(1.5, -0.5, 0.0)), r"ratio is \(1.5, -0.5, 0.0\), which sums to 1; three shares"),
