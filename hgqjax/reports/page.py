@@ -21,7 +21,7 @@ CAPTIONS = {
     "training.",
     "widths": "Bits of weights (magnitude) and of activations (total), layer by layer.",
     "test": "What the model that is best on the validation rows gets right and wrong on the test rows.",
-    "training": "Loss, {name}, EBOPs and beta by epoch, a line a member.",
+    "training": "Loss, {name}, cost and beta by epoch, a line for each member.",
 }
 GLOSSARY = (
     "Each value of these networks has a bit-width of its own. EBOPs: effective bit operations per inference, the products of the widths "

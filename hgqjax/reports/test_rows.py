@@ -9,8 +9,8 @@ from hgqjax.reports import style
 from hgqjax.reports.reader import Point, ReportError, RunView, require
 
 COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY, style.INK)
-ON_PALE = "#262626"
-"""Ink of numbers in pale cells, which stay pale where the page is dark."""
+ON_PALE, ON_DARK = "#262626", "#fefefe"
+"""Ink of numbers in pale and in dark cells: no colour that the page exchanges where it is dark, as the cells stay as they are."""
 LEAST = 1e-4
 """Where the axis of the background of a ROC curve begins."""
 NAMED = 12
@@ -60,7 +60,7 @@ def _confusion(axes: Any, table: np.ndarray, classes: list[str]) -> None:
     if len(table) <= NAMED:
         for row in range(len(table)):
             for column in range(len(table)):
-                color = "white" if share[row, column] > 60 else ON_PALE
+                color = ON_DARK if share[row, column] > 60 else ON_PALE
                 axes.text(column, row, f"{share[row, column]:.1f}", ha="center", va="center", color=color, fontsize=7)
     axes.set_title("% of the rows of each class")
 

@@ -8,7 +8,7 @@ import pytest
 import run_folders
 
 from hgqjax.reports import html as pages
-from hgqjax.reports import style
+from hgqjax.reports import style, test_rows
 from hgqjax.reports.page import ReportError, report
 from hgqjax.scores import Resolution
 
@@ -191,6 +191,10 @@ def test_a_drawing_that_is_too_large_goes_in_as_pixels(folder, monkeypatch):
     page = read(report(folder, formats=()))
     images = [a["src"] for tag, a in page.elements if tag == "img"]
     assert len(images) == 3 and all(source.startswith("data:image/png;base64,") for source in images) and not drawings(page)
+
+
+def test_numbers_in_cells_keep_their_ink_where_the_page_is_dark():
+    assert not {test_rows.ON_PALE, test_rows.ON_DARK} & set(pages.THEMED)
 
 
 def test_text_is_escaped(tmp_path):
