@@ -9,6 +9,7 @@ import io
 import json
 import random
 import resource
+import shutil
 import sys
 import traceback
 import warnings
@@ -50,6 +51,8 @@ def samples():
     yield "t.npy", buffer.getvalue()
     yield from _optional(table, x, y)
     yield from _heaps()
+    for name in ("dense.h5", "few.keras", "scales.json"):
+        yield f"q_{name}", (GOLDEN / "qkeras" / name).read_bytes()
     yield "dense.keras", (GOLDEN / "dense.keras").read_bytes()
     settings = "HGQModel: m\nOutputDir: p\nBackend: Vitis\nPart: xcvu13p-flga2577-2-e\nHLSConfig:\n  Model:\n    Strategy: latency\n"
     yield "model.yml", settings.encode()
@@ -163,7 +166,11 @@ def _member_mutated(content, rng):
 def read(folder, name, model):
     """What is done with a file of this name."""
     path = folder / name
-    if name.endswith(".keras"):
+    if name.startswith("q_"):
+        shutil.copy(GOLDEN / "qkeras" / "scales_weights.h5", folder / "q_scales_weights.h5")
+        interop.load_qkeras(path).summary()
+        interop.load_keras_weights(path)
+    elif name.endswith(".keras"):
         interop.load_hgq2(path).summary()
     elif name.endswith(".onnx"):
         interop.load_qonnx(path).summary()

@@ -18,7 +18,7 @@ GIVES = {
     "dask": "hgqjax sweep and synth --cluster",
     "rtl": "hgqjax export --backend verilog or vhdl",
     "synth": "hgqjax synth: LUTs, flip-flops and timing by open tools",
-    "interop": "files of HGQ2 (.keras)",
+    "interop": "files of HGQ2, QKeras and Keras (.keras, .h5)",
     "qonnx": "files of QONNX (.onnx), written and read",
     "root": "trees in .root files as rows",
     "simulation": "scripts/simulate_jets.py",

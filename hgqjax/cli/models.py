@@ -32,7 +32,7 @@ def export(
     data, and random words at and beyond the limits of every input. Any differing word aborts the export and removes the project.
 
     Args:
-        model: folder of a model description, e.g. results/.../models/p03, a .keras file of HGQ2 or an .onnx file; or give --config.
+        model: folder of a model description, e.g. results/.../models/p03, a file of HGQ2 or QKeras, or an .onnx file; or give --config.
         config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
         output: folder of the new project; by default the model's path, without suffix, with _hls4ml, _verilog, _vhdl, or the file
             _qonnx.onnx.
@@ -75,7 +75,7 @@ def summary(
     """Print a model description: operations, bit-widths, pruned shares, EBOPs; with --data its score there: accuracy, resolution, ...
 
     Args:
-        model: folder of a model description, a .keras file of HGQ2, or an .onnx file of QONNX.
+        model: folder of a model description, a file of HGQ2 or QKeras (.keras, .h5, .json), or an .onnx file of QONNX.
         data: a data set ("jets", "openml", "svhn", "muon", "particles:16", ...) or a file with rows of the same features: the score on
             all its rows that the model was trained for, such as its accuracy, or its resolution and the share of outliers. Such a file
             holds neither scaler nor classes: those of the data set are taken; for a file those of jets or muon tracks, whichever fit.
@@ -106,7 +106,7 @@ def predict(model: Positional[Path], *, data: str, output: Path | None = None, r
     Of a classification the first column is the class, the others are its outputs (logits); else there is a column for each target.
 
     Args:
-        model: folder of a model description, e.g. results/.../models/p03, a .keras file of HGQ2 or an .onnx file.
+        model: folder of a model description, e.g. results/.../models/p03, a file of HGQ2 or QKeras, or an .onnx file.
         data: raw rows, with the columns that the network was trained on, in any order; a label is not needed. Or a data set by name.
         output: the csv file to write, instead of printing.
         rows: the first so many rows only.

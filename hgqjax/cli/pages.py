@@ -43,7 +43,7 @@ def table(
         name: jets, svhn, muon, plf (jets by their particles), or artifact (the networks that the authors released).
         runs: run folders whose points are rows, each beside the nearest published one, with its difference on the same data. The
             caption says the rule.
-        models: model descriptions, .keras or .onnx files, or folders of them, to be measured on the rows of --data.
+        models: model descriptions, .keras, .h5 or .onnx files, or folders of them, to be measured on the rows of --data.
         data: a data set ("jets", "openml", ...) or a file: all its rows.
         data_name: what the rows of a file are, e.g. "OpenML 42468": so the table calls them, and finds published rows on the same.
         window: of a resolution: residuals of this size and more are outliers, where the model itself does not say; of published

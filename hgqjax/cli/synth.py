@@ -26,7 +26,7 @@ def synth(
     in the run folder or beside the model, with logs in synth/. What was done before is found by its content and not done again.
 
     Args:
-      paths: run folders (all their points), model descriptions, .keras or .onnx files, or RTL projects; hls4ml projects for the tool vitis.
+      paths: run folders (all their points), model descriptions, files of networks, or RTL projects; hls4ml projects for the tool vitis.
       output: folder for the results of one path that is no run folder; by default that of a model of a run is its run, of any other
         the model's path, without its suffix, with _synth.
       tool: yosys, or vivado (synthesis, place and route) or vitis (C synthesis of hls4ml projects) where they are on PATH.

@@ -20,7 +20,7 @@ def zoo(
     gate_rows: int = 10_000,
     csv: Path | None = None,
 ) -> None:
-    """List, verify and measure a folder of networks: .keras and .onnx files and our own model descriptions, in it and in all folders below.
+    """List, verify and measure a folder of networks: .keras, .h5, .onnx files and our own model descriptions, in it and in all below.
 
     Every network is evaluated in exact integers. Where NAME.npz lies beside NAME.keras with what HGQ2 computed (x0, t/layer, y0), every
     word of every layer is compared with it. A network that fails has its reason, the others go on, and the exit code is 2.

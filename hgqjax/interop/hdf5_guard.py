@@ -18,6 +18,8 @@ from typing import Any
 
 from hgqjax.archives import ArchiveError
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""How an HDF5 file begins."""
 _SIGNATURE = b"GCOL\x01"
 """The library looks at no more of it."""
 _HEADER = 16
@@ -36,10 +38,28 @@ def opened(raw: bytes) -> Iterator[Any]:
     try:
         import h5py
     except ImportError:
-        raise ImportError("reading .keras files needs h5py; pip install 'hgqjax[interop]'") from None
+        raise ImportError("reading .keras and .h5 files needs h5py; pip install 'hgqjax[interop]'") from None
     check_heaps(raw)
     with _limited(_ROOM + 4 * len(raw)), h5py.File(io.BytesIO(raw), "r") as file:
         yield file
+
+
+def has_attribute(path: Path, name: str) -> bool:
+    """Whether `path` is an HDF5 file with this attribute; its text, which may lie in a damaged heap, is not read.
+
+    >>> has_attribute(Path(__file__), "model_config")
+    False
+    """
+    with path.open("rb") as file:
+        if file.read(len(HDF5)) != HDF5:
+            return False
+    try:
+        import h5py
+
+        with _limited(_ROOM), h5py.File(path, "r") as file:
+            return name in file.attrs
+    except (ImportError, OSError, RuntimeError, ValueError, KeyError, MemoryError):
+        return False
 
 
 @contextlib.contextmanager

@@ -37,8 +37,14 @@ def load_hgq2(path: str | os.PathLike[str]) -> ModelDescription:
       that no exact integer hardware has: quantizers in floating point or with a scale, shared layers, other activations than relu,
       averages that leave the grid, channels first. OSError where the file cannot be opened, ImportError without h5py.
     """
-    model = keras_file.read(path)
-    graph = Graph()
+    return described(keras_file.read(path))
+
+
+def described(model: keras_file.Model) -> ModelDescription:
+    """What `load_hgq2` gives for the file."""
+    graph, theirs = Graph(), model.of("qkeras")
+    if theirs:
+        raise keras_file.InteropError(f"{model.path}: its layers are those of QKeras ({theirs[0]}, ...); load_qkeras reads them")
     with keras_file.one_sentence(model.path):
         by_name = {layer.name: layer for layer in model.layers}
         for name in model.inputs:

@@ -109,16 +109,16 @@ def _spread(labels: str, shape, axes: str) -> tuple[int, ...]:
 
 def _conv(layer: Layer, graph: Graph, rank: int) -> str:
     source, shape = graph.quantized(layer)
-    _channels_last(layer)
-    size, strides, dilation = (_each(layer[key], rank) for key in ("kernel_size", "strides", "dilation_rate"))
+    channels_last(layer)
+    size, strides, dilation = (each(layer[key], rank) for key in ("kernel_size", "strides", "dilation_rate"))
     groups, filters = layer["groups"], layer["filters"]
     if len(shape) != rank + 1 or shape[-1] % groups:
         raise layer.refuse(f"reads values of shape {shape}, which {rank} spatial axes and {groups} groups of channels do not fit")
     shapes = {"kernel": (*size, shape[-1] // groups, filters)} | ({"bias": (filters,)} if layer["use_bias"] else {})
     kernel, *bias = arrays(layer, **shapes)
-    padding = _padding(layer, shape, size, strides, dilation)
-    positions = o.Windows(shape, size, strides, padding, dilation).positions
-    moves = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    around = padding(layer, shape, size, strides, dilation)
+    positions = o.Windows(shape, size, strides, around, dilation).positions
+    moves = {"strides": strides, "padding": around, "dilation": dilation, "groups": groups}
     constants = _constants(layer, kernel, bias[0] if bias else None)
     share = {"parallelization": _parallelization(layer, math.prod(positions))}
     return graph.finish(layer, graph.add(o.Conv, layer.name, (source,), (*positions, filters), **constants, **moves, **share))
@@ -159,12 +159,18 @@ def _parallelization(layer: Layer, positions: int) -> int | None:
 
 def _merge(layer: Layer, graph: Graph, cls: type[o.Operation]) -> str:
     names, shapes = graph.sources(layer, None)
-    largest = tuple(max(sizes) for sizes in zip(*shapes, strict=False))
-    fit = all(len(shape) == len(largest) == len(shapes[0]) and o.broadcasts(shape, largest) for shape in shapes)
-    if len(names) < 2 or (cls is o.Subtract and len(names) != 2) or not fit:
-        raise layer.refuse(f"reads results of shapes {shapes}; two of one shape, or of size 1, are legal, and more unless it subtracts")
+    largest = merged_shape(layer, shapes, exactly_two=cls is o.Subtract)
     names = graph.quantized_each(layer, names)
     return graph.finish(layer, graph.add(cls, layer.name, names, largest))
+
+
+def merged_shape(layer: Layer, shapes: list[tuple[int, ...]], exactly_two: bool) -> tuple[int, ...]:
+    """Shape of a sum, product, ... of values of `shapes`."""
+    largest = tuple(max(sizes) for sizes in zip(*shapes, strict=False))
+    fit = all(len(shape) == len(largest) == len(shapes[0]) and o.broadcasts(shape, largest) for shape in shapes)
+    if len(shapes) < 2 or (exactly_two and len(shapes) != 2) or not fit:
+        raise layer.refuse(f"reads results of shapes {shapes}; two of one shape, or of size 1, are legal, and more unless it subtracts")
+    return largest
 
 
 def _concatenate(layer: Layer, graph: Graph) -> str:
@@ -198,14 +204,14 @@ def _pool(layer: Layer, graph: Graph, rank: int, cls: type[o.Operation], everywh
         source, shape = graph.quantized(layer)
     else:
         (source,), (shape,) = graph.sources(layer)
-    _channels_last(layer)
+    channels_last(layer)
     if len(shape) != rank + 1:
         raise layer.refuse(f"reads values of shape {shape}; {rank} spatial axes and channels are needed")
-    size = shape[:-1] if everywhere else _each(layer["pool_size"], rank)
-    strides = size if everywhere else _each(layer["strides"] or layer["pool_size"], rank)
-    padding = ((0, 0),) * rank if everywhere else _padding(layer, shape, size, strides, (1,) * rank)
-    positions = o.Windows(shape, size, strides, padding, (1,) * rank).positions
-    fields = {"size": size, "strides": strides, "padding": padding, "counted": ours}
+    size = shape[:-1] if everywhere else each(layer["pool_size"], rank)
+    strides = size if everywhere else each(layer["strides"] or layer["pool_size"], rank)
+    around = ((0, 0),) * rank if everywhere else padding(layer, shape, size, strides, (1,) * rank)
+    positions = o.Windows(shape, size, strides, around, (1,) * rank).positions
+    fields = {"size": size, "strides": strides, "padding": around, "counted": ours}
     squeezed = everywhere and not layer["keepdims"]
     name = f"{layer.name}_pool" if squeezed else layer.name
     result = graph.add(cls, name, (source,), (*positions, shape[-1]), **fields)
@@ -227,7 +233,7 @@ def _reshape(layer: Layer, graph: Graph) -> str:
 
 def _flatten(layer: Layer, graph: Graph) -> str:
     names, (shape,) = graph.sources(layer)
-    _channels_last(layer)
+    channels_last(layer)
     return graph.add(o.Reshape, layer.name, names, (math.prod(shape),))
 
 
@@ -256,11 +262,16 @@ def _get_item(layer: Layer, graph: Graph) -> str:
     return graph.add(o.Slice, layer.name, names, result, index=index)
 
 
-def _relu(layer: Layer, graph: Graph) -> str:
-    names, (shape,) = graph.sources(layer)
+def plain_relu(layer: Layer) -> None:
+    """Refuses a relu with a slope, a limit or a threshold."""
     settings = {"max_value": None, "negative_slope": 0, "threshold": 0}
     if any((layer.config.get(key) or None) != (value or None) for key, value in settings.items()):
         raise layer.refuse("has a slope, a limit or a threshold; max(x, 0) is legal")
+
+
+def _relu(layer: Layer, graph: Graph) -> str:
+    names, (shape,) = graph.sources(layer)
+    plain_relu(layer)
     return graph.add(o.Relu, layer.name, names, shape)
 
 
@@ -282,16 +293,18 @@ def _quantizer(layer: Layer, graph: Graph) -> str:
 # ---- what they share ----
 
 
-def _channels_last(layer: Layer) -> None:
+def channels_last(layer: Layer) -> None:
+    """Refuses a layer whose channels are first."""
     if layer.config.get("data_format") not in (None, "channels_last"):
         raise layer.refuse(f"has data_format {layer['data_format']!r}; 'channels_last' is legal")
 
 
-def _each(value, rank: int) -> tuple[int, ...]:
+def each(value, rank: int) -> tuple[int, ...]:
+    """One number for each axis."""
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-def _padding(layer: Layer, shape, size, strides, dilation) -> tuple[tuple[int, int], ...]:
+def padding(layer: Layer, shape, size, strides, dilation) -> tuple[tuple[int, int], ...]:
     """Zeros before and after each spatial axis, for Keras's "valid", "same" (the odd one after) and "causal" (all before)."""
     reach = [d * (n - 1) for n, d in zip(size, dilation, strict=True)]
     mode = layer["padding"]

@@ -1,4 +1,8 @@
-"""A Keras 3 `.keras` file (a zip of config.json, metadata.json and model.weights.h5) as plain dicts and numpy arrays, without Keras."""
+"""Files of Keras 2 and 3 as plain dicts and numpy arrays, without Keras.
+
+Three kinds: a `.keras` file (a zip of config.json, metadata.json and model.weights.h5), a whole model in one HDF5 file, and the
+configuration in a `.json` file with the weights in an HDF5 file beside it.
+"""
 
 import contextlib
 import dataclasses
@@ -17,10 +21,7 @@ import numpy as np
 from hgqjax.archives import ArchiveError, check_memory, in_words, read_json
 from hgqjax.description import DescriptionError
 from hgqjax.errors import first_line
-from hgqjax.interop.hdf5_guard import opened
-
-HDF5 = b"\x89HDF\r\n\x1a\n"
-"""How an HDF5 file begins."""
+from hgqjax.interop.hdf5_guard import HDF5, opened
 
 
 class InteropError(ValueError):
@@ -71,59 +72,101 @@ class Model:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    def of(self, package: str) -> list[str]:
+        """Classes of the layers that are of this package: "hgq", "qkeras" or "keras"."""
+        return [layer.cls for layer in self.layers if layer.module.partition(".")[0] == package]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether a layer is of HGQ2 or QKeras, so that it is a network and no float weights alone."""
+        return bool(self.of("hgq") or self.of("qkeras"))
+
+
+def weights_beside(path: Path) -> Path | None:
+    """The HDF5 file with the weights of a model whose configuration is `path`; None where there is none.
+
+    >>> weights_beside(Path("nowhere.json"))
+    """
+    names = (path.with_name(f"{path.stem}{end}") for end in ("_weights.h5", ".weights.h5"))
+    return next((found for found in names if path.suffix.lower() == ".json" and found.is_file()), None)
+
 
 def read(path: str | os.PathLike[str]) -> Model:
     """Reads the file `path`; raises InteropError, one sentence that names it, where it is damaged or no model of this kind.
 
-    Keras's older format, one HDF5 file, is read as well where it has layers of HGQ2.
+    Args:
+      path: a `.keras` file, a whole model in one HDF5 file, or NAME.json with NAME_weights.h5 (or NAME.weights.h5) beside it.
     """
     path = Path(path)
     raw = path.read_bytes()
     with one_sentence(path):
+        if path.suffix.lower() == ".json":
+            beside = weights_beside(path)
+            if beside is None:
+                raise InteropError(f"there are no weights beside it; {path.stem}_weights.h5 is needed")
+            return _in_hdf5(path, beside.read_bytes(), read_json(raw), hashlib.sha256(raw).hexdigest())
         if raw.startswith(HDF5):
-            try:
-                return _read_h5(path, raw)
-            except (OSError, RuntimeError) as error:
-                raise InteropError(f"it is damaged: {error}") from error
+            return _in_hdf5(path, raw, None, hashlib.sha256(raw).hexdigest())
         members = _members(raw)
         config, metadata = read_json(members["config.json"]), read_json(members["metadata.json"])
-        kind, body = config["class_name"], config["config"]
-        if kind not in ("Functional", "Sequential"):
-            raise InteropError(f"the model is of class {kind}; Functional and Sequential are legal")
         weights, names = _weights(members["model.weights.h5"])
-        layers = tuple(_layers(body["layers"], weights, names, sequential=kind == "Sequential"))
-        inputs = (layers[0].name,) if kind == "Sequential" else _endpoints(body["input_layers"])
-        outputs = (layers[-1].name,) if kind == "Sequential" else _endpoints(body["output_layers"])
-        return Model(path, hashlib.sha256(raw).hexdigest(), metadata, _sorted(layers), inputs, outputs)
+        body, sequential = _body(config)
+        layers = tuple(_layers(body["layers"], weights, names, sequential))
+        return _model(path, hashlib.sha256(raw).hexdigest(), metadata, layers, body, sequential)
 
 
-def _read_h5(path: Path, raw: bytes) -> Model:
-    """Keras's older format: the configuration is an attribute, and weights have names, trained ones first."""
-    with opened(raw) as file:
-        text = file.attrs.get("model_config")
-        config = read_json(text) if text is not None else {"class_name": "Sequential", "config": {"layers": []}}
-        body, sequential = config["config"], config["class_name"] == "Sequential"
-        classes = [str(entry["class_name"]) for entry in body["layers"]]
-        if not any(cls.startswith("hgq") for cls in classes):
-            quantized = [cls for cls in classes if re.match(r"Q[A-Z]", cls)]
-            whose = f"QKeras ({quantized[0]}, ...)" if quantized else f"Keras ({classes[0]}, ...)" if classes else ""
-            raise InteropError(f"it is an HDF5 file{' with layers of ' if whose else ''}{whose}, and not of HGQ2")
-        layers = []
-        for entry in body["layers"]:
-            cls, name = str(entry["class_name"]).rpartition(">")[2], entry["config"]["name"]
-            module = "hgq" if entry["class_name"].startswith("hgq") else "keras"
-            layer = Layer(name, cls, module, entry["config"], _named(file["model_weights"].get(name), name, len(raw)), (), ())
-            if sequential:
-                arguments = ({"tensor": layers[-1].name},) if layers else ()
-            else:
-                arguments = _arguments(layer, entry["inbound_nodes"])
-            layers.append(dataclasses.replace(layer, arguments=arguments, inputs=tuple(_tensors(arguments))))
-        about = {"keras_version": str(file.attrs.get("keras_version"))}
+def _body(config: Any) -> tuple[dict[str, Any], bool]:
+    """What a configuration holds, and whether its layers are in a row; the oldest files have a list of them."""
+    kind, body = config["class_name"], config["config"]
+    if kind not in ("Functional", "Model", "Sequential"):
+        raise InteropError(f"the model is of class {kind}; Functional and Sequential are legal")
+    return ({"layers": body} if isinstance(body, list) else body), kind == "Sequential"
+
+
+def _model(path: Path, sha256: str, metadata: dict[str, Any], layers: tuple[Layer, ...], body: dict, sequential: bool) -> Model:
+    if not sequential:
+        return Model(path, sha256, metadata, _sorted(layers), _endpoints(body["input_layers"]), _endpoints(body["output_layers"]))
+    first = layers[0]
+    shape = first.config.get("batch_input_shape") or first.config.get("batch_shape")
+    if first.cls != "InputLayer" and shape:  # that of the rows, where no layer stands for these
+        rows = Layer(f"{first.name}_input", "InputLayer", "keras", {"batch_input_shape": shape}, {}, (), ())
+        layers = (rows, dataclasses.replace(first, inputs=(rows.name,), arguments=({"tensor": rows.name},)), *layers[1:])
+    return Model(path, sha256, metadata, _sorted(layers), (layers[0].name,), (layers[-1].name,))
+
+
+def _in_hdf5(path: Path, raw: bytes, config: dict[str, Any] | None, sha256: str) -> Model:
+    """Weights have names, trained ones first; the configuration is an attribute, or stands in another file."""
+    try:
+        with opened(raw) as file:
+            groups = file.get("model_weights", file)
+            text = file.attrs.get("model_config")
+            if config is None and text is None:
+                raise InteropError("it is an HDF5 file, and no model of Keras: it has no 'model_config'")
+            body, sequential = _body(config or read_json(text))
+            layers = []
+            for n, entry in enumerate(body["layers"]):
+                cls, name = str(entry["class_name"]).rpartition(">")[2], entry["config"]["name"]
+                module = str(entry.get("module") or ("qkeras" if re.match(r"Q[A-Z]", cls) else "keras"))
+                module = "hgq" if entry["class_name"].startswith("hgq") else module
+                layer = Layer(name, cls, module, entry["config"], _named(groups.get(name), name, len(raw)), (), ())
+                layers.append(_connected(layer, entry, body["layers"], n, sequential))
+            about = {"keras_version": str(file.attrs.get("keras_version"))}
+    except (OSError, RuntimeError) as error:
+        raise InteropError(f"it is damaged: {error}") from error
+    return _model(path, sha256, about, tuple(layers), body, sequential)
+
+
+def _connected(layer: Layer, entry: dict, entries: list[dict], n: int, sequential: bool) -> Layer:
+    """The layer, whose weights are finite, with what its one call got."""
+    for path, value in layer.weights.items():
+        # an infinity is the legal decay speed of ranges
+        if np.issubdtype(value.dtype, np.floating) and (np.any(np.isnan(value)) or (value.ndim and not np.all(np.isfinite(value)))):
+            raise layer.refuse(f"has a NaN or an infinity in its weight {path}")
     if sequential:
-        ends = (layers[0].name,), (layers[-1].name,)
+        arguments = ({"tensor": entries[n - 1]["config"]["name"]},) if n else ()
     else:
-        ends = _endpoints(body["input_layers"]), _endpoints(body["output_layers"])
-    return Model(path, hashlib.sha256(raw).hexdigest(), about, _sorted(tuple(layers)), *ends)
+        arguments = _arguments(layer, entry["inbound_nodes"])
+    return dataclasses.replace(layer, arguments=arguments, inputs=tuple(_tensors(arguments)))
 
 
 def _named(group: Any, name: str, size: int) -> dict[str, np.ndarray]:
@@ -136,12 +179,13 @@ def _named(group: Any, name: str, size: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     if group is None:
         return found
-    for path in map(str, group.attrs["weight_names"]):
+    for path in group.attrs["weight_names"]:
+        path = path.decode() if isinstance(path, bytes) else str(path)  # bytes of old versions of h5py
         item = group[path]
         if item.external or item.is_virtual or item.nbytes > max(size, 64):
             raise InteropError(f"its weight {path[:80]!r} claims {in_words(item.nbytes)}, but the file has {in_words(size)}")
         whole = path.split("/")  # of a Sequential model with the model's name in front
-        parts = whole[whole.index(name) + 1 : -1]
+        parts = whole[whole.index(name) + 1 : -1] if name in whole else []
         if parts[:1] == ["multiple_quantizers"]:
             under = f"iq/quantizers/{parts[1]}/quantizer/"
         else:
@@ -159,7 +203,7 @@ def one_sentence(path: Path):
     except (InteropError, DescriptionError, ArchiveError) as error:
         raise InteropError(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise InteropError(f"{path} is damaged, or not as Keras 3 and HGQ2 write it: {error!r}") from error
+        raise InteropError(f"{path} is damaged, or not as Keras writes it: {error!r}") from error
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
@@ -215,25 +259,30 @@ def _layers(entries: list[dict], weights: dict[str, np.ndarray], names: dict[str
         layer = Layer(name, cls, module, entry["config"], own, (), ())
         if found != name:
             raise layer.refuse(f"has no weights in the file: {folder} belongs to {found!r}")
-        for path, value in own.items():
-            # an infinity is the legal decay speed of ranges
-            if np.issubdtype(value.dtype, np.floating) and (np.any(np.isnan(value)) or (value.ndim and not np.all(np.isfinite(value)))):
-                raise layer.refuse(f"has a NaN or an infinity in its weight {path}")
-        if sequential:
-            arguments = ({"tensor": entries[n - 1]["config"]["name"]},) if n else ()
-        else:
-            arguments = _arguments(layer, entry["inbound_nodes"])
-        yield dataclasses.replace(layer, arguments=arguments, inputs=tuple(_tensors(arguments)))
+        yield _connected(layer, entry, entries, n, sequential)
 
 
-def _arguments(layer: Layer, nodes: list[dict]) -> tuple[Any, ...]:
+def _arguments(layer: Layer, nodes: list) -> tuple[Any, ...]:
     if layer.cls == "InputLayer":
         return ()
     if len(nodes) != 1:
         raise layer.refuse(f"is called {len(nodes)} times; in hardware it stands once, so that one call is legal")
+    if isinstance(nodes[0], list):
+        return tuple(_of_keras_2(layer, nodes[0]))
     if list(_tensors(_plain(layer, list(nodes[0]["kwargs"].values())))):
         raise layer.refuse(f"gets a tensor by keyword ({', '.join(nodes[0]['kwargs'])}); tensors by position are legal")
     return tuple(_plain(layer, nodes[0]["args"]))
+
+
+def _of_keras_2(layer: Layer, call: list):
+    """Each tensor of the call is [layer, call of that, result of that, other arguments]."""
+    for name, node, output, *others in call:
+        if node or output:
+            raise layer.refuse(f"reads result {output} of call {node} of {name!r}; layers with one call and one result are legal")
+        odd = [key for key, value in (others[0] if others else {}).items() if isinstance(value, list) and value]
+        if odd:
+            raise layer.refuse(f"gets a tensor by keyword ({odd[0]}); tensors by position are legal")
+        yield {"tensor": name}
 
 
 def _plain(layer: Layer, value: Any) -> Any:

@@ -1,14 +1,16 @@
-"""Models by their paths: our own descriptions, the files of HGQ2 and QONNX, the folders of KANELE."""
+"""Models by their paths: our own descriptions, the files of HGQ2, QKeras and QONNX, the folders of KANELE."""
 
 from pathlib import Path
 
 from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.files import MANIFEST
+from hgqjax.interop import hdf5_guard, keras_file
 
-SUFFIXES = (".keras", ".onnx")
+SUFFIXES = (".keras", ".h5", ".json", ".onnx")
 """Of files with a model."""
 MODELS = (
-    "a folder with description.json, a .keras file of HGQ2, an .onnx file of QONNX, or a folder of KANELE (truth_tables.json, config.json)"
+    "a folder with description.json, a .keras or .h5 file of HGQ2 or QKeras (or NAME.json of QKeras with NAME_weights.h5), "
+    "an .onnx file of QONNX, or a folder of KANELE (truth_tables.json, config.json)"
 )
 
 
@@ -18,8 +20,13 @@ def is_model(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file of a model, by its suffix."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    """Whether `path` is a file of a model: by its suffix, and of a .h5 or .json file by what it, or its folder, holds."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or not path.is_file():
+        return False
+    if suffix == ".json":
+        return keras_file.weights_beside(path) is not None
+    return suffix != ".h5" or hdf5_guard.has_attribute(path, "model_config")
 
 
 def stem(path: Path) -> str:
@@ -32,17 +39,22 @@ def _is_kanele(path: Path) -> bool:
 
 
 def open_model(path: Path) -> ModelDescription:
-    """The model description of a folder, of a .keras file of HGQ2, of an .onnx file, or of KANELE's tables.
+    """The model description of a folder, of a file of HGQ2, QKeras or QONNX, or of KANELE's tables.
 
-    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load`, `load_hgq2`, `load_qonnx`, `load_kanele`.
+    Raises: DescriptionError, which says what `path` is instead; else as `ModelDescription.load`, `load_hgq2`, `load_qkeras`, `load_qonnx`,
+      `load_kanele`.
     """
     from hgqjax import interop
+    from hgqjax.interop import hgq2, qkeras
 
     if not is_model(path):
         raise DescriptionError(instead_of_model(path))
-    if path.is_file():
-        return interop.load_qonnx(path) if path.suffix.lower() == ".onnx" else interop.load_hgq2(path)
-    return interop.load_kanele(path) if _is_kanele(path) else ModelDescription.load(path)
+    if path.is_dir():
+        return interop.load_kanele(path) if _is_kanele(path) else ModelDescription.load(path)
+    if path.suffix.lower() == ".onnx":
+        return interop.load_qonnx(path)
+    model = keras_file.read(path)
+    return hgq2.described(model) if model.of("hgq") else qkeras.described(model)
 
 
 def instead_of_model(path: Path, needed: str = MODELS) -> str:

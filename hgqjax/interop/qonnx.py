@@ -12,10 +12,8 @@ from hgqjax.interop import qonnx_file
 from hgqjax.interop.keras_file import InteropError
 from hgqjax.interop.qonnx_file import Constant, Node
 from hgqjax.interop.qonnx_layers import READERS
-from hgqjax.interop.qonnx_values import Affine, Builder, Reading, Tensor, Value
+from hgqjax.interop.qonnx_values import INPUT_FORMAT, Builder, Reading, Tensor, Value
 
-INPUT_FORMAT = (1, 5, 10)
-"""`k`, `i`, `f` of rows that a network does not quantize itself."""
 PROPERTY = "hgqjax"
 """Where `export.to_qonnx` keeps the metadata of a description."""
 
@@ -66,13 +64,12 @@ def _described(model: qonnx_file.Model, input_format: tuple[int, int, int]) -> M
         else:
             tensors[node.outputs[0]] = _read(node, tensors, reading, model)
     build, scales = reading.build, {}
-    results = [_output(name, tensors[name], build, scales, reading) for name in model.outputs]
+    results = [reading.output(Node("output", name, (), (), {}), tensors[name], scales) for name in model.outputs]
     about = {"file": model.path.name, "sha256": model.sha256, "producer": model.producer, "softmax": bool(softmax)}
     about |= {"input_format": list(input_format), "inputs_that_got_it": reading.assumed, "output_scales": scales}
     metadata = _metadata(model) | {"qonnx": about} | _scaler(reading, build)
-    used = _used(build, results)
     name = model.path.stem
-    return ModelDescription(name=name, operations=tuple(used), outputs=tuple(results), metadata=metadata)
+    return ModelDescription(name=name, operations=build.used(results), outputs=tuple(results), metadata=metadata)
 
 
 def _read(node: Node, tensors: dict[str, Tensor], reading: Reading, model: qonnx_file.Model) -> Tensor:
@@ -100,35 +97,11 @@ def _shape(tensor: Tensor, build: Builder) -> Constant:
     return Constant(np.array([1, *(shape[-1:] + shape[:-1] if tensor.first else shape)]))
 
 
-def _output(name: str, tensor: Tensor, build: Builder, scales: dict, reading: Reading) -> str:
-    node = Node("output", name, (), (), {})
-    if not isinstance(tensor, Value):
-        raise node.refuse("is a constant")
-    value = reading.grounded(build.ordered(tensor, False), node)
-    if len(value.steps) == 1 and isinstance(value.steps[0], Affine):
-        scale, offset = (np.unique(v) for v in (value.steps[0].scale, value.steps[0].offset))
-        if scale.size == offset.size == 1 and scale[0] > 0:
-            if (scale[0], offset[0]) == (1, 0):
-                return value.name
-            scales[value.name] = [float(scale[0]), float(offset[0])]
-            return value.name
-    return build.exact(value, node)
-
-
-def _used(build: Builder, results: list[str]) -> list[o.Operation]:
-    """Inputs, and what the results need."""
-    needed = set(results)
-    for op in reversed(build.graph.operations):
-        if op.name in needed:
-            needed.update(op.inputs)
-    return [op for op in build.graph.operations if op.name in needed or isinstance(op, o.Input)]
-
-
 def _scaler(reading: Reading, build: Builder) -> dict:
     """The scaler of the one input whose first Quant has a scale or an offset of its own: (raw - mean) / scale."""
     if not reading.scaling:
         return {}
-    inputs = [op for op in build.graph.operations if isinstance(op, o.Input)]
+    inputs = [op for op in build.operations if isinstance(op, o.Input)]
     if len(inputs) > 1:
         raise InteropError(f"input {min(reading.scaling)!r} is scaled before its Quant, which is possible for one input alone")
     (step,) = reading.scaling.values()

@@ -8,7 +8,20 @@ import numpy as np
 from hgqjax.description import operations as o
 from hgqjax.interop import qonnx_quantizers
 from hgqjax.interop.qonnx_file import Constant, Node
-from hgqjax.interop.qonnx_values import Affine, Builder, Positive, Reader, Reading, Tensor, Value, computed, constant, is_dyadic, split
+from hgqjax.interop.qonnx_values import (
+    Affine,
+    Builder,
+    Named,
+    Positive,
+    Reader,
+    Reading,
+    Tensor,
+    Value,
+    computed,
+    constant,
+    is_dyadic,
+    split,
+)
 
 WEIGHT_BITS = 16
 """Most bits of a weight that no Quant made."""
@@ -16,7 +29,7 @@ WEIGHT_BITS = 16
 # ---- layers with weights ----
 
 
-def _weights(tensor: Tensor, node: Node, outputs: int) -> tuple[o.Constant, np.ndarray]:
+def _weights(tensor: Tensor, node: Named, outputs: int) -> tuple[o.Constant, np.ndarray]:
     """Exact weights, and the scale that is left of each along the axis `outputs`, ones where that is a power of two."""
     if not isinstance(tensor, Constant):
         raise node.refuse("has computed weights; constants are legal")
@@ -25,7 +38,7 @@ def _weights(tensor: Tensor, node: Node, outputs: int) -> tuple[o.Constant, np.n
         bits = tensor.bits - int(tensor.narrow)
     count = tensor.values.shape[outputs]
     if tensor.integers is None or tensor.scale is None or is_dyadic(tensor.scale, 1):
-        if not is_dyadic(tensor.values, WEIGHT_BITS):
+        if not is_exact_weight(tensor):
             raise node.refuse("has weights that no Quant made; a Quant is needed on them")
         return constant(tensor.values, bits), np.ones(count)
     scale = np.moveaxis(tensor.scale, outputs, -1).reshape(-1, count)
@@ -34,7 +47,12 @@ def _weights(tensor: Tensor, node: Node, outputs: int) -> tuple[o.Constant, np.n
     return constant(tensor.integers.astype(np.float64), bits), scale[0]
 
 
-def _linear_input(value: Value, node: Node, reading: Reading) -> tuple[str, float, np.ndarray]:
+def is_exact_weight(tensor: Constant) -> bool:
+    """Whether its values are whole numbers with a scale, or small dyadic numbers."""
+    return (tensor.integers is not None and tensor.scale is not None) or is_dyadic(tensor.values, WEIGHT_BITS)
+
+
+def _linear_input(value: Value, node: Named, reading: Reading) -> tuple[str, float, np.ndarray]:
     """An exact result, and the one scale and the offsets that it still needs."""
     value = reading.grounded(value, node)
     steps, build = value.steps, reading.build
@@ -57,10 +75,11 @@ def _left(scale: np.ndarray, offset: np.ndarray, name: str, build: Builder) -> t
 def _matmul(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     if all(isinstance(t, Value) for t in tensors):
         return _product(node, tensors, reading)
-    return _dense(node, reading, tensors[0], tensors[1])
+    return dense(node, reading, tensors[0], tensors[1])
 
 
-def _dense(node: Node, reading: Reading, x: Tensor, weights: Tensor) -> Value:
+def dense(node: Named, reading: Reading, x: Tensor, weights: Tensor) -> Value:
+    """``x @ weights``, weights (inputs, outputs)."""
     build = reading.build
     value = build.ordered(computed(x, node), False)
     name, factor, offset = _linear_input(value, node, reading)
@@ -81,7 +100,7 @@ def _gemm(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
         raise node.refuse("has alpha, beta or transA; a plain product and a bias are legal")
     if node.get("transB", 0) and isinstance(weights, Constant):  # else refused below
         weights = weights.moved(lambda v: v.T)
-    value = _dense(node, reading, x, weights)
+    value = dense(node, reading, x, weights)
     return _add(node, [value, *bias], reading) if bias else value
 
 
@@ -99,26 +118,27 @@ def _product(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
 
 
 def _conv(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
-    build = reading.build
-    value = build.ordered(computed(tensors[0], node), True)
-    name, factor, offset = _linear_input(value, node, reading)
-    kernel, scale = _weights(tensors[1], node, 0)
-    rank = kernel.integers.ndim - 2
-    order = (*range(2, rank + 2), 1, 0)
-    kernel = o.Constant(*(v.transpose(order) for v in (kernel.integers, kernel.f, kernel.bits)))
-    settings = _window_settings(node, rank)
-    groups = int(node.get("group", 1))
-    if offset.any():
-        raise node.refuse("reads values with an offset, which a Quant with a zero point has; one without is needed")
-    shape = build.shape(name)
-    windows = o.Windows(shape, kernel.integers.shape[:rank], settings["strides"], settings["padding"], settings["dilation"])
-    result = build.add(
-        o.Conv, node.name, (name,), (*windows.positions, kernel.integers.shape[-1]), kernel=kernel, bias=None, groups=groups, **settings
-    )
-    found = Value(result, True, _left(factor * scale, np.zeros(1), result, build))
+    value, weights = reading.build.ordered(computed(tensors[0], node), True), tensors[1]
+    rank = weights.values.ndim - 2 if isinstance(weights, Constant) else 0
+    if isinstance(weights, Constant):  # else refused below
+        weights = weights.moved(lambda v: v.transpose(*range(2, rank + 2), 1, 0))
+    found = convolution(node, reading, value, weights, {"groups": int(node.get("group", 1)), **_window_settings(node, rank)})
     if len(tensors) < 3 or not isinstance(tensors[2], Constant):
         return found
     return _add(node, [found, tensors[2].moved(lambda v: v.reshape(1, -1, *(1,) * rank))], reading)
+
+
+def convolution(node: Named, reading: Reading, value: Value, weights: Tensor, settings: dict) -> Value:
+    """Of a value whose channels are last, with weights (window..., channels, filters); `settings`: of the operation."""
+    build = reading.build
+    name, factor, offset = _linear_input(value, node, reading)
+    kernel, scale = _weights(weights, node, -1)
+    if offset.any():
+        raise node.refuse("reads values with an offset, which a Quant with a zero point has; one without is needed")
+    *size, _, filters = kernel.integers.shape
+    windows = o.Windows(build.shape(name), tuple(size), settings["strides"], settings["padding"], settings["dilation"])
+    result = build.add(o.Conv, node.name, (name,), (*windows.positions, filters), kernel=kernel, bias=None, **settings)
+    return Value(result, value.first, _left(factor * scale, np.zeros(1), result, build))
 
 
 def _window_settings(node: Node, rank: int) -> dict:
@@ -133,7 +153,7 @@ def _window_settings(node: Node, rank: int) -> dict:
 # ---- element by element ----
 
 
-def _step(value: Value, scale: np.ndarray, offset: np.ndarray, build: Builder) -> Value:
+def step(value: Value, scale: np.ndarray, offset: np.ndarray, build: Builder) -> Value:
     """The value after one more scale and offset, those of an affine step before it taken in."""
     rank = (1,) * len(build.shape(value.name))
     scale, offset = (v.reshape(rank) if v.size == 1 else v for v in (np.asarray(scale), np.asarray(offset)))
@@ -144,19 +164,23 @@ def _step(value: Value, scale: np.ndarray, offset: np.ndarray, build: Builder) -
 
 
 def _add(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
-    build = reading.build
     value, other = split(node, tensors)
     if other is None:
         return _sum(node, tensors, reading)
+    return add_constant(value, other, reading.build)
+
+
+def add_constant(value: Value, other: Constant, build: Builder) -> Value:
+    """A bias, where it is exact and a layer with weights is right before it; else a step."""
     offset = build.parameter(other.values, value)
-    op = build.graph.operations[-1]
+    op = build.operations[-1]
     by_channel = offset.size in (1, offset.shape[-1])
     free = isinstance(op, o.Linear) and op.name == value.name and op.bias is None and not value.steps
     if isinstance(op, o.Linear) and free and by_channel and is_dyadic(offset, WEIGHT_BITS):
         bias = constant(np.broadcast_to(offset.reshape(-1), op.shape[-1:]), other.bits - int(other.narrow) if other.bits else None)
         build.replace_last(dataclasses.replace(op, bias=bias))
         return value
-    return _step(value, np.ones(1), offset, build)
+    return step(value, np.ones(1), offset, build)
 
 
 def _sum(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
@@ -178,8 +202,8 @@ def _subtract(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
         return _sum(node, tensors, reading)
     parameter = reading.build.parameter(other.values, value)
     if isinstance(tensors[0], Constant):
-        return _step(value, -np.ones(1), parameter, reading.build)
-    return _step(value, np.ones(1), -parameter, reading.build)
+        return step(value, -np.ones(1), parameter, reading.build)
+    return step(value, np.ones(1), -parameter, reading.build)
 
 
 def _multiply(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
@@ -187,7 +211,7 @@ def _multiply(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     value, other = split(node, tensors)
     if other is not None:
         factor = build.parameter(other.values, value)
-        return _step(value, factor, np.zeros(1), build)
+        return step(value, factor, np.zeros(1), build)
     values = [build.ordered(reading.grounded(computed(t, node), node), value.first) for t in tensors]
     names = tuple(build.exact(v, node) for v in values)
     shape = np.broadcast_shapes(*(build.shape(name) for name in names))
@@ -198,7 +222,7 @@ def _divide(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     value, divisor = tensors
     if not isinstance(value, Value) or not isinstance(divisor, Constant) or not np.all(divisor.values):
         raise node.refuse("divides by a computed value or by 0; constants are legal")
-    return _step(value, 1.0 / reading.build.parameter(divisor.values, value), np.zeros(1), reading.build)
+    return step(value, 1.0 / reading.build.parameter(divisor.values, value), np.zeros(1), reading.build)
 
 
 def _batch_norm(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
@@ -211,11 +235,16 @@ def _batch_norm(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
         value = build.ordered(value, True)
     rank = (1,) * (len(build.shape(value.name)) - 1)
     scale = gamma / np.sqrt(variance + float(node.get("epsilon", 1e-5)))
-    return _step(value, scale.reshape(*rank, -1), (beta - mean * scale).reshape(*rank, -1), build)
+    return step(value, scale.reshape(*rank, -1), (beta - mean * scale).reshape(*rank, -1), build)
 
 
 def _relu(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
-    value = reading.grounded(computed(tensors[0], node), node)
+    return relu(node, computed(tensors[0], node), reading)
+
+
+def relu(node: Named, value: Value, reading: Reading) -> Value:
+    """``max(x, 0)``."""
+    value = reading.grounded(value, node)
     if value.steps:
         return dataclasses.replace(value, steps=(*value.steps, Positive()))
     return dataclasses.replace(value, name=reading.build.add(o.Relu, node.name, (value.name,), reading.build.shape(value.name)))
@@ -227,7 +256,7 @@ def _relu(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
 def _pool(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     build, average = reading.build, node.kind == "AveragePool"
     value = build.ordered(reading.grounded(computed(tensors[0], node), node), True)
-    if not _commutes(value, average):
+    if not commutes(value, average):
         value = Value(build.exact(value, node), value.first)
     size = node.get("kernel_shape", ())
     settings = _window_settings(node, len(size))
@@ -240,7 +269,7 @@ def _pool(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     return Value(result, True, value.steps)
 
 
-def _commutes(value: Value, average: bool) -> bool:
+def commutes(value: Value, average: bool) -> bool:
     """Whether the mean, or the greatest, of a window may come before the steps: these are the same everywhere, and affine, or grow."""
     affine = [s for s in value.steps if isinstance(s, Affine)]
     everywhere = all(part.size in (1, part.shape[-1]) for s in affine for part in (s.scale, s.offset))
@@ -250,12 +279,12 @@ def _commutes(value: Value, average: bool) -> bool:
 def _global_average(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     build = reading.build
     value = build.ordered(reading.grounded(computed(tensors[0], node), node), True)
-    if not _commutes(value, average=True):
+    if not commutes(value, average=True):
         value = Value(build.exact(value, node), value.first)
     *space, channels = build.shape(value.name)
     ones = (1,) * len(space)
     result = build.add(o.Sum, node.name, (value.name,), (*ones, channels), axes=tuple(range(len(space))))
-    return _step(Value(result, True, value.steps), np.array([1.0 / math.prod(space)]), np.zeros(1), build)
+    return step(Value(result, True, value.steps), np.array([1.0 / math.prod(space)]), np.zeros(1), build)
 
 
 def _settled(value: Value, node: Node, reading: Reading) -> Value:

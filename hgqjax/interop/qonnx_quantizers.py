@@ -6,7 +6,7 @@ import numpy as np
 
 from hgqjax.description import operations as o
 from hgqjax.interop.qonnx_file import BIPOLAR, QUANT, Constant, Node, QuantSetting
-from hgqjax.interop.qonnx_values import Affine, Builder, Positive, Reader, Reading, Tensor, Value, computed, is_dyadic
+from hgqjax.interop.qonnx_values import Affine, Builder, Named, Positive, Reader, Reading, Tensor, Value, computed, is_dyadic
 
 
 def _quant(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
@@ -23,7 +23,12 @@ def _quant(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
         setting = QuantSetting.of(node, float(width.ravel()[0]))
     if not (np.all(scale > 0) and np.all(zero == np.rint(zero)) and zero.size == 1):
         raise node.refuse("has a scale that is not above 0, or a zero point that is no one whole number")
-    build, zero = reading.build, int(zero.ravel()[0])
+    return quantized(node, value, scale, int(zero.ravel()[0]), setting, reading)
+
+
+def quantized(node: Named, value: Value, scale: np.ndarray, zero: int, setting: QuantSetting, reading: Reading) -> Value:
+    """``(words(x / scale + zero) - zero) * scale``: of a node Quant, and of quantizers of QKeras."""
+    build = reading.build
     value = _rows_scaled(value, scale, reading)
     scale = build.parameter(scale, value) if scale.size > 1 else scale.reshape((1,) * len(build.shape(value.name)))
     if setting.bipolar and value.name in build.raw and not zero:
@@ -42,13 +47,13 @@ def _quant(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
 def _rows_scaled(value: Value, scale: np.ndarray, reading: Reading) -> Value:
     """Of rows: one scale and offset before their first Quant move into the scaler of the model, and the rows come scaled."""
     build, steps = reading.build, value.steps
-    source = build.graph.operation(value.name)
+    source = build.operation(value.name)
     plain = scale.size == 1 and is_dyadic(scale, 1) and not steps
     affine = all(isinstance(s, Affine) and s.scale.size == s.offset.size == 1 for s in steps)
     if value.name not in build.raw or plain or scale.size > 1 or not affine:
         return value
     while not isinstance(source, o.Input):
-        source = build.graph.operation(source.inputs[0])
+        source = build.operation(source.inputs[0])
     if source.name in reading.scaling or _readers(source.name, build) > (value.name != source.name):
         return value
     factor, offset = 1.0, 0.0
@@ -64,7 +69,7 @@ def _rows_scaled(value: Value, scale: np.ndarray, reading: Reading) -> Value:
     return dataclasses.replace(value, steps=(Affine(np.full(rank, scale.item()), np.zeros(rank)),))
 
 
-def _sign_of_rows(value: Value, scale: np.ndarray, node: Node, reading: Reading) -> Value:
+def _sign_of_rows(value: Value, scale: np.ndarray, node: Named, reading: Reading) -> Value:
     """-1 and 1 times the scale: rows rounded down and clipped to -1 and 0, which is exact for every float."""
     build, shape = reading.build, reading.build.shape(value.name)
     if not all(isinstance(s, Affine) and np.all(s.scale > 0) and not s.offset.any() for s in value.steps):
@@ -78,10 +83,10 @@ def _sign_of_rows(value: Value, scale: np.ndarray, node: Node, reading: Reading)
 
 
 def _readers(name: str, build: Builder) -> int:
-    return sum(name in op.inputs for op in build.graph.operations)
+    return sum(name in op.inputs for op in build.operations)
 
 
-def _exactly(value: Value, scale: np.ndarray, setting: QuantSetting, node: Node, reading: Reading) -> Value | None:
+def _exactly(value: Value, scale: np.ndarray, setting: QuantSetting, node: Named, reading: Reading) -> Value | None:
     """A quantizer of our own, where scale and steps are exact: powers of two, small dyadic numbers."""
     build, steps, rounding = reading.build, value.steps, setting.rounding
     raw = value.name in build.raw

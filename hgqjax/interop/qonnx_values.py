@@ -7,22 +7,39 @@ thresholds that are passed. These are found by bisection over all whole numbers 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from hgqjax.description import operations as o
 from hgqjax.description.operations import Constant, Grid
 from hgqjax.interop.hgq2_graph import Graph
+from hgqjax.interop.keras_file import InteropError
 from hgqjax.interop.qonnx_file import Constant as Constants
 from hgqjax.interop.qonnx_file import Node
 
+INPUT_FORMAT = (1, 5, 10)
+"""`k`, `i`, `f` of rows that a network does not quantize itself."""
 SCALE_BITS, OFFSET_BITS = 12, 24
 """Significant bits of a factor, and of a number that is added, up to which they are exact hardware and no step."""
 FEW = 31
 """Thresholds of an element up to which they are comparators; more are a table, where its key has few enough bits."""
 MOST_WORDS = 2**22
 """Of all tables, or comparators, of one quantizer."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A node or a layer of a file, as messages name it."""
+
+    @property
+    def name(self) -> str:
+        """What the file calls it."""
+        ...
+
+    def refuse(self, why: str) -> InteropError:
+        """The error that names it; to be raised."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,18 +85,18 @@ def constant(values: np.ndarray, bits: int | None = None) -> Constant:
     return found if bits is None else dataclasses.replace(found, bits=np.maximum(found.bits, bits))
 
 
-class Builder:
+class Builder(Graph):
     """Adds operations, knows the grid of each, and brings values with steps to exact results."""
 
     def __init__(self):
-        self.graph = Graph()
+        super().__init__()
         self.grids: dict[str, Grid] = {}
         self.raw: set[str] = set()
 
     def add(self, cls: type[o.Operation], name: str, inputs: tuple[str, ...], shape, **fields: Any) -> str:
         """Adds an operation; returns its name."""
-        name = self.graph.add(cls, name, inputs, shape, **fields)
-        op = self.graph.operation(name)
+        name = super().add(cls, name, inputs, shape, **fields)
+        op = self.operation(name)
         self.grids[name] = op.grid(*(self.grids[source] for source in inputs))
         if cls is o.Input or (issubclass(cls, o.Rearrange) and inputs[0] in self.raw):
             self.raw.add(name)
@@ -87,16 +104,16 @@ class Builder:
 
     def replace_last(self, op: o.Operation) -> None:
         """Another one for the last operation."""
-        self.graph.operations[-1] = op
+        self.operations[-1] = op
         self.grids[op.name] = op.grid(*(self.grids[source] for source in op.inputs))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a result."""
-        return self.graph.shapes[name]
+        return self.shapes[name]
 
     def transposed(self, name: str, axes: tuple[int, ...]) -> str:
         """A transpose, or what is behind the one that it undoes."""
-        op = self.graph.operation(name)
+        op = self.operation(name)
         if isinstance(op, o.Transpose) and tuple(op.axes[n] for n in axes) == tuple(range(len(axes))):
             return op.inputs[0]
         shape = self.shape(name)
@@ -119,9 +136,17 @@ class Builder:
         values = values.reshape(values.shape[1:])
         return np.moveaxis(values, 0, -1) if value.first else values
 
+    def used(self, results: list[str]) -> tuple[o.Operation, ...]:
+        """Inputs, and what the results need."""
+        needed = set(results)
+        for op in reversed(self.operations):
+            if op.name in needed:
+                needed.update(op.inputs)
+        return tuple(op for op in self.operations if op.name in needed or isinstance(op, o.Input))
+
     # ---- exact results ----
 
-    def exact(self, value: Value, node: Node) -> str:
+    def exact(self, value: Value, node: Named) -> str:
         """The operation that is the value, all steps done; refused where one is no exact hardware."""
         name = value.name
         for step in value.steps:
@@ -146,7 +171,7 @@ class Builder:
 
     # ---- words of a quantizer ----
 
-    def words(self, value: Value, word: Callable[[np.ndarray], np.ndarray], limits: tuple[int, int], node: Node) -> str:
+    def words(self, value: Value, word: Callable[[np.ndarray], np.ndarray], limits: tuple[int, int], node: Named) -> str:
         """Whole numbers ``word(steps(x))`` within `limits`; `word` takes float64 of the shape of the value and never falls."""
         grid = self.grids[value.name]
         f = int(grid.f.max())
@@ -246,7 +271,7 @@ class Reading:
         self.assumed: list[str] = []
         """Inputs that got `input_format`."""
 
-    def grounded(self, value: Value, node: Node) -> Value:
+    def grounded(self, value: Value, node: Named) -> Value:
         """The value behind the quantizer of `input_format`, where it is still rows."""
         if value.name not in self.build.raw:
             return value
@@ -257,8 +282,21 @@ class Reading:
         self.assumed.append(value.name)
         return dataclasses.replace(value, name=name)
 
+    def output(self, node: Named, tensor: Tensor, scales: dict[str, list[float]]) -> str:
+        """The operation of an output of the network; one positive factor and an offset of all its elements go to `scales`, by its name."""
+        if not isinstance(tensor, Value):
+            raise node.refuse("is a constant")
+        value = self.grounded(self.build.ordered(tensor, False), node)
+        if len(value.steps) == 1 and isinstance(value.steps[0], Affine):
+            scale, offset = (np.unique(v) for v in (value.steps[0].scale, value.steps[0].offset))
+            if scale.size == offset.size == 1 and scale[0] > 0:
+                if (scale[0], offset[0]) != (1, 0):
+                    scales[value.name] = [float(scale[0]), float(offset[0])]
+                return value.name
+        return self.build.exact(value, node)
 
-def computed(tensor: Tensor, node: Node) -> Value:
+
+def computed(tensor: Tensor, node: Named) -> Value:
     """`tensor`, which must be no constant."""
     if not isinstance(tensor, Value):
         raise node.refuse("reads a constant where a computed value is needed")

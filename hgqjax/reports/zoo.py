@@ -120,7 +120,7 @@ def find(folder: Path, names: Sequence[str] = ()) -> list[tuple[str, Path]]:
     missing = [name for name in names if name not in found]
     if missing or not found:
         had = f"; it has {', '.join(found)}" if found else ""
-        what = f"network {missing[0]!r}" if missing else "network: no .keras file, no .onnx file and no model description"
+        what = f"network {missing[0]!r}" if missing else "network: no .keras, .h5 or .onnx file of a network and no model description"
         raise ZooError(f"{folder} has no {what}{had}")
     return [(name, path) for name, path in found.items() if not names or name in names]
 
@@ -192,7 +192,10 @@ def golden_words(description: export.ModelDescription, path: Path) -> int | None
     except Exception as error:  # whatever a damaged zip file raises
         raise ZooError(f"{path.name} cannot be read: {error}") from error
     values = description.integers(tuple(arrays[f"x{n}"] for n in range(len(description.inputs))))
-    named = {f"t/{layer}": name for layer, name in description.metadata.get("hgq2", {}).get("results", {}).items()}
+    named = {
+        f"t/{layer}": name
+        for layer, name in (description.metadata.get("hgq2") or description.metadata.get("qkeras") or {}).get("results", {}).items()
+    }
     named |= {f"y{n}": name for n, name in enumerate(description.outputs)}
     words = 0
     for key, name in named.items():

@@ -10,7 +10,8 @@ from hgqjax.config import ConfigError
 from hgqjax.description.model import ModelDescription
 from hgqjax.description.start import start_of
 from hgqjax.files import MANIFEST, new_folder
-from hgqjax.interop.models import is_model, open_model
+from hgqjax.interop import keras_file, load_keras_weights
+from hgqjax.interop.models import is_file, is_model, open_model
 from hgqjax.layers.float_weights import leaves
 
 FOLDER, FLOATS = "start", "weights.npz"
@@ -60,6 +61,8 @@ def _read(path: Path) -> Any:
     """A model description, or float weights by path."""
     if not path.exists():
         raise ConfigError(f"start: there is no {path}")
+    if is_file(path) and path.suffix.lower() != ".onnx" and not keras_file.read(path).is_quantized:
+        return load_keras_weights(path)
     if is_model(path) or (path / MANIFEST).is_file():  # a run folder has models, which its error names
         return open_model(path)
     return dict(leaves(path))

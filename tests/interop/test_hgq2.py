@@ -456,7 +456,7 @@ DAMAGED = [
     (lambda parts: parts.pop("metadata.json"), "it has no member metadata.json, which a .keras file has"),
     (lambda parts: parts.pop("model.weights.h5"), "it has no member model.weights.h5"),
     (lambda parts: parts.update({"config.json": b"{"}), "is no JSON .Expecting property name"),
-    (lambda parts: parts.update({"config.json": b"[]"}), "is damaged, or not as Keras 3 and HGQ2 write it: TypeError"),
+    (lambda parts: parts.update({"config.json": b"[]"}), "is damaged, or not as Keras writes it: TypeError"),
     (lambda parts: parts.update({"config.json": b"[" * 100_000}), "is JSON that is nested too deeply"),
     (lambda parts: parts.update({"model.weights.h5": b"\x89HDF"}), "its model.weights.h5 is damaged"),
     (remove("layers/q_dense/vars/0"), r"layer 'dense' \(QDense\) has the weights \[1, 2, 3\] in vars, of which some are missing"),
@@ -514,7 +514,7 @@ def test_files_that_are_not_there():
 
 def test_missing_h5py_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"reading .keras files needs h5py; pip install 'hgqjax\[interop\]'"):
+    with pytest.raises(ImportError, match=r"reading .keras and .h5 files needs h5py; pip install 'hgqjax\[interop\]'"):
         load_hgq2(GOLDEN / "dense.keras")
 
 

@@ -189,7 +189,7 @@ def test_what_is_not_installed_is_said_once(folder, arguments, capsys, monkeypat
 
 
 def test_no_networks(tmp_path, capsys):
-    assert "has no network: no .keras file, no .onnx file and no model description" in run(capsys, tmp_path)[2]
+    assert "has no network: no .keras, .h5 or .onnx file of a network and no model description" in run(capsys, tmp_path)[2]
     assert "there is no " in run(capsys, tmp_path / "nowhere")[2]
 
 
