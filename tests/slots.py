@@ -70,10 +70,10 @@ LABELS = np.argmax(ROWS[:, :3] + 0.3 * ROWS[:, 1:], axis=1).astype(np.int32)
 DATA = training.Data(*(jnp.asarray(v) for v in (ROWS[:512], LABELS[:512], ROWS[512:], LABELS[512:])))
 
 
-def front_of(method, budgets, cost, epochs=6, seeds=None):
+def front_of(method, budgets, cost, epochs=6, check=None, seeds=None):
     """Of a small network: the last metrics of each member, one for each of `budgets` (0: none), and its model."""
     steers: Any = {"penalty": schedules.Budget()} if any(budgets) else {}
-    config = training.Config(epochs=epochs, epochs_per_check=epochs, batch_size=64, objective=Objective(cost=cost), **steers)
+    config = training.Config(epochs=epochs, epochs_per_check=check or epochs, batch_size=64, objective=Objective(cost=cost), **steers)
     train = training.make_train(config, networks.Mlp(method=method, hidden=(8,)).build((4,), 3))
     count = len(budgets)
     members = training.Member(*(jnp.full(count, v, jnp.float32) for v in (0.0, 1e-2)), jnp.asarray(budgets, jnp.float32))

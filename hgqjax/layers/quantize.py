@@ -41,7 +41,7 @@ class _Quantizer(Layer):
     def _setup(self, shape, widths_shape, quantizer, sample):
         if quantizer.rounding == "S_RND":
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
-        self.shape, self.quantizer = tuple(shape), quantizer
+        self.shape, self.widths_shape, self.quantizer = tuple(shape), tuple(widths_shape), quantizer
         self.sharing = math.prod(self.shape) / math.prod(widths_shape)
         params = _started(sample, quantizer=quantizer, shape=widths_shape)
         self.parameter_names = tuple(sorted(params))
@@ -64,8 +64,7 @@ class _Quantizer(Layer):
 
     def restart(self, sample: jax.Array) -> None:
         """Starts the trained widths, and the range, from the magnitude of `sample`, as the constructor does."""
-        shape = getattr(self, self.parameter_names[0])[...].shape if self.parameter_names else self.low[...].shape
-        self.set_params(_started(sample, quantizer=self.quantizer, shape=shape))
+        self.set_params(_started(sample, quantizer=self.quantizer, shape=self.widths_shape))
         self._keep(ranges.observe(sample, self.low[...].shape))
 
     @property

@@ -30,8 +30,7 @@ def seed(model: Module, key: Array) -> None:
     weights = dict(weights_of(model))
     for name, layer in model.named(QuantizeWeight):
         if layer.quantizer.samples:
-            shape = layer.low[...].shape
-            layer.set_params(layer.quantizer.init(shape, key=jax.random.wrap_key_data(layer.seed[...]), sample=weights[name]))
+            layer.set_params(layer.quantizer.init(layer.widths_shape, key=jax.random.wrap_key_data(layer.seed[...]), sample=weights[name]))
 
 
 def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:

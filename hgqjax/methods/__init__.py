@@ -1,6 +1,7 @@
 """Methods as configurations: what a network does with quantizers, one file a method."""
 
 from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods.amed import Amed
 from hgqjax.methods.daq import Daq
 from hgqjax.methods.dqa import Dqa
 from hgqjax.methods.hgq import Hgq
@@ -8,13 +9,15 @@ from hgqjax.methods.hmq import Hmq
 from hgqjax.methods.ilmpq import Ilmpq
 from hgqjax.methods.ohq import Ohq
 from hgqjax.methods.pruning import Pruning
+from hgqjax.methods.ptilmpq import Ptilmpq
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp | Ohq
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp | Ohq | Ptilmpq | Amed
 
 __all__ = [
     "AbstractMethod",
+    "Amed",
     "Daq",
     "Dqa",
     "Hgq",
@@ -23,6 +26,7 @@ __all__ = [
     "Method",
     "Ohq",
     "Pruning",
+    "Ptilmpq",
     "Sfmp",
     "Uniform",
     "uniform",

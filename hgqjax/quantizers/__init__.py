@@ -13,10 +13,11 @@ from hgqjax.quantizers.minifloat import Minifloat
 from hgqjax.quantizers.policy import AbstractPolicy, Problem, Search, Site
 from hgqjax.quantizers.power_of_two import PowerOfTwo
 from hgqjax.quantizers.pruned import Pruned
+from hgqjax.quantizers.regions import Regions
 from hgqjax.quantizers.row_wise import RowWise, row_counts
 from hgqjax.quantizers.searched import Searched
 from hgqjax.quantizers.ternary import Ternary
 
 __all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
 __all__ += ["Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
-__all__ += ["AbstractPolicy", "Problem", "RowWise", "Search", "Searched", "Site", "Ternary", "row_counts", "sample_exponent"]
+__all__ += ["AbstractPolicy", "Problem", "Regions", "RowWise", "Search", "Searched", "Site", "Ternary", "row_counts", "sample_exponent"]

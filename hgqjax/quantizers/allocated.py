@@ -25,7 +25,8 @@ class Allocated(FixedPoint):
       signed: a sign bit whatever the range, for SAT and SAT_SYM.
       i0: integer bits without a sample.
 
-    Parameters: `i`, `f`, and `allocated`, 0 before and 1 after. None has a gradient. dq/dx = 1, beyond a SAT range 0.
+    Parameters: `i`, `f`, and `allocated`, 0 before and 1 after; `memory`, (*shape, n), where the allocation keeps n numbers of each width
+    (`AbstractAllocation.memory`). None has a gradient. dq/dx = 1, beyond a SAT range 0.
     Raises: ValueError for bits that do not rise within 0..24.
     Source: ours; the allocations state theirs (`hgqjax.methods`).
 
@@ -35,7 +36,7 @@ class Allocated(FixedPoint):
     """
 
     samples: ClassVar[bool] = True
-    untrained: ClassVar[frozenset[str]] = frozenset({"f", "i", "allocated"})
+    untrained: ClassVar[frozenset[str]] = frozenset({"f", "i", "allocated", "memory"})
     overflow: fixed_point.Overflow = "WRAP"
     allocation: AbstractAllocation | None = None
     bits: tuple[int, int] = (0, 12)
@@ -52,11 +53,17 @@ class Allocated(FixedPoint):
         check_bits("i0", self.i0)
 
     def limits(self):
-        return {"i": self.i_limits, "f": self.f_limits, "allocated": (0.0, 1.0)}
+        memory = {"memory": (-60.0, 60.0)} if self._memory else {}
+        return {"i": self.i_limits, "f": self.f_limits, "allocated": (0.0, 1.0)} | memory
+
+    @property
+    def _memory(self) -> int:
+        return 0 if self.allocation is None else self.allocation.memory
 
     def init(self, shape, key=None, sample=None):
         i = jnp.full(shape, self.i0, jnp.float32) if sample is None else sample_exponent(sample, shape)
-        return self.clip({"f": self.widest - i, "i": as_float32(i), "allocated": jnp.zeros(shape, jnp.float32)})
+        memory = {"memory": jnp.zeros((*shape, self._memory), jnp.float32)} if self._memory else {}
+        return self.clip({"f": self.widest - i, "i": as_float32(i), "allocated": jnp.zeros(shape, jnp.float32)} | memory)
 
     def format(self, params, ranges=None):
         i, f = (jnp.round(lax.stop_gradient(params[name])) for name in ("i", "f"))
@@ -85,4 +92,4 @@ class Allocated(FixedPoint):
         """`params` with the allocated fractional bits `f`, within the quantizer's bits of `i` integer bits, by default those it has."""
         i = params["i"] if i is None else jnp.broadcast_to(i, params["i"].shape)
         f = jnp.clip(jnp.broadcast_to(f, i.shape), float(self.bits[0] or -1) - i, self.bits[1] - i)
-        return self.clip({"f": f, "i": i, "allocated": jnp.ones_like(params["allocated"])})
+        return self.clip(params | {"f": f, "i": i, "allocated": jnp.ones_like(params["allocated"])})

@@ -73,6 +73,11 @@ class AbstractAllocation(abc.ABC):
     needs_budget: ClassVar[bool] = False
     """True: the allocation is nothing without a budget, and a sweep without one is refused."""
 
+    @property
+    def memory(self) -> int:
+        """Numbers that each width of a tensor keeps from one call to the next, as the parameter `memory` of `Allocated`."""
+        return 0
+
     @abc.abstractmethod
     def allocates(self, epoch: Array, epochs: int) -> Array | bool:
         """Whether `allocate` is called before epoch number `epoch` (from 0) of a run of `epochs`; number `epochs` is after the last."""

@@ -41,6 +41,7 @@ CASES = [
     quantizers.Allocated(overflow="SAT", keep_negative=False),
     quantizers.Searched(),
     quantizers.Searched(overflow="WRAP", choices=(8, 4), signed=True),
+    quantizers.Regions(),
 ]
 SHAPE, GROUP = (4, 3), (4, 1)
 every_case = pytest.mark.parametrize("quantizer", CASES, ids=repr)
@@ -240,6 +241,7 @@ def test_quantizers_of_weights_are_refused_for_activations(quantizer):
         (lambda: quantizers.RowWise(ratio=(0.5, 0.3, 0.1)), r"ratio is \(0.5, 0.3, 0.1\), which sums to 0.9; three shares"),
         (lambda: quantizers.RowWise(ratio=(1.5, -0.5, 0.0)), r"ratio is \(1.5, -0.5, 0.0\), which sums to 1; three shares"),
         (lambda: quantizers.RowWise(every=0), "every is 0"),
+        (lambda: quantizers.Regions(bits=(1, 4)), r"bits is \(1, 4\), widest 12; fewest and most magnitude bits within 2..16"),
         (lambda: quantizers.Pruned(bits=1), "bits is 1; 2 to 16"),
         (lambda: quantizers.Pruned(sparsity=1.0), "sparsity is 1.0"),
     ],

@@ -75,7 +75,7 @@ def signs(slot: Slot) -> Float[Array, "..."]:
 def of_bits(slot: Slot, bits: int) -> dict[str, Float[Array, "..."]]:
     """As `of_magnitude_bits`, of `bits` that include a sign where there is one."""
     without, with_sign = of_magnitude_bits(slot, bits), of_magnitude_bits(slot, max(bits - 1, 1))
-    return {name: jnp.where(signs(slot) > 0, with_sign[name], values) for name, values in without.items()}
+    return slot.params | {name: jnp.where(signs(slot) > 0, with_sign[name], without[name]) for name in ("f", "i", "allocated")}
 
 
 def of_magnitude_bits(slot: Slot, bits: int) -> dict[str, Float[Array, "..."]]:
@@ -88,7 +88,7 @@ def of_magnitude_bits(slot: Slot, bits: int) -> dict[str, Float[Array, "..."]]:
     f = -fixed_point.exponent(jnp.float32(least_step(bits)) * sigma)
     dead = sigma == 0
     found = {"f": jnp.where(dead, -1.0, f), "i": jnp.where(dead, 0.0, bits - f), "allocated": jnp.ones_like(f)}
-    return slot.quantizer.clip({name: jnp.broadcast_to(v, slot.params[name].shape) for name, v in found.items()})
+    return slot.quantizer.clip(slot.params | {name: jnp.broadcast_to(v, slot.params[name].shape) for name, v in found.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

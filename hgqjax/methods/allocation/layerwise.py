@@ -53,6 +53,28 @@ def integer_program(loss: Float[Array, "layers options"], cost: Float[Array, "la
     return jnp.where(jnp.isfinite(least[end]), found, jnp.argmin(cost, 1))
 
 
+class Options:
+    """Parameters of each of `slots` for each of several magnitude bits, chosen layer by layer; a slot of no layer is one by itself."""
+
+    def __init__(self, slots: Sequence[Slot], bits: Sequence[int]):
+        self._slots, self.layers = slots, sorted({slot.layer or slot.name for slot in slots})
+        choices = [[clipping.of_magnitude_bits(slot, b) for b in bits] for slot in slots]
+        self.stacks = [{name: jnp.stack([params[name] for params in choice]) for name in choice[0]} for choice in choices]
+
+    def layer(self, slot: Slot) -> int:
+        """Number of the layer of `slot`."""
+        return self.layers.index(slot.layer or slot.name)
+
+    def first(self, layer: str) -> Slot:
+        """The first slot of `layer`."""
+        return next(slot for slot in self._slots if (slot.layer or slot.name) == layer)
+
+    def of(self, weights: Int[Array, "layers"], inputs: Int[Array, "layers"]) -> list[dict[str, Array]]:
+        """Parameters of all slots, by the number of each layer's option for its weights, and for its inputs."""
+        numbers = [(inputs if slot.role == "activation" else weights)[self.layer(slot)] for slot in self._slots]
+        return [{name: v[number] for name, v in stack.items()} for stack, number in zip(self.stacks, numbers, strict=True)]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layerwise(AbstractAllocation):
     r"""Magnitude bits w of the weights and a of the inputs of each layer, by an integer program within the member's budget.
@@ -89,33 +111,23 @@ class Layerwise(AbstractAllocation):
         return is_after(self.after, epoch, epochs)
 
     def allocate(self, slots: Sequence[Slot], moment: Moment):
-        options = range(self.bits[0], self.bits[1] + 1)
-        choices = [_stacked([clipping.of_magnitude_bits(slot, bits) for bits in options]) for slot in slots]
-        layers = sorted({layer_of(slot) for slot in slots})
-        pairs = list(itertools.product(range(len(options)), repeat=2))
+        options = Options(slots, range(self.bits[0], self.bits[1] + 1))
+        layers, count = options.layers, self.bits[1] - self.bits[0] + 1
+        w, a = (jnp.array(numbers) for numbers in zip(*itertools.product(range(count), repeat=2), strict=True))
+        loss = jnp.zeros((len(layers), count, count))
+        for n, slot in enumerate(slots):
+            moved = jax.vmap(functools.partial(moment.divergence, n))(options.stacks[n])
+            loss = loss.at[options.layer(slot)].add(moved[None, :] if slot.role == "activation" else moved[:, None])
+        loss = loss.reshape(len(layers), len(w))
 
-        def of(weights: Array, inputs: Array) -> list[dict[str, Array]]:
-            """Parameters of all slots, by the numbers of each layer's options."""
-            found = []
-            for slot, choice in zip(slots, choices, strict=True):
-                number = (inputs if slot.role == "activation" else weights)[layers.index(layer_of(slot))]
-                found.append({name: values[number] for name, values in choice.items()})
-            return found
-
-        loss = jnp.zeros((len(layers), len(options), len(options)))
-        for n, (slot, choice) in enumerate(zip(slots, choices, strict=True)):
-            moved = jax.vmap(functools.partial(moment.divergence, n))(choice)
-            loss = loss.at[layers.index(layer_of(slot))].add(moved[None, :] if slot.role == "activation" else moved[:, None])
-
-        w, a = (jnp.array(numbers) for numbers in zip(*pairs, strict=True))
-        costs = jax.vmap(lambda w, a: dict(moment.costs(of(*(jnp.broadcast_to(n, (len(layers),)) for n in (w, a))))))(w, a)
-        cost = jnp.stack([costs.get(layer, jnp.zeros(len(pairs))) for layer in layers])
+        everywhere = [jnp.broadcast_to(numbers[:, None], (len(w), len(layers))) for numbers in (w, a)]
+        costs = jax.vmap(lambda w, a: dict(moment.costs(options.of(w, a))))(*everywhere)
+        cost = jnp.stack([costs.get(layer, jnp.zeros(len(w))) for layer in layers])
         rest = sum((values[0] for layer, values in costs.items() if layer not in layers), jnp.zeros(()))
-        loss = loss.reshape(len(layers), len(pairs))
 
         def chosen(budget: Array) -> list[dict[str, Array]]:
             found = integer_program(loss, cost, budget)
-            return of(w[found], a[found])
+            return options.of(w[found], a[found])
 
         return chosen(spendable(lambda budget: moment.cost(chosen(budget)), moment.budget - rest, moment.budget))
 
@@ -138,12 +150,3 @@ def spendable(cost: Callable[[Array], Array], most: Array, budget: Array) -> Flo
     most = jnp.maximum(most, 0.0)
     low = jnp.where(cost(most) <= budget, most, 0.0)
     return lax.fori_loop(0, HALVINGS, halve, (low, most))[0]
-
-
-def layer_of(slot: Slot) -> str:
-    """The layer that a slot's cost belongs to; a slot without one is a layer by itself."""
-    return slot.layer or slot.name
-
-
-def _stacked(choices: list[dict[str, Array]]) -> dict[str, Array]:
-    return {name: jnp.stack([choice[name] for choice in choices]) for name in choices[0]}
