@@ -86,7 +86,7 @@ def _from_dict(kind: type, data: Any, where: str):
     else:
         leaves = {cls.__name__: cls for cls in [kind, *_subclasses(kind)] if not inspect.isabstract(cls)}
         if name not in leaves:
-            raise ConfigError(f"{where} has type {name!r}; legal are {', '.join(leaves)}")
+            raise ConfigError(f'{where} has type {name!r}; legal are {", ".join(leaves)}, and classes of your own with their "module"')
         kind = leaves[name]
     hints = typing.get_type_hints(kind)
     fields = {f.name for f in dataclasses.fields(kind)}

@@ -10,20 +10,23 @@ import zipfile
 import numpy as np
 import pytest
 
-from hgqjax import archives, data
+from hgqjax import archives, cli, data
 from hgqjax.archives import ArchiveError, Npz, available_memory, check_memory
 from hgqjax.cli import guarded
 from hgqjax.files import new_folder
 from tests.hostile import npy_header, write_npz
 
 
-def test_a_header_that_claims_more_than_the_file_holds(tmp_path):
+def test_a_header_that_claims_more_than_the_file_holds(tmp_path, capsys):
     path = write_npz(tmp_path / "huge.npz", {"x": npy_header((10**13, 4)), "y": npy_header((10**13,), "<i4")})
     with pytest.raises(data.DataError, match=r"huge.npz: .*x: its header claims the shape .* of float32, 160 TB, but 0 bytes follow"):
         data.load(path)
     (tmp_path / "huge.npy").write_bytes(npy_header((10**13, 4)))
     with pytest.raises(data.DataError, match=r"huge.npy: .*claims the shape \(10000000000000, 4\) of float32, but 0 bytes follow"):
         data.load(tmp_path / "huge.npy")
+    assert cli.main(["sweep", "--data", str(path), "--results", str(tmp_path / "results")]) == 2  # and nothing is begun
+    said = capsys.readouterr().err
+    assert said.startswith(f"hgqjax: {path}: ") and said.count("\n") == 1 and not (tmp_path / "results").exists()
 
 
 def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):

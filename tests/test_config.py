@@ -22,6 +22,10 @@ def test_a_sweep_survives_json():
     [
         ({"bta": 1}, "config has the unknown field 'bta'; Sweep has .*betas"),
         ({"train": {"type": "Config", "epoch": 3}}, "config.train has the unknown field 'epoch'"),
+        (
+            {"train": {"objective": {"type": "Bce"}}},
+            """objective has type 'Bce'; legal are Objective, and classes of your own with their "module"$""",
+        ),
         ({"train": {"penalty": {"type": "Cosine"}}}, "config.train.penalty has type 'Cosine'; legal are .*LogRamp"),
         ({"betas": 1e-5}, "config.betas is 1e-05; a list is needed"),
         ({"betas": ["a"]}, r"config.betas\[0\] is 'a'; a value of type float"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import hgqjax
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_NOBODY_READS = 2, 130, 141
 COMMANDS = {
     "demo": ("hgqjax.cli.demo", "train, export and report small networks on jets that come with the package, in about a minute"),
     "sweep": ("hgqjax.cli.train", "train a front of quantized networks, one for each penalty and seed, in one compiled program"),
@@ -61,11 +62,15 @@ def _parsed(argv: list[str] | None) -> Callable[[], None]:
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Exit code of `command`; bad input gives one sentence on standard error and code 2, an interrupt another one and code 130."""
+    """Exit code of `command`; bad input gives one sentence on standard error and code 2, an interrupt another one and code 130,
+    a reader of the output who has gone code 141 and nothing."""
     try:
         with _heard():
             command()
+            sys.stdout.flush()
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:  # a RecursionError is a RuntimeError
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return EXIT_NOBODY_READS
         from hgqjax.errors import sentence
 
         print(f"hgqjax: {sentence(error)}", file=sys.stderr)
@@ -74,6 +79,20 @@ def guarded(command: Callable[[], None]) -> int:
         print("; ".join(["hgqjax: interrupted", *getattr(stop, "__notes__", [])]), file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has gone, as after `hgqjax ... | head`; what was left for it then goes nowhere."""
+    try:
+        poll, out = select.poll(), sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    poll.register(out, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), out)
+    return True
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hgqjax import processes, scratch
-from hgqjax.archives import ArchiveError
+from hgqjax.archives import ArchiveError, available_memory, check_memory, in_words
 from hgqjax.data import muon
 from hgqjax.data.column import streamed
 from hgqjax.data.columns import Columns, known, listed
@@ -21,12 +21,19 @@ from hgqjax.errors import first_line
 
 _MOST = 1000
 """Datasets that a file may have."""
-_TEXT_SECONDS = 60.0
+_TEXT_SECONDS, _TEXT_ROOM = 60.0, 1 << 29
+"""What reading text of any length may take: seconds, and bytes of memory besides eight times the size of the file."""
 _TEXTS = """
-import json, sys
+import json, resource, sys
 import h5py, numpy
-with h5py.File(sys.argv[1], "r") as file:
-    print(json.dumps(numpy.ravel(file[sys.argv[2]].asstr()[()]).tolist()))
+path, name, field, room = sys.argv[1:]
+mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if sys.platform == "linux" else 1 << 40
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+limit = mapped + int(room)
+resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+with h5py.File(path, "r") as file:
+    values = file[name].fields(field)[()] if field else file[name][()]
+    print(json.dumps([text.decode() for text in numpy.ravel(values)]))
 """
 
 
@@ -90,7 +97,9 @@ class _Source:
             return self._text_of_any_length(name)
         if text is not None:
             return np.array(found.asstr()[()], np.str_)
-        if found.dtype.hasobject and found.dtype.names is None:
+        if found.dtype.hasobject and found.dtype.names is not None:
+            return self._records_with_text(name)
+        if found.dtype.hasobject:
             raise DataError(f"{self.path}: dataset {name!r} holds {found.dtype}, but must hold numbers or text")
         if not (in_file and found.shape and found.dtype.kind in "biufV"):
             return np.asarray(found[()])
@@ -99,17 +108,43 @@ class _Source:
             return np.memmap(self.path, found.dtype, "r", offset, found.shape)
         return scratch.filled(found.shape, found.dtype, lambda rows: found[rows], in_file=True)
 
-    def _text_of_any_length(self, name: str) -> np.ndarray:
-        """Text that lies in the heap of the file. Where that is damaged, the HDF5 library may go round in it for ever: so it does that in
-        a process of its own, which has a limit of time."""
+    def _records_with_text(self, name: str) -> np.ndarray:
+        """Records of which some fields are text of any length."""
+        found = self._sets[name]
+        kinds = {field: found.dtype[field] for field in found.dtype.names}
+        columns = {}
+        for field in [field for field, kind in kinds.items() if kind.hasobject]:
+            if self._h5py.check_string_dtype(kinds[field]) is None:
+                raise DataError(f"{self.path}: field {field!r} of dataset {name!r} holds {kinds[field]}, but must hold numbers or text")
+            columns[field] = self._text_of_any_length(name, field)
+            kinds[field] = columns[field].dtype
+        if numbers := [field for field in kinds if field not in columns]:
+            plain = found.fields(numbers)[()]
+            columns |= {field: plain[field] for field in numbers}
+        whole = np.empty(found.shape, list(kinds.items()))
+        for field, values in columns.items():
+            whole[field] = values
+        return whole
+
+    def _text_of_any_length(self, name: str, field: str = "") -> np.ndarray:
+        """Text that lies in the heap of the file. Where that is damaged, the HDF5 library may go round in it for ever, or allocate what a
+        length in it claims: so it does that in a process of its own, which has limits of time and memory."""
+        what = f"{self.path}: the text in dataset {name!r}" + (f", field {field!r}," if field else "")
+        room = _TEXT_ROOM + min(8 * self.path.stat().st_size, available_memory())
+        argv = [sys.executable, "-c", _TEXTS, str(self.path), name, field, str(room)]
         try:
-            code, said = processes.run([sys.executable, "-c", _TEXTS, str(self.path), name], seconds=_TEXT_SECONDS)
+            code, said = processes.run(argv, seconds=_TEXT_SECONDS)
         except TimeoutError:
-            raise DataError(f"{self.path}: the text in dataset {name!r} could not be read in {_TEXT_SECONDS} s; is it damaged?") from None
+            raise DataError(f"{what} could not be read in {_TEXT_SECONDS:g} s; is it damaged?") from None
         if code:
             reason = (said.strip().splitlines() or [f"code {code}"])[-1][:200]
-            raise DataError(f"{self.path}: the text in dataset {name!r} cannot be read ({reason})")
-        return np.array(json.loads(said.splitlines()[-1]), np.str_).reshape(self.shapes[name][0])
+            if "MemoryError" in said or "memory allocation" in said:
+                reason = f"it takes more than {in_words(room)} of memory; is it damaged?"
+            raise DataError(f"{what} cannot be read ({reason})")
+        texts = json.loads(said.splitlines()[-1])
+        longest = max(map(len, texts), default=0)
+        check_memory(4 * len(texts) * longest, f"text of up to {longest} letters in {len(texts)} rows of dataset {name!r}", copies=1)
+        return np.array(texts, np.str_).reshape(self.shapes[name][0])
 
 
 def _read(source: _Source, columns: Columns) -> Rows | Table | dict[str, Any]:

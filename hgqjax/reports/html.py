@@ -59,6 +59,7 @@ caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(5
 th,td{padding:6px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th{background:var(--raised);font-weight:600;white-space:normal;vertical-align:bottom;min-width:4.2em}
 tbody th{font-weight:600}
+td small{display:block;font-size:inherit}
 .l{text-align:left}
 .wide{white-space:normal;min-width:18em}
 tbody tr:last-child>*{border-bottom:0}

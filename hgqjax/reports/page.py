@@ -288,12 +288,12 @@ def _origin(run: RunView) -> Markup:
     return Markup(listed + shown)
 
 
-def _score(run: RunView, point: Point, split: str) -> str:
+def _score(run: RunView, point: Point, split: str) -> Markup:
     found = point.found(split)
     score = found["score"]
     assert score is not None, "a point has a score on each part"
     shown, shares = run.score.cell(score, run.error(point, split)), run.score.share_texts(found)
-    return f"{shown} ({', '.join(shares)})" if shares else shown
+    return Markup(html.escaped(shown) + (" " + element("small", f"({', '.join(shares)})") if shares else ""))
 
 
 def _bits(widths: Widths) -> str:

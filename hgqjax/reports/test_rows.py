@@ -26,29 +26,31 @@ def best_drawn(run: RunView, points: Sequence[Point]) -> Point | None:
 def draw(run: RunView, point: Point) -> Any:
     """The figure of one point. Raises: ReportError where what was kept of its test rows is not sound."""
     found = run.curves(point)
+    counted = "weight" if found.get("weighted") else "rows"
     try:
         parts: list[Callable[[Any], None]] = []
         if "confusion" in found:
-            parts.append(lambda axes: _confusion(axes, np.array(found["confusion"], np.float64), found["classes"]))
+            parts.append(lambda axes: _confusion(axes, np.array(found["confusion"], np.float64), found["classes"], counted))
         if "roc" in found:
             parts.append(lambda axes: _roc(axes, found["roc"]))
-        parts += [lambda axes, bars=bars: _residuals(axes, bars, run) for bars in found.get("residuals", [])]
+        parts += [lambda axes, bars=bars: _residuals(axes, bars, run, counted) for bars in found.get("residuals", [])]
         columns = min(len(parts), 3)
         rows = -(-len(parts) // max(columns, 1))
         figure = style.figure(3.3 * rows)
-        panels = figure.subplots(rows, columns, squeeze=False).flat
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for part, axes in zip(parts, panels, strict=False):
             part(axes)
-        for axes in list(panels)[len(parts) :]:
+        for axes in panels[len(parts) :]:
             axes.set_axis_off()
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ReportError(f"what was kept of the test rows of point {point.point} cannot be drawn: {error!r}") from error
-    figure.suptitle(f"{point.point} on the test rows of {run.dataset}: {run.score.name} {run.in_words(point.test_score)}", fontsize=8.5)
+    score = ", ".join([f"{run.score.name} {run.in_words(point.test_score)}", *run.score.share_texts(point.found("test"))])
+    figure.suptitle(f"{point.point} on the test rows of {run.dataset}: {score}", fontsize=8.5)
     return figure
 
 
-def _confusion(axes: Any, table: np.ndarray, classes: list[str]) -> None:
-    """Percent of the rows of each class that are taken for each."""
+def _confusion(axes: Any, table: np.ndarray, classes: list[str], counted: str) -> None:
+    """Percent of the rows (or of their weight) of each class that are taken for each."""
     share = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1e-300)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     names = classes if len(classes) == len(table) else [str(n) for n in range(len(table))]
@@ -62,7 +64,7 @@ def _confusion(axes: Any, table: np.ndarray, classes: list[str]) -> None:
             for column in range(len(table)):
                 color = ON_DARK if share[row, column] > 60 else ON_PALE
                 axes.text(column, row, f"{share[row, column]:.1f}", ha="center", va="center", color=color, fontsize=7)
-    axes.set_title("% of the rows of each class")
+    axes.set_title(f"% of the {counted} of each class")
 
 
 def _roc(axes: Any, curves: list[dict[str, Any]]) -> None:
@@ -84,7 +86,7 @@ def _roc(axes: Any, curves: list[dict[str, Any]]) -> None:
         axes.legend(loc="lower right")
 
 
-def _residuals(axes: Any, bars: dict[str, Any], run: RunView) -> None:
+def _residuals(axes: Any, bars: dict[str, Any], run: RunView, counted: str) -> None:
     edges, counts = np.array(bars["edges"], np.float64), np.array(bars["counts"], np.float64)
     axes.stairs(counts, edges, fill=True, color=COLORS[0], alpha=0.85)
     if counts.max(initial=0.0) > 30:  # the tails are what hurts
@@ -93,8 +95,8 @@ def _residuals(axes: Any, bars: dict[str, Any], run: RunView) -> None:
         axes.yaxis.set_major_formatter(ticker.LogFormatter())  # without mathematics, which figures leave out
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel(f"residual of {bars['name']}" + (f" ({run.unit})" if run.unit else ""))
-    axes.set_ylabel("rows")
+    axes.set_ylabel(counted)
     total = counts.sum() + bars["outside"]
     outside = f"{100 * bars['outside'] / total:.2f} % outside" if total else ""
-    axes.text(0.98, 0.97, outside, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+    axes.set_title(outside, loc="right", fontsize=7.5)  # above the bars, which may reach into every corner
     axes.grid(True)

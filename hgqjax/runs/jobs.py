@@ -207,6 +207,8 @@ def _test(description: export.ModelDescription, dataset: data_.Dataset, score: A
     """What `measure` gives of the test rows; what a report draws of them goes into a file beside the model."""
     rows = outputs(description, dataset.of_model(dataset.x_test)), dataset.y_test, dataset.weight_test
     drawn = score.curves(*rows, dataset.classes or dataset.target_names)
+    if drawn and dataset.weight_test is not None:
+        drawn["weighted"] = True
     write_atomically(folders.curves_path(model), json.dumps(drawn) + "\n")
     return score.measure(*rows)
 

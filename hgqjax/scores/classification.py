@@ -97,12 +97,14 @@ def share_error(found, rows: int | float | None) -> float | None:
 def check_labels(y, outputs: tuple[int, ...], least: int, what: str) -> None:
     """Raises ScoreError where labels index outputs that there are not, or there are fewer than `least`."""
     count = math.prod(outputs)
+    known = not isinstance(y, Tracer) and len(y) > 0
     if count < least:
+        found = f" (labels of {what} run from {int(y.min())} to {int(y.max())})" if known else ""
         raise ScoreError(
-            f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each; two classes and 1 output, a "
-            "logit, are for scores.BinaryAccuracy, Auc or Efficiency (--train.objective.score binary, auc or efficiency)"
+            f"the network has {described(outputs)}, but a network of classes needs 2 or more, one for each{found}; two classes and "
+            "1 output, a logit, are for scores.BinaryAccuracy, Auc or Efficiency (--train.objective.score binary, auc or efficiency)"
         )
-    if isinstance(y, Tracer) or not len(y):
+    if not known:
         return
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= count:

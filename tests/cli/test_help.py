@@ -41,6 +41,15 @@ def test_version_and_overview():
         assert (code, err) == (0, "") and all(f"\n  {name} " in out for name in cli.COMMANDS)
 
 
+def test_nothing_is_said_to_a_reader_who_has_gone():
+    for argv in (["sweep", "--help"], ["--version"]):
+        command = [sys.executable, "-c", "import sys; from hgqjax import cli; sys.exit(cli.main())", *argv]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()  # before anything is written
+        assert (process.stderr.read(), process.wait()) == (b"", cli.EXIT_NOBODY_READS)
+        process.stderr.close()
+
+
 def test_overview_and_version_import_neither_jax_nor_tyro():
     code = "import sys; from hgqjax import cli; cli.main(['--help']); cli.main(['--version']); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

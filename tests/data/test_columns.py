@@ -271,3 +271,35 @@ def test_text_in_an_h5_file_that_is_read_for_ever_is_given_up(tmp_path, monkeypa
     monkeypatch.setattr(hdf5, "_TEXT_SECONDS", 0.5)
     with pytest.raises(DataError, match="t.h5: the text in dataset 'jetFeatureNames' could not be read in 0.5 s; is it damaged?"):
         data.load(path)
+
+
+def test_text_in_an_h5_file_that_claims_gigabytes_takes_none(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["a"], file["label"] = X[:60, 0], ["sig", "background"] * 30
+    raw = (tmp_path / "t.h5").read_bytes()
+    at = raw.index(raw.index(b"GCOL").to_bytes(8, "little"))  # where the first text lies; before it, how long it is
+    (tmp_path / "t.h5").write_bytes(raw[: at - 4] + (2**32 - 1).to_bytes(4, "little") + raw[at:])
+    with pytest.raises(DataError, match=r"t.h5: the text in dataset 'label' cannot be read \(it takes more than 537 MB of memory"):
+        data.load(tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["a"], file["label"] = X[:60, 0], ["sig", "background" * 10_000] * 30
+    assert len(data.load(tmp_path / "t.h5").classes) == 2
+    with pytest.raises(DataError, match="text of up to 100000 letters in 60 rows of dataset 'label' takes 24 MB in memory; 20 MB are"):
+        data.load(tmp_path / "t.h5", memory=20_000_000)
+
+
+def test_records_with_text_of_any_length(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    kinds = [("a", "f4"), ("label", h5py.string_dtype()), ("b", "f4"), ("hits", h5py.vlen_dtype(np.float32))]
+    records = np.empty(60, kinds[:3])
+    records["a"], records["b"], records["label"] = X[:60, 0], X[:60, 1], ["s", "bé"] * 30
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["t"] = records
+    loaded = data.load(tmp_path / "t.h5")
+    assert loaded.classes == ("bé", "s") and loaded.feature_names == ("a", "b")
+    np.testing.assert_array_equal(loaded.y_test, (1 - np.arange(60) % 2)[data.split(60)[2]])
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("t", (60,), kinds)
+    with pytest.raises(DataError, match="field 'hits' of dataset 't' holds object, but must hold numbers or text"):
+        data.load(tmp_path / "t.h5")

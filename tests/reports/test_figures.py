@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 import run_folders
 
 from hgqjax import interop
-from hgqjax.reports import figures, front_figure, published, reader
+from hgqjax.reports import figures, front_figure, published, reader, test_rows
 from hgqjax.resources import Luts
-from hgqjax.scores import Resolution
+from hgqjax.runs.folders import curves_path
+from hgqjax.scores import Resolution, curves
 
 SVG = ("svg",)
 EBOPS, LUTS = front_figure.COSTS
@@ -217,6 +219,20 @@ def test_a_resolution_is_positive_and_names_its_outliers(tmp_path):
     np.testing.assert_allclose(ours.get_ydata(), [p.test_score for p in run.points])
     low, high = axes.get_ylim()
     assert 0 < low < min(ours.get_ydata()) and max(ours.get_ydata()) < high
+
+
+@pytest.mark.parametrize(("weighted", "counted"), [({}, "rows"), ({"weighted": True}, "weight")])
+def test_five_targets_have_five_panels_and_say_what_is_counted(tmp_path, weighted, counted):
+    run = reader.read(run_folders.make_run(tmp_path / "a", score=Resolution(window=3.0), unit="mm"))
+    rng = np.random.default_rng(0)
+    bars = [curves.histogram(f"t{n}", rng.normal(size=20), None, 3.0) for n in range(5)]
+    (path := curves_path(run.folder / run.points[0].model)).write_text(json.dumps({"residuals": bars} | weighted))
+    figure = test_rows.draw(run, run.points[0])
+    assert [axes.axison for axes in figure.axes] == [True] * 5 + [False]  # the sixth place of the grid is empty
+    assert {axes.get_ylabel() for axes in figure.axes[:5]} == {counted} and figure.axes[0].get_title("right").endswith("% outside")
+    assert "outliers 0." in figure.get_suptitle()
+    path.write_text(json.dumps({"confusion": [[3, 1], [2, 4]], "classes": ["a", "b"]} | weighted))
+    assert test_rows.draw(run, run.points[0]).axes[0].get_title() == f"% of the {counted} of each class"
 
 
 def test_collapsed_networks_of_a_regression_are_above_the_axes(tmp_path):

@@ -183,7 +183,12 @@ def members():
 @pytest.mark.parametrize(
     ("score", "width", "y", "sentence"),
     [
-        (scores.Accuracy(), 1, np.array([0, 1]), "the network has 1 output, but a network of classes needs 2 or more.*BinaryAccuracy"),
+        (
+            scores.Accuracy(),
+            1,
+            np.array([0, 1]),
+            "has 1 output, but a network of classes needs 2 or more, .*labels of y_train run from 0 to 1.*BinaryAccuracy",
+        ),
         (scores.Accuracy(), 2, np.array([0, 2]), "labels of y_train run from 0 to 2, but the network has 2 outputs; legal are 0 to 1"),
         (scores.Auc(), 1, np.array([0, 2]), "labels of y_train run from 0 to 2; for a network of one logit legal are 0 and 1"),
         (scores.Resolution(), 1, np.zeros((2, 3), np.float32), "y_train has 3 numbers of type float32 .* but the network has 1 output"),
