@@ -2,6 +2,9 @@
 
 from hgqjax import resources
 
+MEASURED = "measured:FILE"
+"""A table that `hgqjax.synth.measure` made."""
+
 
 def cost_names() -> dict[str, resources.AbstractCost]:
     """The cost models that an option names."""
@@ -11,3 +14,13 @@ def cost_names() -> dict[str, resources.AbstractCost]:
         "luts": resources.Luts(),
         "weight_bits": resources.WeightBits(),
     }
+
+
+def cost_of(given: str) -> resources.AbstractCost:
+    """The cost model that is given by its name, or as `MEASURED`."""
+    name, _, path = given.partition(":")
+    if name == "measured" and path:
+        return resources.Measured.load(path)
+    if given not in cost_names():
+        raise ValueError(f"{given} is no cost; legal are {', '.join((*cost_names(), MEASURED))}")
+    return cost_names()[given]

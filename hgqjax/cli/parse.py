@@ -106,7 +106,7 @@ def by_name(tyro):
     ``--train.objective.score resolution:window=30``.
     """
     from hgqjax import scores
-    from hgqjax.cli.costs import cost_names
+    from hgqjax.cli.costs import MEASURED, cost_names, cost_of
     from hgqjax.resources import AbstractCost
 
     registry, names = tyro.constructors.ConstructorRegistry(), cost_names()
@@ -117,9 +117,8 @@ def by_name(tyro):
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
-            metavar="|".join(names),
-            choices=tuple(names),
-            instance_from_str=lambda given: names[given[0]],
+            metavar="|".join((*names, MEASURED)),
+            instance_from_str=lambda given: cost_of(given[0]),
             is_instance=lambda value: isinstance(value, AbstractCost),
             str_from_instance=lambda value: [next((name for name, known in names.items() if known == value), repr(value))],
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from hgqjax import resources, runs, scores
 from hgqjax.cli import sweep_help, train
-from hgqjax.cli.costs import cost_names
+from hgqjax.cli.costs import MEASURED, cost_names
 from hgqjax.cli.sweep_help import Option
 from hgqjax.methods import Method
 from hgqjax.runs import networks
@@ -132,7 +132,7 @@ def _words(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return _words(next(kind for kind in arguments if kind is not type(None)))
     if isinstance(annotation, type) and issubclass(annotation, resources.AbstractCost):
-        return "|".join(cost_names())
+        return "|".join((*cost_names(), MEASURED))
     if isinstance(annotation, type) and issubclass(annotation, scores.AbstractScore):
         return "|".join(scores.NAMES)
     return "PATH" if annotation is Path else annotation.__name__.upper()

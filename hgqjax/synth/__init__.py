@@ -3,5 +3,6 @@
 from hgqjax.synth import record
 from hgqjax.synth.flow import synthesize, synthesize_many
 from hgqjax.synth.settings import Settings, SynthError, Synthesis, ToolError
+from hgqjax.synth.tables import measure
 
-__all__ = ["Settings", "SynthError", "Synthesis", "ToolError", "record", "synthesize", "synthesize_many"]
+__all__ = ["Settings", "SynthError", "Synthesis", "ToolError", "measure", "record", "synthesize", "synthesize_many"]

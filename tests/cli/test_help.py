@@ -107,7 +107,7 @@ def test_help_of_sweep_tells_defaults_and_words():
     found = {option.flag: option for option in sweep_options.options()}
     assert found["--betas"].words == "FLOAT ..." and found["--betas"].about.endswith("By default 4e-06 1.5e-05 5e-05 0.00015 0.00035.")
     assert found["--target-is"].words == "classes|labels|regression" and found["--rows"].about == "Use the first so many rows only."
-    assert found["--train.objective.cost"].words == "ebops|ebops_paper_v1|luts|weight_bits"
+    assert found["--train.objective.cost"].words == "ebops|ebops_paper_v1|luts|weight_bits|measured:FILE"
     assert found["--model.no-batch-norm"].about.startswith("Switches this off: ") and found["--results"].words == "PATH"
 
 

@@ -20,7 +20,12 @@ def operand(f, constant=False, overflow="WRAP"):
 
 
 CASES = [resources.Ebops(), resources.Ebops(definition="paper_v1"), resources.Ebops(normalize_gradient=True), resources.Luts()]
-CASES += [resources.WeightBits()]
+TABLE = [
+    (float(n), float(m), float(w), float(a), n * m * w * a / 4)
+    for n, m in ((3, 2), (3, 3), (6, 3))
+    for w, a in ((2, 3), (2, 8), (5, 3), (5, 8))
+]
+CASES += [resources.WeightBits(), resources.Measured(table=tuple(TABLE))]
 OPERATIONS = {
     "Dense": lambda x, w: resources.Dense(operand(x), operand(w[0, :, :2], True), operand(w[0, 0, :2], True)),
     "Einsum": lambda x, w: resources.Einsum(operand(x), operand(w[0], True), operand(w[0, 0], True), "tc,cd->td", parallelization=2),
