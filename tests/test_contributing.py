@@ -40,6 +40,14 @@ def test_the_workflow_runs_the_tests_on_the_versions_that_are_promised():
     assert set(scripts) == {"scripts/oldest_newest.py", "scripts/test"} and all((ROOT / script).is_file() for script in scripts)
 
 
+def test_the_workflow_of_hls4mls_development_version_finds_what_it_runs():
+    job = yaml.safe_load((ROOT / ".github/workflows/hls4ml.yml").read_text())["jobs"]["export"]
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    assert "hls4ml[da] @ git+https://github.com/fastmachinelearning/hls4ml@main" in commands
+    assert all((ROOT / path).exists() for path in ("scripts/setup", "tests/export")) and commands.count("source scripts/setup test\n") == 2
+    assert commands.endswith('-m "" -W "ignore:hls4ml:UserWarning" tests/export\n')  # of versions that are not known
+
+
 def test_constraints_of_the_oldest_are_the_lower_bounds():
     spec = importlib.util.spec_from_file_location("oldest_newest", ROOT / "scripts/oldest_newest.py")
     module = importlib.util.module_from_spec(spec)

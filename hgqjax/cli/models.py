@@ -36,8 +36,8 @@ def export(
         config: an hls4ml-style YAML file with the key HGQModel instead; sweeps write one beside each exported model.
         output: folder of the new project; by default the model's path, without suffix, with _hls4ml, _verilog, _vhdl, or the file
             _qonnx.onnx.
-        backend: Vitis (default), Vivado or VivadoAccelerator for hls4ml; verilog or vhdl for RTL of adder graphs, fully unrolled (needs
-            hgqjax[rtl]);
+        backend: Vitis (default), Vivado, VivadoAccelerator, Catapult (strategies latency, resource) or oneAPI (resource) for hls4ml;
+            verilog or vhdl for RTL of adder graphs, fully unrolled (needs hgqjax[rtl]);
             qonnx for one file that FINN, hls4ml's front end and onnx tools read (needs hgqjax[qonnx]).
         strategy: latency (default; multipliers), resource (shared multipliers, weights in memory) or distributed_arithmetic (adder
             graphs, needs hgqjax[da]).

@@ -5,11 +5,14 @@ from typing import Any
 
 from hgqjax.description.model import ModelDescription
 from hgqjax.export.gate import ExportError
-from hgqjax.export.hls4ml.convert import BACKENDS, to_hls4ml
+from hgqjax.export.hls4ml import accelerator
+from hgqjax.export.hls4ml.backends import BACKENDS as HLS4ML
+from hgqjax.export.hls4ml.convert import to_hls4ml
 from hgqjax.export.qonnx import to_qonnx
 from hgqjax.export.rtl.convert import FLAVORS, to_rtl
 from hgqjax.interop.models import stem
 
+BACKENDS = tuple(HLS4ML)
 QONNX = ("qonnx",)
 """Not a back end but a file: it has rows to be compared on, and no other setting."""
 _OWNERS = {
@@ -19,8 +22,8 @@ _OWNERS = {
     "reuse_factors": BACKENDS,
     "latency_cutoff": FLAVORS,
     "max_cost": FLAVORS,
-    "part": (*BACKENDS[:2], *FLAVORS),
-    "board": BACKENDS[2:],
+    "part": (*(name for name in BACKENDS if name != accelerator.NAME), *FLAVORS),
+    "board": (accelerator.NAME,),
     "clock_ns": BACKENDS + FLAVORS,
 }
 """Which back ends have a setting, of those that not all have."""

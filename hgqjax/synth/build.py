@@ -17,6 +17,7 @@ from hgqjax.synth.settings import SynthError, ToolError
 
 STEPS = ("csim", "synth", "cosim", "vsynth", "export", "fifo_opt")
 """C simulation, C synthesis, simulation of its RTL, Vivado's synthesis of that, IP, FIFO depths of io_stream by a co-simulation."""
+BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator")
 OPTIONS, LOG, RECORD = "build_opt.tcl", "hgqjax_build.log", "hgqjax_build.json"
 VSYNTH = {"lut": r"(?:CLB|Slice) LUTs\*?", "ff": r"(?:CLB|Slice) Registers", "dsp": r"DSPs", "bram": r"Block RAM Tile"}
 """Rows of vivado_synth.rpt."""
@@ -55,12 +56,15 @@ def build(project: Path, steps: Sequence[str] = ("csim", "synth"), *, time_limit
       ExportError: a simulated output differs, or a simulation left no results.
     """
     project = Path(project)
-    if not vitis.is_project(project) or not (project / GATE_FILE).is_file():
+    backend = str(read_json((project / GATE_FILE).read_bytes())["backend"]) if (project / GATE_FILE).is_file() else ""
+    if backend and backend not in BACKENDS:
+        raise SynthError(f"{project} is for back end {backend}; hgqjax build runs the compilers of {' and '.join(BACKENDS)}")
+    if not vitis.is_project(project) or not backend:
         raise SynthError(f"{project} is no hls4ml project of hgqjax: it has no build_prj.tcl, firmware or {GATE_FILE}")
     odd = [step for step in steps if step not in STEPS]
     if odd or not steps:
         raise SynthError(f"step {odd[0]!r} is none of {', '.join(STEPS)}" if odd else f"name at least one step of {', '.join(STEPS)}")
-    argv = _command(str(read_json((project / GATE_FILE).read_bytes())["backend"]))
+    argv = _command(backend)
     for path in (project / testbench.FOLDER / name for name in testbench.RESULTS.values()):
         path.unlink(missing_ok=True)  # of an earlier build
     chosen = {"reset": True, "validation": False} | {step: step in steps for step in STEPS}

@@ -9,6 +9,7 @@ from hls4ml_networks import Network
 
 from hgqjax.export.gate import ExportError, gate_rows
 from hgqjax.export.hls4ml import compiled, to_hls4ml
+from hgqjax.export.hls4ml.backends import BACKENDS
 from hgqjax.export.hls4ml.compiled import Library
 from hgqjax.export.project import GATE_FILE
 
@@ -38,8 +39,18 @@ def test_weights_outside_the_namespace_are_found(tmp_path):
     assert not [path for path in project.rglob("*") if path.suffix == ".o" or path.name.endswith("_aside")]
 
 
+SETTINGS = [
+    {},
+    {"strategy": "distributed_arithmetic"},
+    {"strategy": "resource"},
+    {"backend": "VivadoAccelerator"},
+    {"backend": "Catapult"},
+    {"backend": "oneAPI", "strategy": "resource"},
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"strategy": "distributed_arithmetic"}, {"strategy": "resource"}], ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_two_projects_in_one_program(settings, tmp_path):
     """The same names, shapes and types, other weights; in both orders of loading."""
     first = mlp()
@@ -52,7 +63,8 @@ def test_two_projects_in_one_program(settings, tmp_path):
     expected = [model.evaluate(x) for model in models]
     assert np.any(expected[0] != expected[1])
     projects = [to_hls4ml(model, tmp_path / str(n), verify=False, **settings).path for n, model in enumerate(models)]
-    libraries = [compiled.build_library(project, "-O0") for project in projects]
+    build = BACKENDS[settings.get("backend", "Vitis")].build
+    libraries = [build(project, "myproject") if build else compiled.build_library(project, "-O0") for project in projects]
     for order in ((0, 1), (1, 0)):
         found = compiled.run_libraries([Library(libraries[n]) for n in order], "myproject", x, [2])
         for n, values in zip(order, found, strict=True):

@@ -79,7 +79,10 @@ def test_the_command(tmp_path, capsys):
         assert cli.main([*command[:5], "--output", str(tmp_path / "n"), "--reuse-factor", *words]) == 2
         assert message in capsys.readouterr().err
     assert cli.main([*command, "--backend", "verilog"]) == 2
-    assert "backend verilog has no strategy and no reuse_factor; Vitis and Vivado and VivadoAccelerator have" in capsys.readouterr().err
+    assert (
+        "backend verilog has no strategy and no reuse_factor; Vitis and Vivado and VivadoAccelerator and Catapult and oneAPI have"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """hls4ml's VivadoAccelerator: the Vivado project of a network inside a wrapper with AXI streams of floats, a block design and a driver."""
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,35 +31,16 @@ def part_of(board: str) -> str:
     return known[board]
 
 
-def check(description: ModelDescription, io_type: str) -> None:
+def check(description: ModelDescription) -> None:
     """Raises ExportError where the wrapper cannot have the network: one input, one output, in floats."""
     if len(description.inputs) != 1 or len(description.outputs) != 1:
         count = f"{len(description.inputs)} inputs and {len(description.outputs)} outputs"
         raise ExportError(f"model {description.name!r} has {count}; back end {NAME} has one of each")
-    if io_type != "io_parallel":
-        raise ExportError(f"io_type {io_type} was not compared with back end {NAME}; io_parallel is legal")
     kind = enclosing(description.grids[description.outputs[0]])
     if kind.i + kind.f > FLOAT_BITS:
         raise ExportError(
             f"output {description.outputs[0]!r} has {kind.i + kind.f} bits, more than the {FLOAT_BITS} of the wrapper's floats"
         )
-
-
-@contextlib.contextmanager
-def mask_functions() -> Iterator[None]:
-    """hls4ml 1.3 writes the functions of its quantizers for back ends of a list, in which this one, which takes those of Vivado, is not."""
-    from hls4ml.backends.fpga.passes import hgq_proxy_model
-
-    before = hgq_proxy_model.generate_mask_fn
-
-    def written(name, shape, k, b, i, RND, SAT, backend):
-        return before(name, shape, k, b, i, RND, SAT, "Vivado" if backend == NAME else backend)
-
-    hgq_proxy_model.generate_mask_fn = written
-    try:
-        yield
-    finally:
-        hgq_proxy_model.generate_mask_fn = before
 
 
 def rows(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Model description to an hls4ml project (C++ for Vitis or Vivado); the compiled C++ must equal the description word for word.
+"""Model description to an hls4ml project (C++); the compiled C++ must equal the description word for word.
 
 What is refused: checks.py. What becomes of operations that hls4ml has not: rewrite.py. The layers of the others:
 layers.py. How the graph is made, and why hls4ml infers nothing in it: graph.py.
@@ -28,18 +28,16 @@ from hgqjax.description.model import ModelDescription
 from hgqjax.description.readers import input_readers
 from hgqjax.export import gate, readme
 from hgqjax.export.gate import ExportError, GateReport
-from hgqjax.export.hls4ml import accelerator, compiled, testbench
+from hgqjax.export.hls4ml import accelerator, backends, catapult, compiled, namespaces, testbench
 from hgqjax.export.hls4ml.checks import check_operations, check_types
 from hgqjax.export.hls4ml.graph import model_graph, quiet
+from hgqjax.export.hls4ml.masks import mask_functions
 from hgqjax.export.hls4ml.reuse import check_reuse_factors
 from hgqjax.export.hls4ml.reuse import reuse_factors as reuse_factors_of
 from hgqjax.export.hls4ml.rewrite import rewrite
-from hgqjax.export.project import DEFAULT_PART, GATE_FILE, MODEL_FOLDER, check_clock, check_part
+from hgqjax.export.project import GATE_FILE, MODEL_FOLDER, check_clock, check_part
 from hgqjax.files import new_folder
 
-BACKENDS = ("Vitis", "Vivado", accelerator.NAME)
-IO_TYPES = ("io_parallel", "io_stream")
-STRATEGIES = ("latency", "resource", "distributed_arithmetic")
 KNOWN_HLS4ML = "1.3."
 CONFIG_FILE = "hls4ml_config.yml"
 """What `link_existing_project` reads."""
@@ -55,7 +53,9 @@ class Project:
     gate: GateReport | None
 
     def __str__(self) -> str:
-        checked = f"{self.gate.words} words on {self.gate.rows} rows equal" if self.gate else "not verified"
+        proof = backends.BACKENDS[self.backend].proof
+        proof = f" ({proof})" if proof else ""
+        checked = f"{self.gate.words} words on {self.gate.rows} rows equal{proof}" if self.gate else "not verified"
         return f"{self.path} ({self.backend}, {self.strategy}): {checked}"
 
 
@@ -82,11 +82,12 @@ def to_hls4ml(
     Args:
       description: the model.
       output_dir: must not exist yet; it appears only after the gate has passed.
-      backend: "Vitis", "Vivado", or "VivadoAccelerator" (io_parallel; a wrapper with AXI streams of floats, a block design, a driver).
+      backend: "Vitis", "Vivado", "VivadoAccelerator" (io_parallel; a wrapper with AXI streams of floats, a block design, a driver),
+        "Catapult" (latency, resource) or "oneAPI" (resource; the gate compiles it with g++ and a stand-in for SYCL).
       io_type: "io_parallel" (all elements at once, any formats) or "io_stream" (position after position, one format for each tensor).
       strategy: "latency" (multipliers), "resource" (multipliers that are shared, weights in memory) or "distributed_arithmetic" (adder
         graphs of da4ml).
-      part: the device, by default that of the HGQ papers.
+      part: the device, by default that of the HGQ papers; of oneAPI Agilex7.
       board: of VivadoAccelerator instead of a part, by default "pynq-z2"; `accelerator.boards()` has all.
       clock_ns: target clock period, ns.
       project_name: name of the top function.
@@ -113,9 +114,10 @@ def to_hls4ml(
         raise ExportError(f"{output_dir} exists already; name a folder that does not")
     check_operations(description, io_type, strategy)
     rewritten = rewrite(description, io_type)
+    rewritten = backends.prepared(rewritten, backend, io_type)
     check_types(rewritten, strategy)
     if backend == accelerator.NAME:
-        accelerator.check(description, io_type)
+        accelerator.check(description)
     reuse = reuse_factors_of(description, rewritten, strategy, reuse_factor, reuse_factors)
     _check_tools(strategy, verify)
     config = {"part": part, "clock_period": clock_ns, "io_type": io_type, "project_name": project_name, "backend": backend}
@@ -137,13 +139,14 @@ def _written(rewritten: ModelDescription, strategy: str, reuse: dict[str, int], 
     """hls4ml's graph, after it wrote the project into ``config["output_dir"]``."""
     folder = Path(config["output_dir"])
     graph = model_graph(rewritten, strategy, reuse, config)
-    with quiet(), _without_keras(), accelerator.mask_functions():
+    with quiet(), _without_keras(), mask_functions():
         graph.write()
-    _make_private(folder)
-    if strategy == "distributed_arithmetic":
-        _place_generated(folder, config["namespace"])
-    if config["backend"] == accelerator.NAME:
-        accelerator.finish(folder, config["project_name"], config["namespace"])
+    if not backends.BACKENDS[config["backend"]].build:
+        namespaces.make_private(folder)
+    if finish := backends.BACKENDS[config["backend"]].finish:
+        finish(folder, config["project_name"], config["namespace"])
+    if strategy == "distributed_arithmetic" or config["backend"] == catapult.NAME:
+        namespaces.place_generated(folder, config["namespace"])
     return graph
 
 
@@ -151,8 +154,9 @@ def _device(backend: str, part: str | None, board: str | None) -> str:
     if backend != accelerator.NAME:
         if board is not None:
             raise ExportError(f"board {board!r} is of back end {accelerator.NAME}; {backend} takes a part")
-        check_part(part or DEFAULT_PART)
-        return part or DEFAULT_PART
+        part = part or backends.BACKENDS[backend].default_part
+        check_part(part)
+        return part
     if part is not None:
         raise ExportError(f"back end {backend} takes a board, which has its part; leave part out")
     _check_tools("latency", verify=False)
@@ -163,25 +167,6 @@ def _namespace(model: Path, settings: dict) -> str:
     """C++ namespace of all that a project defines: another one for each model and setting, so that two projects may be one program."""
     digest = hashlib.sha256(f"{folder_sha256(model)}{sorted(settings.items())}".encode()).hexdigest()
     return f"{settings['project_name']}_{digest[:12]}"
-
-
-def _make_private(project: Path) -> None:
-    """hls4ml 1.3's readers of weights are templates that hold the folder of their project: of those of two projects a linker keeps one."""
-    header = project / "firmware" / "nnet_utils" / "nnet_helpers.h"
-    header.write_text(re.sub(r"\bvoid (load_\w+_from_txt)\(", r"static void \1(", header.read_text()))
-
-
-def _place_generated(project: Path, namespace: str) -> None:
-    """hls4ml 1.3 writes generated code into the namespace of the project, and with distributed arithmetic looks for it in its own."""
-    generated, parameters = project / "firmware/nnet_utils/nnet_code_gen.h", project / "firmware/parameters.h"
-    text, opened = generated.read_text(), f"namespace {namespace} {{\n"
-    if "bit_shift<" in text:
-        text = text.replace(opened, f"{opened}using nnet::bit_shift;\n", 1)
-        generated.write_text(text)
-    names = set(re.findall(r"\b(?:void|class|struct) (\w+)", text.partition(opened)[2])) - {"PointwiseConv1D"}
-    parameters.write_text(
-        re.sub(r"\bnnet::(\w+)", lambda found: f"{namespace}::{found[1]}" if found[1] in names else found[0], parameters.read_text())
-    )
 
 
 def link_project(folder: str | os.PathLike):
@@ -224,12 +209,7 @@ def check_settings(backend: str, strategy: str, io_type: str = "io_parallel") ->
 
 
 def _check_arguments(backend: str, io_type: str, strategy: str, project_name: str):
-    if backend not in BACKENDS:
-        raise ExportError(f"backend {backend!r} is not one of {', '.join(BACKENDS)}")
-    if io_type not in IO_TYPES:
-        raise ExportError(f"io_type {io_type!r} is not one of {', '.join(IO_TYPES)}")
-    if strategy not in STRATEGIES:
-        raise ExportError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
+    backends.check_settings(backend, io_type, strategy)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", project_name) or project_name in ("main", "nnet"):
         raise ExportError(f"project_name {project_name!r} cannot name a C++ function; use letters, digits and _")
 
@@ -266,12 +246,13 @@ def _run_gate(
     """The report, and the number of words that a second project beside this one left as they are."""
     start = time.perf_counter()
     name, sizes = graph.config.get_project_name(), [var.size() for var in graph.get_output_variables()]
-    library = compiled.build_library(project, keep_objects=True)
+    own = backends.BACKENDS[graph.config.backend.name].build
+    library = own(project, name) if own else compiled.build_library(project, keep_objects=True)
     compiled.check_symbols(library, namespace)
     values = compiled.run_library(library, name, x, sizes)
     words = tuple(gate.to_words(v, description.grids[output]) for v, output in zip(values, description.outputs, strict=True))
     total = gate.check_words(description, x, words, tool=f"hls4ml {graph.config.backend.name} C++")
-    beside = compiled.check_beside(project, library, name, namespace, x, sizes)
+    beside = None if own else compiled.check_beside(project, library, name, namespace, x, sizes)
     library.unlink()
     return GateReport(gate.row_count(x), total, seed, time.perf_counter() - start), beside
 
@@ -293,6 +274,7 @@ def _finish(description: ModelDescription, project: Path, arguments: dict[str, A
         "model_sha256": folder_sha256(project / MODEL_FOLDER),
         **arguments,
         "gate": dataclasses.asdict(report) if report else None,
+        "proof": backends.BACKENDS[arguments["backend"]].proof,
         "hls4ml": importlib.metadata.version("hls4ml"),
         "compiler": compiler,
     }
@@ -307,7 +289,10 @@ def _finish(description: ModelDescription, project: Path, arguments: dict[str, A
         build += f"Accelerator for the board {arguments['board']}: `firmware/*_axi.cpp` wraps the network in AXI streams of floats.\n"
         build += "The gate runs the wrapper. `design.tcl` (Vivado's block design) and the driver are hls4ml's; they\n"
         build += "were run nowhere, since they need Vivado and the board.\n"
-    readme.write(description, project, build + "By hand: `build_prj.tcl`.")
+    known = backends.BACKENDS[arguments["backend"]]
+    if known.proof:
+        build += f"The words were compared {known.proof}.\n"
+    readme.write(description, project, f"{build}By hand: `{known.by_hand}`.")
 
 
 def folder_sha256(folder: Path) -> str:

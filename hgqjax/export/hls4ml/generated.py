@@ -48,7 +48,7 @@ def register() -> None:
             return "{namespace}::{function}<{input_t}, {output_t}>({input}, {output});".format(namespace=namespace, **params)
 
     register_layer(KIND, HgqjaxGenerated)
-    for name in ("Vivado", "Vitis", "VivadoAccelerator"):
+    for name in ("Vivado", "Vitis", "VivadoAccelerator", "Catapult", "oneAPI"):
         get_backend(name).register_template(Call)
 
 

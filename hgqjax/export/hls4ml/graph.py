@@ -15,8 +15,10 @@ import threading
 from typing import Any
 
 from hgqjax.description.model import ModelDescription
-from hgqjax.export.hls4ml import accelerator, generated
+from hgqjax.export.hls4ml import generated
+from hgqjax.export.hls4ml.backends import BACKENDS
 from hgqjax.export.hls4ml.layers import Target, layers
+from hgqjax.export.hls4ml.masks import mask_functions
 from hgqjax.export.hls4ml.types import tensor_types
 
 _alone = threading.RLock()
@@ -44,7 +46,8 @@ def model_graph(description: ModelDescription, strategy: str, reuse: dict[str, i
 
         generated.register()
         names, io_type = layer_names(description), config["io_type"]
-        target = Target(description, names, tensor_types(description, io_type), io_type, strategy, reuse)
+        has_latency = "latency" in BACKENDS[config["backend"]].strategies
+        target = Target(description, names, tensor_types(description, io_type), io_type, strategy, reuse, has_latency)
         nodes = [node for op in description.operations for node in layers(op, target)]
         settings = create_config(**{key: value for key, value in config.items() if key != "namespace"})
         settings.setdefault("WriterConfig", {})["Namespace"] = config.get("namespace")
@@ -52,7 +55,7 @@ def model_graph(description: ModelDescription, strategy: str, reuse: dict[str, i
         settings["HLSConfig"] = {"Model": model, "LayerName": {layer["name"]: entry for layer, entry in nodes}}
         inputs = [names[op.name] for op in description.inputs]
         outputs = [names[name] for name in description.outputs]
-        with accelerator.mask_functions():
+        with mask_functions():
             return ModelGraph.from_layer_list(settings, [layer for layer, _ in nodes], inputs=inputs, outputs=outputs)
 
 

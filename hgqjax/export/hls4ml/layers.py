@@ -53,6 +53,8 @@ class Target:
     io_type: str
     strategy: str
     reuse: dict[str, int]
+    has_latency: bool = True
+    """Whether dense layers and convolutions of the back end have strategy latency; einsums have nothing else."""
 
     @property
     def stream(self) -> bool:
@@ -135,7 +137,7 @@ def _linear(op: Linear, target: Target, layer: dict[str, Any]) -> Node:
     config = _result(result, accum=result, weight=constant_type(op.kernel), bias=constant_type(op.bias))
     config["ReuseFactor"] = target.reuse.get(op.name, 1)
     alone = is_wiring(op) or (target.strategy == "resource" and not can_share(op))
-    return layer, config | ({"Strategy": "latency"} if alone else {})
+    return layer, config | ({"Strategy": "latency"} if alone and (target.has_latency or isinstance(op, Einsum)) else {})
 
 
 def _at_a_time(positions: int, wanted: int | None, target: Target) -> dict[str, int]:
@@ -247,11 +249,9 @@ def _reshape(op: Reshape, target: Target) -> list[Node]:
         # (fastmachinelearning/hls4ml#976)
         turned = isinstance(source, Transpose) and len(op.shape) == 1
         return [*([(layer | {"target_shape": [1, *op.shape]}, config)] if turned else []), (layer, config)]
-    readers = [reader for reader in target.description.operations for name in reader.inputs if name == op.name]
-    gathered = len(op.shape) == 1 and len(readers) == 1 and isinstance(readers[0], Dense)
     # a flatten is only a name for what comes in, position by position; a dense layer collects that, nothing else does
     # (fastmachinelearning/hls4ml#647)
-    return [(layer if gathered else layer | {"class_name": "Repack"}, config)]
+    return [(layer if streams.is_gathered(op, target.description) else layer | {"class_name": "Repack"}, config)]
 
 
 def _transpose(op: Transpose, target: Target) -> list[Node]:

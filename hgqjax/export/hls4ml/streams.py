@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from hgqjax.description.operations import Constant, Conv, Dense, Einsum, Gather
+from hgqjax.description.model import ModelDescription
+from hgqjax.description.operations import Constant, Conv, Dense, Einsum, Gather, Reshape
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -36,6 +37,12 @@ def repeats(op: Gather, shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def _spatial(op: Gather, shape: tuple[int, ...]) -> bool:
     return len(op.shape) == len(shape) and len(shape) in (2, 3)
+
+
+def is_gathered(op: Reshape, description: ModelDescription) -> bool:
+    """Whether `op` is a flatten in front of one dense layer, which collects what comes."""
+    readers = [reader for reader in description.operations for name in reader.inputs if name == op.name]
+    return len(op.shape) == 1 and len(readers) == 1 and isinstance(readers[0], Dense)
 
 
 def factors(op: Einsum) -> bool:
