@@ -36,6 +36,7 @@ def entries(task: Task) -> dict[str, Entry]:
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods.Ilmpq, ratios)),
         "ilmpq_warm": Entry("ILMPQ, from a trained network", _points(methods.Ilmpq, ratios), warm=True),
         "dqa": Entry("DQA", ((methods.Dqa(), {"points_at": budgets}),)),
+        "cpq": Entry("after CPQ + DropBits", ((methods.Cpq(), {"points_at": budgets}),)),
         "sfmp": Entry("SFMP's limit, post-training", ((methods.Sfmp(), {"points_at": few}),)),
         "sfmp_tuned": Entry("SFMP's limit, tuned", ((methods.Sfmp(after=0.6), {"points_at": few}),)),
         "daq": Entry("after DAQ, post-training", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)])),

@@ -2,6 +2,7 @@
 
 from hgqjax.methods._base import AbstractMethod, uniform
 from hgqjax.methods.amed import Amed
+from hgqjax.methods.cpq import Cpq
 from hgqjax.methods.daq import Daq
 from hgqjax.methods.dqa import Dqa
 from hgqjax.methods.hgq import Hgq
@@ -13,11 +14,12 @@ from hgqjax.methods.ptilmpq import Ptilmpq
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Daq | Dqa | Sfmp | Ohq | Ptilmpq | Amed
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Cpq | Daq | Dqa | Sfmp | Ohq | Ptilmpq | Amed
 
 __all__ = [
     "AbstractMethod",
     "Amed",
+    "Cpq",
     "Daq",
     "Dqa",
     "Hgq",

@@ -4,6 +4,7 @@ from hgqjax.quantizers._base import AbstractQuantizer, FixedPoint, Format, sampl
 from hgqjax.quantizers.allocated import Allocated
 from hgqjax.quantizers.allocation import AbstractAllocation, Moment, Slot
 from hgqjax.quantizers.binary import Binary
+from hgqjax.quantizers.cpq import Cpq
 from hgqjax.quantizers.dqa import Dqa
 from hgqjax.quantizers.fixed import Fixed
 from hgqjax.quantizers.hmq import Hmq
@@ -19,5 +20,5 @@ from hgqjax.quantizers.searched import Searched
 from hgqjax.quantizers.ternary import Ternary
 
 __all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
-__all__ += ["Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
+__all__ += ["Cpq", "Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
 __all__ += ["AbstractPolicy", "Problem", "Regions", "RowWise", "Search", "Searched", "Site", "Ternary", "row_counts", "sample_exponent"]

@@ -1,4 +1,7 @@
-"""Soft mixtures of grids against their formulas: DQA."""
+"""Soft mixtures of grids against their formulas: DQA, CPQ with DropBits."""
+
+import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -80,8 +83,127 @@ def test_dqa_has_a_sign_bit_only_where_there_are_negative_values():
         assert len(np.unique(quantizer.quantize(data, quantizer.init((1, 1)), ranges=seen))) <= 2 ** (2 + k) - k
 
 
+CPQ = quantizers.Cpq(least=1, most=3)
+
+
+def gates(*logits):
+    """Parameters with these logits, and levels from -7 to 7."""
+    return CPQ.init((1, 1)) | {"drop": jnp.array([[logits]], jnp.float32), "f": jnp.zeros((1, 1))}
+
+
+@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(jax.vmap, in_axes=(0, None, None))
+def dropped(key, params, quantizer=CPQ):
+    return quantizer.sample(2 * X, params, key=jax.random.key(key), temperature=jnp.ones(()))
+
+
+def test_cpq_drops_its_highest_bits_together():
+    saturated = [np.clip(np.floor(2 * X + 0.5), -top, top) for top in (1, 3, 7)]
+    found = np.asarray(dropped(jnp.arange(400), gates(0.8, -0.4), CPQ))
+    kinds = [np.all(found == one, axis=(1, 2)) for one in saturated]
+    assert np.all(sum(kind.astype(int) for kind in kinds) == 1)  # each draw is one plain grid
+    there = 1 / (1 + np.exp([-0.8, 0.4]))
+    expected = np.array([1 - there[0], there[0] * (1 - there[1]), there[0] * there[1]])
+    errors = np.sqrt(expected * (1 - expected) / 400)
+    assert np.all(np.abs(np.mean(kinds, 1) - expected) < 4 * errors)
+    mean = CPQ.expected_format(gates(0.8, -0.4))
+    assert float((mean.i + mean.f)[0, 0]) == pytest.approx(expected @ [1, 2, 3], rel=1e-6)
+    np.testing.assert_array_equal(found[:50], dropped(jnp.arange(50), gates(0.8, -0.4), CPQ))  # a key decides
+    for logits, one in (((30, 30), saturated[2]), ((-30, 30), saturated[0])):  # a bit needs all below it
+        np.testing.assert_array_equal(dropped(jnp.arange(3), gates(*logits), CPQ), np.stack([one] * 3))
+    kif = quantizers.Kif(overflow="SAT_SYM")
+    np.testing.assert_array_equal(kif.quantize(2 * X, {"i": jnp.full((1, 1), 3.0), "f": jnp.zeros((1, 1))}), saturated[2])
+
+
+@pytest.mark.parametrize(
+    ("sigma", "on_level", "between"), [(1 / 3, 0.964, 1.037), (1 / 4, 0.860, 1.144), (1 / 8, 0.283, 2.005), (1.0, 1, 1)]
+)
+def test_cpq_has_the_slope_of_the_mean_over_levels(sigma, on_level, between):
+    quantizer = quantizers.Cpq(least=1, most=6, sigma=sigma)
+    params = quantizer.init((1, 1)) | {"f": jnp.zeros((1, 1)), "drop": jnp.full((1, 1, 5), 30.0)}
+
+    def value(x, params):
+        return quantizer.sample(x, params, key=KEY, temperature=jnp.ones(()))
+
+    def mean(x):
+        levels = jnp.arange(-63.0, 64.0).reshape(1, 1, -1)
+        share = [jax.nn.sigmoid((edge - x[..., None]) / sigma) for edge in (levels + 0.5, levels - 0.5)]
+        return jnp.sum(levels * (share[0] - share[1]))
+
+    x = jnp.array([[0.0, 0.5, 2.2, -1.3, 3.2, -33.9, 70.0]])
+    slopes, found = jax.grad(lambda *at: jnp.sum(value(*at)), (0, 1))(x, params)
+    np.testing.assert_allclose(slopes[0, :2], [on_level, between], atol=1e-3)
+    np.testing.assert_allclose(slopes[:, :6], jax.grad(mean)(x)[:, :6], atol=1e-3)
+    assert slopes[0, 6] == 0
+    np.testing.assert_allclose(found["f"][0, 0], np.log(2) * jnp.sum(x * slopes - value(x, params)), rtol=1e-5)
+
+
+def test_cpq_gates_have_the_difference_that_a_bit_makes():
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def found(key, logits):
+        x = jnp.array([[6.2, -2.0, 0.3]])  # saturates at 1, -1; 3, -2; 6.2, -2 with one, two, three bits
+        how = {"key": jax.random.key(key), "temperature": jnp.ones(())}
+        return jax.grad(lambda logits: jnp.sum(CPQ.sample(x, gates(0, 0) | {"drop": logits}, **how)))(logits)
+
+    noise = np.stack([jax.random.logistic(jax.random.key(n), (1, 1, 2))[0, 0] for n in range(20)]) + np.float32([0.5, 0.2])
+    s = 1 / (1 + np.exp(-noise * 1.5))
+    z, soft = noise >= 0, 1.2 * s - 0.1
+    slope = np.where((soft > 0) & (soft < 1), 1.2 * 1.5 * s * (1 - s), 0.0)
+    expected = np.stack([slope[:, 0] * (1 + z[:, 1] * 3.2), slope[:, 1] * z[:, 0] * 3.2], 1)
+    assert np.sum(expected > 0) > 10
+    np.testing.assert_allclose(found(jnp.arange(20), gates(0.5, 0.2)["drop"])[:, 0, 0], expected, rtol=1e-4)
+
+
+def test_cpq_weights_gather_at_levels():
+    noise = 0.1 * jax.random.normal(KEY, (200, 1, 500))
+
+    def distance(sigma):
+        quantizer = dataclasses.replace(CPQ, sigma=sigma)
+
+        def step(x, pull):
+            slope = jax.grad(lambda x: jnp.sum(quantizer.sample(x, gates(30, 30), key=KEY, temperature=jnp.ones(()))))(x)
+            return x - pull * slope, None
+
+        x, _ = jax.jit(lambda x: jax.lax.scan(step, x, noise))(jnp.linspace(-5.5, 5.5, 500)[None])
+        return float(jnp.mean(jnp.abs(x - jnp.round(x))))
+
+    assert abs(distance(1.0) - 0.25) < 0.03 and distance(1 / 8) < 0.15  # of a wide sigma, plain: as far as chance has it
+
+
+def test_cpq_choice_is_one_plain_grid_ever_after():
+    params = gates(0.1, -0.2)
+    assert [bool(CPQ.reassigns(epoch, 10)) for epoch in range(10)].index(True) == 6
+    chosen = CPQ.reassign(params, None, progress=jnp.float32(0.6), curvature=None)
+    hard = CPQ.quantize(2 * X, params)
+    np.testing.assert_array_equal(dropped(jnp.arange(20), chosen, CPQ), np.stack([hard] * 20))
+    for soft, fixed in zip(CPQ.expected_format(chosen), CPQ.format(params), strict=True):
+        np.testing.assert_array_equal(soft, fixed)
+    assert float(sum(CPQ.format(params)[1:])[0, 0]) == 2.0 and float(sum(CPQ.format(CPQ.narrowest(params))[1:])[0, 0]) == 1.0
+    seen = ranges.Range(jnp.full((1, 1), -0.4), jnp.full((1, 1), 9.0))  # no level below 0: no sign, no level below 0
+    assert float(CPQ.format(params, seen).k[0, 0]) == 0
+    np.testing.assert_array_equal(CPQ.quantize(jnp.array([[-3.0, 9.0]]), params, ranges=seen), [[0.0, 3.0]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"least": 0}, "least is 0, most 7; whole numbers"),
+        ({"least": 5, "most": 4}, "least is 5, most 4; whole numbers"),
+        ({"sigma": 0.0}, "sigma is 0.0; a width of 0.0625 to 1 steps"),
+        ({"rounding": "TRN"}, "rounding is 'TRN'; the likeliest level is the nearest"),
+        ({"keep": 1.0}, "keep is 1.0; a share above 0 is needed, keep below 1"),
+    ],
+)
+def test_cpq_refuses(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        quantizers.Cpq(**fields)
+
+
 def test_methods_of_mixtures_refuse_what_they_cannot_choose_from():
     with pytest.raises(ValueError, match=r"weight_bits is \(1, 4\); one or more numbers of bits within 2..17"):
         methods.Dqa(weight_bits=(1, 4))
     with pytest.raises(ValueError, match=r"bits is \(3, 3\); one or more different"):
         methods.Dqa(activation_bits=(3, 3))
+    with pytest.raises(ValueError, match=r"weight_bits is \(1, 8\); fewest and more bits within 2..17"):
+        methods.Cpq(weight_bits=(1, 8))

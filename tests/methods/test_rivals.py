@@ -270,10 +270,13 @@ def test_hmq_is_decided_by_the_key(searched):
 
 
 @pytest.mark.slow
-def test_dqa_cools_to_a_choice_that_a_key_decides():
-    models, metrics = trained(methods.Dqa(), (250.0, 900.0, 900.0), (0, 0, 0), epochs=20, batch_norm=False)
+@pytest.mark.parametrize(
+    ("method", "within"), [(methods.Dqa(), (250, 900)), (methods.Cpq(weight_bits=(2, 6), activation_bits=(1, 5)), (600, 1000))], ids=repr
+)
+def test_mixtures_come_to_a_choice_that_a_key_decides(method, within):
+    models, metrics = trained(method, (250.0, 900.0, 900.0), (0, 0, 0), epochs=20, batch_norm=False)
     costs = [float(resources.ebops(words(model)).total) for model in models]
-    assert costs[0] <= 250 < costs[1] <= 900
+    assert costs[0] <= within[0] < costs[1] <= within[1]  # CPQ drops slowly, and its choice may cost more than its mean bits
     for model, last in zip(models, metrics["cost"][:, -1], strict=True):
         assert float(resources.ebops(model).total) == float(last)  # what training sees is what the hardware has
     assert all(np.array_equal(values[1], values[2]) for values in metrics.values())

@@ -33,6 +33,8 @@ CASES = [
     quantizers.Hmq(bits=(4, 2, 3), thresholds=3),
     quantizers.Hmq(keep_negative=False, headroom=0),
     quantizers.Dqa(bits=(8, 1, 3)),
+    quantizers.Cpq(),
+    quantizers.Cpq(least=2, most=4, keep=0.5, keep_negative=False, rounding="RND_CONV"),
     quantizers.RowWise(),
     quantizers.RowWise(ratio=(0.0, 0.5, 0.5)),
     quantizers.Pruned(bits=4),
