@@ -13,6 +13,19 @@ class ConfigError(ValueError):
     """A configuration that does not fit its dataclass."""
 
 
+def check_several(config: Any, *names: str) -> None:
+    """Raises ConfigError where one of these fields of the dataclass `config` is a single value, or a text, and no tuple of values.
+
+    >>> check_several(types.SimpleNamespace(betas=(1e-5,), hidden=16), "betas", "hidden")
+    Traceback (most recent call last):
+    hgqjax.config.ConfigError: hidden is 16; a tuple is needed, such as (16,)
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, tuple | list):
+            raise ConfigError(f"{name} is {value!r}; a tuple is needed, such as ({value!r},)")
+
+
 def to_json(value: Any) -> Any:
     """Plain JSON values; a dataclass becomes a dict of its fields with its class name as "type", and its "module" unless that is hgqjax's.
 

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import pathlib
 
+from hgqjax.config import check_several
 from hgqjax.data.dataset import DataError, Kind
 
 FEATURES = "features"
@@ -46,6 +47,7 @@ class Columns:
     """Unit of the target of a regression, such as GeV, for tables and figures."""
 
     def __post_init__(self):
+        check_several(self, "target", "features", "inputs")
         for name in ("target", "features"):
             names = getattr(self, name)
             if len(set(names)) < len(names) or "" in names:

@@ -39,6 +39,8 @@ class _Quantizer(Layer):
     """Trained widths and observed range of one tensor."""
 
     def _setup(self, shape, widths_shape, quantizer, sample):
+        if not isinstance(quantizer, AbstractQuantizer):
+            raise TypeError(f"quantizer is {quantizer!r}; one of hgqjax.quantizers is needed, such as Kif()")
         if quantizer.rounding == "S_RND":
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
         self.shape, self.widths_shape, self.quantizer = tuple(shape), tuple(widths_shape), quantizer

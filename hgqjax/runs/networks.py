@@ -11,7 +11,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from hgqjax import layers
-from hgqjax.config import ConfigError
+from hgqjax.config import ConfigError, check_several
 from hgqjax.data import muon
 from hgqjax.layers.edges import EdgeName
 from hgqjax.methods import Hgq, Method
@@ -50,6 +50,7 @@ class Mlp(Network):
     """Neurons of each hidden layer."""
 
     def __post_init__(self):
+        check_several(self, "hidden")
         if any(n < 1 for n in self.hidden):
             raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
 

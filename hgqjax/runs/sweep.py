@@ -17,7 +17,7 @@ from flax import nnx
 
 from hgqjax import data as data_
 from hgqjax import layers, scores, training
-from hgqjax.config import ConfigError, from_json
+from hgqjax.config import ConfigError, check_several, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
 from hgqjax.export.hls4ml.convert import check_settings
@@ -86,6 +86,7 @@ class Sweep:
     """Rows that the gate of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
 
     def __post_init__(self):
+        check_several(self, "models", "betas", "seeds", "points_at", "accuracy_drop")
         if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
             raise ValueError(f"betas is {self.betas}; at least one is needed, each a finite number of at least 0")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):

@@ -143,6 +143,7 @@ def test_higher_rank_rows():
         (lambda: layers.Dense(0, 2, rngs=nnx.Rngs(0)), ValueError, "n_in is 0"),
         (lambda: layers.Dense(4, 2, rngs=nnx.Rngs(0), activation="gelu"), ValueError, "activation is 'gelu'; legal are None and 'relu'"),
         (lambda: layers.Dense(4, 2, rngs=nnx.Rngs(0), batch_norm=layers.BatchNorm(momentum=1.0)), ValueError, "momentum is 1.0"),
+        (lambda: layers.Quantize((4,))._setup((4,), (4,), "Kif", None), TypeError, "quantizer is 'Kif'; one of hgqjax.quantizers is"),
         (lambda: layers.Quantize((4,), Kif(rounding="S_RND")), ValueError, "rounding S_RND has no hardware form"),
         (lambda: layers.Quantize((4,), decay_bits=-1.0), ValueError, "decay_bits is -1.0"),
         (lambda: layers.Quantize((4,))(jnp.zeros((2, 3))), ValueError, r"x has rows of shape \(3,\); this quantizer was made for \(4,\)"),
