@@ -34,7 +34,14 @@ ACTIVATIONS = [
 ]
 ACTIVATIONS += ["quantized_relu(4,2)", "quantized_relu(4,1,0,0.25)", "quantized_relu(5,1,use_sigmoid=1)", "quantized_relu(1)", "relu"]
 ACTIVATIONS += ["quantized_tanh(4)", "quantized_tanh(4,symmetric=True)", "quantized_tanh(5,use_real_tanh=True)", "quantized_sigmoid(4)"]
-ACTIVATIONS += ["quantized_sigmoid(3,symmetric=True)", "quantized_sigmoid(5,use_real_sigmoid=True)", "binary", "binary(1)"]
+ACTIVATIONS += [
+    "quantized_sigmoid(3,symmetric=True)",
+    "quantized_sigmoid(5,use_real_sigmoid=True)",
+    "binary",
+    "binary(1)",
+    "binary_tanh",
+    "binary_sigmoid",
+]
 ACTIVATIONS += ["binary(alpha=0.25)", "ternary", "ternary(threshold=0.5)", "stochastic_binary", "quantized_relu(9,3)"]
 BITS = {"bias_quantizer": q.quantized_bits(6, 1, alpha=1)}
 
@@ -65,6 +72,7 @@ def windows():
     deep = q.QActivation("quantized_bits(6,3)")(deep)
     y = k.Add()([y, deep])
     y = q.QActivation("quantized_relu(6,3)")(y)
+    y = q.QConv2DBatchnorm(3, 1, activation="quantized_relu(6,3)", **kernel, **BITS)(y)
     y = q.QSeparableConv2D(
         5, 2, depthwise_quantizer=q.quantized_bits(4, 0, alpha=1), pointwise_quantizer=q.quantized_bits(4, 0, alpha=1), use_bias=False
     )(y)

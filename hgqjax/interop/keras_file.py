@@ -52,6 +52,15 @@ class Layer:
             raise self.refuse(f"has no {key!r} in its configuration")
         return self.config[key]
 
+    def apart(self) -> tuple["Layer", "Layer"]:
+        """The layer with its own variables alone, and with those of the one layer in it alone."""
+        inner = {path.rpartition("vars/")[0].rstrip("/") for path in self.weights} - {""}
+        if len(inner) != 1:
+            raise self.refuse(f"holds {len(inner)} layers; 1 is needed")
+        parts = (self.variables(under) for under in ("", *inner))
+        own, inside = ({f"vars/{n}": v for n, v in enumerate(part)} for part in parts)
+        return dataclasses.replace(self, weights=own), dataclasses.replace(self, weights=inside)
+
     def variables(self, under: str = "") -> list[np.ndarray]:
         """The variables of the layer itself, or of the object `under` it, in the order in which Keras made them."""
         prefix = f"{under}/vars/" if under else "vars/"

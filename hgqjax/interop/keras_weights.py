@@ -1,5 +1,6 @@
 """The weights of networks of Keras as a start for training, with json, numpy and h5py alone."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -36,6 +37,10 @@ def load_keras_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _weights(layer: Layer) -> dict[str, np.ndarray]:
     if not layer.weights:
         return {}
+    if layer.cls in ("QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm"):
+        own, norm = (dataclasses.replace(part, cls=part.cls.removesuffix("Batchnorm")) for part in layer.apart())
+        found = _weights(dataclasses.replace(norm, cls="BatchNormalization", config=norm.config | {"use_bias": False}))
+        return _weights(own) | {f"batchnorm/{name}": array for name, array in found.items()}
     values = [v for v in layer.variables() if v.ndim]
     cls = layer.cls.removeprefix("Q") if layer.module.partition(".")[0] == "qkeras" else layer.cls
     bias = {"bias": values[-1]} if values and layer.config.get("use_bias", layer.config.get("bias_axes") is not None) else {}

@@ -158,6 +158,32 @@ def _conv(layer: Layer, values: list[Value], reading: _Reading, rank: int) -> Va
     return _finish(layer, found, bias[0] if bias else None, reading)
 
 
+def _conv_batch_norm(layer: Layer, values: list[Value], reading: _Reading, depthwise: bool = False) -> Value:
+    """QConv2DBatchnorm and QDepthwiseConv2DBatchnorm: statistics are folded into the kernel before it is quantized."""
+    value = _one(layer, values)
+    shape = reading.build.shape(value.name)
+    settings = _window(layer, shape, 2)
+    size, channels = settings.pop("size"), shape[-1]
+    filters = channels * layer["depth_multiplier"] if depthwise else layer["filters"]
+    names = [name for name, there in (("bias", layer["use_bias"]), ("gamma", layer["scale"]), ("beta", layer["center"])) if there]
+    shapes = {"kernel": (*size, channels, filters // channels if depthwise else filters)}
+    shapes |= dict.fromkeys((*names, "mean", "variance"), (filters,))
+    found: dict[str, np.ndarray] = {}
+    for part, inside in zip(layer.apart(), (False, True), strict=True):  # the convolution, and the batch norm in it
+        wanted = {name: shape for name, shape in shapes.items() if inside != (name in ("kernel", "bias"))}
+        found |= dict(zip(wanted, arrays(part, **wanted), strict=True))
+    kernel = found["kernel"].reshape(*size, 1, filters) if depthwise else found["kernel"]
+    factor = np.float32(1) / np.sqrt(found["variance"] + np.float32(layer["epsilon"])) * found.get("gamma", np.float32(1))
+    bias = factor * (found.get("bias", np.float32(0)) - found["mean"]) + found.get("beta", np.float32(0))
+    if depthwise:  # whose quantizer shares scales over channels
+        folded = (factor * kernel).reshape(found["kernel"].shape)
+        weights = _weights(layer, folded, "depthwise").moved(lambda v: v.reshape(*size, 1, filters))
+    else:
+        weights = _weights(layer, factor * kernel)
+    groups = channels if depthwise else 1
+    return _finish(layer, convolution(layer, reading, value, weights, settings | {"groups": groups}), bias, reading)
+
+
 def _depthwise(layer: Layer, values: list[Value], reading: _Reading, rank: int, separable: bool = False) -> Value:
     """QDepthwiseConv2D, and with `separable` the sum over channels behind it."""
     value = _one(layer, values)
@@ -298,7 +324,9 @@ READERS: dict[str, _Reader] = {
     **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D"), _same),
     **{name: functools.partial(_exactly, moves=True) for name in ("Concatenate", "Flatten", "Permute", "Reshape")},
     **{f"{place}MaxPooling{rank}D": _max_pool for place in ("", "Global") for rank in (1, 2)},
+    "QConv2DBatchnorm": _conv_batch_norm,
     "QDense": _dense,
+    "QDepthwiseConv2DBatchnorm": functools.partial(_conv_batch_norm, depthwise=True),
     "QDepthwiseConv2D": functools.partial(_depthwise, rank=2),
     "ReLU": _relu,
     "Softmax": _softmax,

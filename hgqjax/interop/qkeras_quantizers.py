@@ -31,6 +31,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "stochastic_binary": {"alpha": None, "temperature": 6.0, "use_real_sigmoid": True},
     "ternary": _TERNARY,
     "stochastic_ternary": {"alpha": None, "threshold": None, "temperature": 8.0, "use_real_sigmoid": True, "number_of_unrolls": 5},
+    "binary_tanh": {},
+    "binary_sigmoid": {},
     "linear": {},
     "relu": {},
 }
@@ -383,12 +385,20 @@ def _three(layer: Layer, quantizer: Quantizer, value: Value, reading: Reading) -
     return _times(found, quantizer["alpha"], reading)
 
 
+def _above_0(layer: Layer, quantizer: Quantizer, value: Value, reading: Reading) -> Value:
+    """binary_tanh and binary_sigmoid: 1 above 0, else -1 or 0, as a half rounds to an even number."""
+    least = -1 if quantizer.name == "binary_tanh" else 0
+    return _words(layer, value, 1.0, (least, 1), lambda x: np.where(x > 0, 1.0, least), reading)
+
+
 _ACTIVATIONS: dict[str, Callable[[Layer, Quantizer, Value, Reading], Value]] = {
     "quantized_bits": _bits_of,
     "quantized_relu": _relu_of,
     "quantized_tanh": _tanh,
     "quantized_sigmoid": _sigmoid,
     "binary": _sign,
+    "binary_sigmoid": _above_0,
+    "binary_tanh": _above_0,
     "stochastic_binary": _sign,
     "ternary": _three,
     "stochastic_ternary": _three,

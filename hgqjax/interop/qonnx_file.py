@@ -41,6 +41,8 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    last: bool = False
+    """Whether it is one of qonnx's own nodes for tensors whose channels come last."""
 
     def refuse(self, why: str) -> InteropError:
         """The error that names the node and its kind; to be raised."""
@@ -92,7 +94,8 @@ def read(path: Path) -> Model:
     for n, node in enumerate(graph.node):
         values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         values = {key: numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for key, v in values.items()}
-        nodes.append(Node(node.op_type, node.name or f"{node.op_type}_{n}", tuple(node.input), tuple(node.output), values))
+        name, last = node.name or f"{node.op_type}_{n}", node.domain.endswith("channels_last")
+        nodes.append(Node(node.op_type, name, tuple(node.input), tuple(node.output), values, last))
     properties = {entry.key: entry.value for entry in model.metadata_props}
     outputs = tuple(info.name for info in graph.output)
     return Model(path, hashlib.sha256(raw).hexdigest(), model.producer_name, properties, inputs, outputs, tuple(nodes), constants)

@@ -9,6 +9,7 @@ from hgqjax.description import operations as o
 from hgqjax.interop import qonnx_quantizers
 from hgqjax.interop.qonnx_file import Constant, Node
 from hgqjax.interop.qonnx_values import (
+    SCALE_BITS,
     Affine,
     Builder,
     Named,
@@ -118,14 +119,15 @@ def _product(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
 
 
 def _conv(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
-    value, weights = reading.build.ordered(computed(tensors[0], node), True), tensors[1]
+    value, weights = reading.build.ordered(computed(tensors[0], node), not node.last), tensors[1]
     rank = weights.values.ndim - 2 if isinstance(weights, Constant) else 0
     if isinstance(weights, Constant):  # else refused below
-        weights = weights.moved(lambda v: v.transpose(*range(2, rank + 2), 1, 0))
+        order = (*range(1, rank + 2), 0) if node.last else (*range(2, rank + 2), 1, 0)
+        weights = weights.moved(lambda v: v.transpose(order))
     found = convolution(node, reading, value, weights, {"groups": int(node.get("group", 1)), **_window_settings(node, rank)})
     if len(tensors) < 3 or not isinstance(tensors[2], Constant):
         return found
-    return _add(node, [found, tensors[2].moved(lambda v: v.reshape(1, -1, *(1,) * rank))], reading)
+    return _add(node, [found, tensors[2].moved(lambda v: v.reshape(-1) if node.last else v.reshape(1, -1, *(1,) * rank))], reading)
 
 
 def convolution(node: Named, reading: Reading, value: Value, weights: Tensor, settings: dict) -> Value:
@@ -232,7 +234,7 @@ def _batch_norm(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
         raise node.refuse("has computed parameters; constants are legal")
     gamma, beta, mean, variance = (np.asarray(t.values, np.float64) for t in tensors[1:] if isinstance(t, Constant))
     if len(build.shape(value.name)) > 1:
-        value = build.ordered(value, True)
+        value = build.ordered(value, not node.last)
     rank = (1,) * (len(build.shape(value.name)) - 1)
     scale = gamma / np.sqrt(variance + float(node.get("epsilon", 1e-5)))
     return step(value, scale.reshape(*rank, -1), (beta - mean * scale).reshape(*rank, -1), build)
@@ -250,12 +252,24 @@ def relu(node: Named, value: Value, reading: Reading) -> Value:
     return dataclasses.replace(value, name=reading.build.add(o.Relu, node.name, (value.name,), reading.build.shape(value.name)))
 
 
+def _leaky(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
+    """The greater one of ``x`` and ``alpha * x``, for an alpha up to 1."""
+    alpha, build = float(node.get("alpha", 0.01)), reading.build
+    value = reading.grounded(computed(tensors[0], node), node)
+    if not (0 <= alpha <= 1 and is_dyadic(np.array(alpha), SCALE_BITS)):
+        raise node.refuse(f"has the slope {alpha:.9g}; one from 0 to 1 with at most {SCALE_BITS} significant bits is legal")
+    name = build.exact(value, node)
+    shape = build.shape(name)
+    slope = Affine(np.full((1,) * len(shape), alpha), np.zeros((1,) * len(shape)))
+    return Value(build.add(o.Maximum, node.name, (name, build.exact(Value(name, steps=(slope,)), node)), shape), value.first)
+
+
 # ---- pooling, and moving elements ----
 
 
 def _pool(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     build, average = reading.build, node.kind == "AveragePool"
-    value = build.ordered(reading.grounded(computed(tensors[0], node), node), True)
+    value = build.ordered(reading.grounded(computed(tensors[0], node), node), not node.last)
     if not commutes(value, average):
         value = Value(build.exact(value, node), value.first)
     size = node.get("kernel_shape", ())
@@ -266,7 +280,7 @@ def _pool(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     windows = o.Windows(shape, size, settings["strides"], settings["padding"], (1,) * len(size))
     cls = o.AveragePool if average else o.MaxPool
     result = build.add(cls, node.name, (value.name,), (*windows.positions, shape[-1]), size=size, **settings)
-    return Value(result, True, value.steps)
+    return Value(result, value.first, value.steps)
 
 
 def commutes(value: Value, average: bool) -> bool:
@@ -340,6 +354,23 @@ def _transpose(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     return _moved(value, build.transposed(value.name, tuple(n - 1 for n in order[1:])), build)
 
 
+def _resize(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
+    """Each element again, a whole number of times along each axis."""
+    build, value = reading.build, _settled(computed(tensors[0], node), node, reading)
+    shape = build.shape(value.name)
+    given = [t.values.ravel() for t in tensors[1:] if isinstance(t, Constant) and t.values.size == len(shape) + 1]
+    factors = given[0] if given and given[0].dtype.kind == "f" else np.zeros(1)
+    where, nearest = (str(node.get(key, "")) for key in ("coordinate_transformation_mode", "nearest_mode"))
+    repeats = node.kind == "Upsample" or where in ("", "half_pixel") or (where == "asymmetric" and nearest == "floor")
+    whole = factors[0] == 1 and np.all(factors == np.rint(factors)) and factors.min() >= 1
+    if node.get("mode", "nearest") != "nearest" or not repeats or not whole:
+        raise node.refuse("is no repetition of elements, which mode nearest with constant whole scales is")
+    index = np.arange(math.prod(shape)).reshape(shape)
+    for axis, factor in enumerate(factors[1:]):
+        index = np.repeat(index, int(factor), axis)
+    return _moved(value, build.add(o.Gather, node.name, (value.name,), index.shape, index=index), build)
+
+
 def _concatenate(node: Node, tensors: list[Tensor], reading: Reading) -> Tensor:
     build = reading.build
     values = [build.ordered(reading.grounded(computed(t, node), node), False) for t in tensors]
@@ -365,6 +396,8 @@ READERS: dict[str, Reader] = {
     "Div": _divide,
     "BatchNormalization": _batch_norm,
     "Relu": _relu,
+    "LeakyRelu": _leaky,
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     "GlobalAveragePool": _global_average,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze"), _reshape),

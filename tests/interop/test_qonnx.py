@@ -71,7 +71,10 @@ def test_what_we_write_comes_back(mode, tmp_path):
 
 def made(tmp_path, nodes, constants, shape=(1, 4), output="y"):
     """The path of a file with `nodes` (kind, inputs, output, attributes)."""
-    built = [helper.make_node(k, i, [y], domain="qonnx.custom_op.general" if "Quant" in k else "", **more) for k, i, y, more in nodes]
+    built = []
+    for kind, inputs, result, more in nodes:
+        domain = "qonnx.custom_op.general" if "Quant" in kind else "qonnx.custom_op.channels_last" if "." in kind else ""
+        built.append(helper.make_node(kind.rpartition(".")[2], inputs, [result], domain=domain, **more))
     real = onnx.TensorProto.FLOAT
     inputs, outputs = [helper.make_tensor_value_info("x", real, shape)], [helper.make_tensor_value_info(output, real, None)]
     weights = [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
@@ -137,6 +140,57 @@ def test_through_the_gates(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_in_verilog(name, tmp_path):
     assert export.to_rtl(interop.load_qonnx(GOLDEN / f"{name}.onnx"), tmp_path / "v", min_rows=500).gate.differing_words == 0
+
+
+def test_channels_last_leaky_relus_and_repeats(tmp_path):
+    """qonnx's own nodes for tensors whose channels come last, and what U-Nets have beside them; compared with the definition."""
+    rng = np.random.default_rng(3)
+    weights = rng.integers(-4, 5, (3, 2, 2, 1)).astype(np.float32)  # filters, window, channels of a group
+    conv = {"kernel_shape": [2, 2], "strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0], "group": 3}
+    nodes = [FIRST, ("channels_last.Conv", ["q", "w", "c"], "r", conv), ("LeakyRelu", ["r"], "l", {"alpha": 0.1015625})]
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0]}
+    nodes += [("channels_last.MaxPool", ["l"], "p", pool)]
+    mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes += [("Resize", ["p", "", "f"], "y", mode)]
+    constants = CONSTANTS | {"w": weights, "c": np.float32([1, -2, 0.5]), "f": np.float32([1, 2, 2, 1])}
+    model = interop.load_qonnx(made(tmp_path, nodes, constants, (1, 5, 5, 3)))
+    x = rng.normal(0, 2, (50, 5, 5, 3))
+    q = np.clip(np.rint(x * 4), -16, 15) / 4
+    y = np.float64([1, -2, 0.5])
+    y = y + sum(q[:, i : i + 4, j : j + 4] * weights[:, i, j, 0] for i in range(2) for j in range(2))
+    y = np.maximum(y, 0.1015625 * y).reshape(50, 2, 2, 2, 2, 3).max((2, 4))
+    np.testing.assert_array_equal(model.evaluate(x), y.repeat(2, 1).repeat(2, 2))
+
+
+EXAMPLES = {"bnn_model_fc_1layer": 0, "separable_conv_model_ch_last": 16, "branched_model_ch_last": 16, "tiny_unet_ch_last": 32}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_networks_of_hls4mls_own_tests(name, tmp_path):
+    """On images of 16 or 32 pixels instead of 256 and 512; HGQJAX_EXAMPLE_MODELS names a checkout of fastmachinelearning/example-models."""
+    path = Path(os.environ.get("HGQJAX_EXAMPLE_MODELS", "/none")) / "onnx" / f"{name}.onnx"
+    if not path.is_file():
+        pytest.skip("HGQJAX_EXAMPLE_MODELS names no checkout of fastmachinelearning/example-models")
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+
+    theirs, size = onnx.load(path), EXAMPLES[name]
+    constants = {tensor.name for tensor in theirs.graph.initializer}
+    for info in (*theirs.graph.value_info, *theirs.graph.input, *theirs.graph.output):
+        shape = info.type.tensor_type.shape.dim
+        if size and len(shape) == 4 and info.name not in constants:
+            for axis in (1, 2):
+                shape[axis].dim_value = shape[axis].dim_value * size // (512 if "separable" in name else 256)
+    for node in theirs.graph.node:  # ceil_mode is 0, and unknown to the old version of ONNX that the executor takes
+        for attribute in [a for a in node.attribute if a.name == "ceil_mode"]:
+            node.attribute.remove(attribute)
+    onnx.save(theirs, tmp_path / "n.onnx")
+    ours, theirs = interop.load_qonnx(tmp_path / "n.onnx"), ModelWrapper(str(tmp_path / "n.onnx"))
+    x = np.round(np.random.default_rng(0).uniform(-1, 1, (2 if size else 200, *ours.inputs[0].shape)) * 1024) / 1024
+    source, result = theirs.graph.input[0].name, theirs.graph.output[0].name
+    y = np.concatenate([execute_onnx(theirs, {source: row[None].astype(np.float32)})[result] for row in x])
+    np.testing.assert_array_equal(ours.evaluate(x), y)
 
 
 ZOO = {  # of fastmachinelearning/qonnx_model_zoo: rows that fit, words that differ of how many
