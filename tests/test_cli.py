@@ -161,3 +161,13 @@ def test_an_interrupt_is_one_line(here, capsys, monkeypatch):
         monkeypatch.setattr("hgqjax.reports.page.report", interrupt)
         assert cli.main(["report", f"results/sweep/{run}"]) == 130 and capsys.readouterr() == ("", f"hgqjax: interrupted{note}\n")
         assert folders.Run.open(here / "results/sweep" / run)
+
+
+def test_networks_larger_than_memory_are_refused_before_they_are_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hgqjax.archives.available_memory", lambda: 20_000_000)
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{n / 7},{n % 5},{n % 2}\n" for n in range(60)))
+    argv = ["sweep", "--data", str(tmp_path / "t.csv"), "--train.batch-size", "10", "--results", str(tmp_path / "results")]
+    assert cli.main([*argv, "--model.hidden", "1000", "1000", "--betas", "1e-6", "1e-5"]) == 2
+    said = capsys.readouterr().err
+    assert "hgqjax: training 2 networks of " in said and said.endswith(" in memory; 4 times that is needed and 20 MB are free\n")
+    assert not (tmp_path / "results").exists()

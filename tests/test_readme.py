@@ -10,17 +10,23 @@ import pytest
 
 import hgqjax
 from hgqjax import cli
+from hgqjax.reports import reader
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
 TEXT = "\n".join(PAGES.values())
 BLOCKS = [(name, n, code) for name, text in PAGES.items() for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))]
-RUN = re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", PAGES["README.md"], re.S)
+RUN = {name: re.findall(r"<!-- run as a test -->\n```bash\n(.*?)```", text, re.S) for name, text in PAGES.items()}
+TASKS = "docs/how-to/tasks.md"
 
 
 @pytest.mark.parametrize(
     ("page", "code"),
-    [pytest.param(page, code, id=f"{page}-{n}", marks=() if "class Stepped" in code else pytest.mark.slow) for page, n, code in BLOCKS],
+    [
+        pytest.param(page, code, id=f"{page}-{n}", marks=() if "class Stepped" in code else pytest.mark.slow)
+        for page, n, code in BLOCKS
+        if page != TASKS  # its commands need the files that it writes
+    ],
 )
 def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -39,7 +45,7 @@ def run_commands(block, capsys):
 @pytest.mark.slow
 def test_the_first_three_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    said = run_commands(RUN[0], capsys)
+    said = run_commands(RUN["README.md"][0], capsys)
     (run,) = tmp_path.glob("results/sweep/*")
     assert (run / "report.html").is_file() and len(list((run / "projects").iterdir())) == 1 and "EBOPs" in said
 
@@ -47,11 +53,44 @@ def test_the_first_three_commands_run(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_commands_of_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert len(RUN) == 3
-    run_commands(RUN[1] + RUN[2], capsys)
+    others = RUN["README.md"][1:]
+    assert len(others) == 2
+    run_commands("".join(others), capsys)
     (run,) = tmp_path.glob("results/sweep/*")
     assert (run / "report.html").is_file() and f"run {run.name}" in (tmp_path / "results" / "jets.md").read_text()
     assert hgqjax.load(run).predict([[0.1] * 16]).shape == (1, 5)
+
+
+def test_every_page_with_commands_to_run_has_its_test():
+    assert {name for name, blocks in RUN.items() if blocks} == {"README.md", TASKS}
+
+
+@pytest.mark.slow
+def test_each_task_goes_from_its_file_to_a_verified_project(tmp_path, monkeypatch, capsys):
+    """An autoencoder from parquet, two targets from csv, a weighted trigger from ROOT, and rows larger than the memory they are given."""
+    pytest.importorskip("uproot")
+    monkeypatch.chdir(tmp_path)
+    (code,) = [code for page, _, code in BLOCKS if page == TASKS]
+    exec(compile(code, TASKS, "exec"), {"__name__": "tasks"})
+    said = run_commands("".join(RUN[TASKS]), capsys)
+    assert "strange.parquet against sensors.parquet: AUC 0.9" in said
+    assert "of rows are streamed from a scratch file" in said and said.count("streamed") == 1
+    found = [reader.read(folder) for folder in sorted((tmp_path / "results/sweep").iterdir())]
+    files = ("sensors.parquet", "hits.csv", "trigger.root", "events.parquet")
+    assert [run.dataset for run in found] == [f"arrays {name}" for name in files]
+    drawn = (
+        ("reconstruction error", ["residual of s0 (sigma)"], lambda score: score < 0.6),  # 1 is what a constant gives
+        ("resolution", ["residual of dx (mm)", "residual of dy (mm)"], lambda score: score < 0.6),  # mm
+        ("AUC", ["% of the weight of each class", "share of the background that passes"], lambda score: score > 0.85),
+        ("accuracy", ["% of the rows of each class", "share of the background that passes"], lambda score: score > 0.75),
+    )
+    for run, (name, words, good) in zip(found, drawn, strict=True):
+        (point,) = run.points
+        (gate,) = reader.gates(run.folder)
+        assert run.score.name == name and good(point.test_score), (name, point.test_score)
+        assert gate.words >= gate.rows >= 10_000 and gate.differing_words == 0 and point.differing_words == 0
+        page, figure = (run.folder / "report.html").read_text(), (run.folder / "figures/test.svg").read_text()
+        assert "verified" in page and all(word in figure and word in page for word in words), name
 
 
 def part(code, name):

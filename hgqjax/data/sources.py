@@ -65,6 +65,9 @@ def read(
         raise DataError(f"{main.where}: is split already; leave out validation_data and test_data")
     same = dataclasses.replace(columns.of_rows(), weight=columns.weight)
     parts = [main, *(_part(main, path, same) for path in (columns.validation_data, columns.test_data) if path)]
+    if len({part.sha256 for part in parts}) < len(parts):
+        files = "the data, validation_data and test_data"
+        raise DataError(f"{main.where}: {files} must be different files; a score on rows that were trained on says nothing")
     counts = iter([len(part.x) for part in parts])
     sizes = (next(counts), next(counts) if columns.validation_data else 0, next(counts) if columns.test_data else 0)
     targets, weights = (cast(list[np.ndarray], found) for found in ([part.y for part in parts], [part.weight for part in parts]))

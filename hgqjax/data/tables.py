@@ -239,7 +239,10 @@ def _csv(path: pathlib.Path, pl) -> tuple[Any, dict[str, Any]]:
     options = {"separator": dialect.separator, "skip_lines": dialect.skip_lines, "decimal_comma": dialect.decimal_comma}
     options |= {"comment_prefix": "#"} if dialect.comments else {}
     try:
-        frame = pl.read_csv(path, has_header=False, infer_schema_length=None, **options)
+        try:
+            frame = pl.read_csv(path, has_header=False, infer_schema_length=None, **options)
+        except pl.exceptions.ComputeError:  # whole numbers beyond 128 bits: `_as_number` reads them
+            frame = pl.read_csv(path, has_header=False, infer_schema=False, **options)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = csv_file.ragged(path, dialect) or first_line(error)
         raise DataError(f"{path}: cannot be read as {path.suffix} ({reason})") from None

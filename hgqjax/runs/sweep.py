@@ -17,6 +17,7 @@ from flax import nnx
 
 from hgqjax import data as data_
 from hgqjax import layers, scores, training
+from hgqjax.archives import check_memory
 from hgqjax.config import ConfigError, check_several, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
@@ -285,6 +286,8 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
         raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     _check_score(config.train.objective.score, dataset)
     builds = [network.build(dataset.model_shape, jobs.output_count(config, dataset)) for network in config.networks()]
+    for build in builds:
+        _check_size(build, max(part.stop - part.start for part in config.division()))
     begun = begun or start_.of_path(config.start)
     for model in (build(nnx.Rngs(0)) for build in builds if begun is not None or config.train.freeze):
         if begun is not None:
@@ -297,6 +300,15 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
             raise ConfigError("points_at is empty, and this method needs a cost to reach; give at least one, such as 20000")
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
+
+
+def _check_size(build, members: int) -> None:
+    """Refuses networks that memory has no room for, before one is made."""
+    if jax.default_backend() != "cpu":  # it has memory of its own
+        return
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(lambda: nnx.state(build(nnx.Rngs(0))))))
+    about = f"training {members} {'networks' if members > 1 else 'network'} of {numbers} numbers each"
+    check_memory(4 * members * numbers, about, copies=4)  # with gradients and two moments
 
 
 def _check_score(score: scores.AbstractScore, dataset: data_.Dataset) -> None:

@@ -137,6 +137,8 @@ def test_parts_in_files_of_their_own(tmp_path):
     two = data.load(tmp_path / "train.csv", Columns(test_data=str(tmp_path / "test.csv")))
     assert [len(x) for x in (two.x_train, two.x_val, two.x_test)] == [72, 8, 20]
     np.testing.assert_array_equal(two.y_test, 1 - LABEL[100:])
+    with pytest.raises(DataError, match="the data, validation_data and test_data must be different files"):
+        data.load(tmp_path / "train.csv", Columns(test_data=str(tmp_path / "train.csv")))
     (tmp_path / "odd.csv").write_text("a,b,label\n1,2,s\n2,3,b\n")
     with pytest.raises(DataError, match=r"odd.csv: its features are not those of .*train.csv"):
         data.load(tmp_path / "train.csv", Columns(test_data=str(tmp_path / "odd.csv")))

@@ -101,6 +101,9 @@ def test_lines_are_counted_by_quotes_and_blanks(tmp_path):
 def test_whole_numbers_beyond_64_bits(tmp_path):
     rows = arrays.read(write(tmp_path, "a,y\n99999999999999999999,0\n1,1\n"))
     assert rows.x.tolist() == [[1e20], [1.0]]
+    assert arrays.read(write(tmp_path, f"a,y\n{10**38},0\n1,1\n")).x.tolist() == [[1e38], [1.0]]
+    with pytest.raises(DataError, match=r"1 of 2 rows hold .*\(first at line 3\); every value must be a finite float32"):
+        arrays.read(write(tmp_path, f"a,y\n1,0\n{10**39},1\n"))
 
 
 def test_numbers_with_fractions_are_a_regression(tmp_path):
