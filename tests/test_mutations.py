@@ -220,6 +220,20 @@ MUTATIONS = [
         "start[:-1].reshape(self.full)[None]",
         "layers/test_lut_dense.py::test_keys_with_a_sign_are_looked_up_from_the_least_one",
     ),
+    Mutation(
+        "the gate's second project has the weights of the first",
+        "export/hls4ml/compiled.py",
+        '(folder / path.name).write_text(", ".join(turned))',
+        '(folder / path.name).write_text(", ".join(values))',
+        "export/test_beside.py::test_weights_outside_the_namespace_are_found",
+    ),
+    Mutation(
+        "two bits for one that wraps",
+        "export/hls4ml/ac_types.py",
+        "if np.any((op.bits == 1) & (",
+        "if np.all((op.bits != 1) & (",
+        "export/test_other_backends.py::test_elements_of_one_bit",
+    ),
 ]
 
 
