@@ -1,6 +1,7 @@
 """Files of QKeras and Keras: networks and single quantizers against what QKeras 0.9 computes, weights as a start, and what is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def test_through_the_gate_of_hls4ml(name, tmp_path):
 @pytest.mark.parametrize("name", ["dense.h5", "scales.json", "few.keras"])
 def test_in_verilog(name, tmp_path):
     assert export.to_rtl(interop.load_qkeras(GOLDEN / name), tmp_path / "v", min_rows=200).gate.differing_words == 0
+
+
+@pytest.mark.parametrize("name", ["qkeras_3layer", "qkeras_mnist_cnn", "qkeras_mnist_dense"])
+def test_the_networks_of_hls4mls_own_tests(name):
+    """HGQJAX_EXAMPLE_MODELS names a checkout of fastmachinelearning/example-models."""
+    path = Path(os.environ.get("HGQJAX_EXAMPLE_MODELS", "/none")) / "keras" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip("HGQJAX_EXAMPLE_MODELS names no checkout of fastmachinelearning/example-models")
+    arrays = np.load(GOLDEN / "example_models.npz")
+    np.testing.assert_array_equal(interop.load_qkeras(path).evaluate(arrays[f"{name}/x"]), arrays[f"{name}/y"])
 
 
 # ---- floats as a start ----

@@ -174,6 +174,7 @@ def test_the_networks_of_hls4mls_own_tests(name, tmp_path):
         pytest.skip("HGQJAX_EXAMPLE_MODELS names no checkout of fastmachinelearning/example-models")
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
 
     theirs, size = onnx.load(path), EXAMPLES[name]
     constants = {tensor.name for tensor in theirs.graph.initializer}
@@ -186,7 +187,7 @@ def test_the_networks_of_hls4mls_own_tests(name, tmp_path):
         for attribute in [a for a in node.attribute if a.name == "ceil_mode"]:
             node.attribute.remove(attribute)
     onnx.save(theirs, tmp_path / "n.onnx")
-    ours, theirs = interop.load_qonnx(tmp_path / "n.onnx"), ModelWrapper(str(tmp_path / "n.onnx"))
+    ours, theirs = interop.load_qonnx(tmp_path / "n.onnx"), cleanup_model(ModelWrapper(str(tmp_path / "n.onnx")))
     x = np.round(np.random.default_rng(0).uniform(-1, 1, (2 if size else 200, *ours.inputs[0].shape)) * 1024) / 1024
     source, result = theirs.graph.input[0].name, theirs.graph.output[0].name
     y = np.concatenate([execute_onnx(theirs, {source: row[None].astype(np.float32)})[result] for row in x])
