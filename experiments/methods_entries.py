@@ -44,6 +44,7 @@ def entries(task: Task) -> dict[str, Entry]:
         "ohq_tuned": Entry("after OHQ, tuned", ((methods.Ohq(after=0.6), {"points_at": budgets[2:]}),)),
         "ptilmpq": Entry("after Ghavami et al., post-training", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)])),
         "amed": Entry("AMED", ((methods.Amed(), {"points_at": budgets[2:]}),)),
+        "haq": Entry("HAQ, from a trained network", ((methods.Haq(rounds=10, candidates=16), {"points_at": budgets[2:]}),), warm=True),
         "pruning": Entry("pruning, uniform", _points(methods.Pruning, sparsities)),
         "uniform": Entry("uniform", _points(methods.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
     }

@@ -5,6 +5,7 @@ from hgqjax.methods.amed import Amed
 from hgqjax.methods.cpq import Cpq
 from hgqjax.methods.daq import Daq
 from hgqjax.methods.dqa import Dqa
+from hgqjax.methods.haq import Haq
 from hgqjax.methods.hgq import Hgq
 from hgqjax.methods.hmq import Hmq
 from hgqjax.methods.ilmpq import Ilmpq
@@ -14,7 +15,7 @@ from hgqjax.methods.ptilmpq import Ptilmpq
 from hgqjax.methods.sfmp import Sfmp
 from hgqjax.methods.uniform import Uniform
 
-Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Cpq | Daq | Dqa | Sfmp | Ohq | Ptilmpq | Amed
+Method = Hgq | Uniform | Pruning | Hmq | Ilmpq | Cpq | Daq | Dqa | Sfmp | Ohq | Ptilmpq | Amed | Haq
 
 __all__ = [
     "AbstractMethod",
@@ -22,6 +23,7 @@ __all__ = [
     "Cpq",
     "Daq",
     "Dqa",
+    "Haq",
     "Hgq",
     "Hmq",
     "Ilmpq",

@@ -24,6 +24,10 @@ class AbstractMethod(abc.ABC):
     def activations(self) -> Choice:
         """Quantizer of what enters a layer, and which values share a width."""
 
+    def searching(self) -> q.Search | None:
+        """How bits are searched; None: training alone finds them, or they are given."""
+        return None
+
     def biases(self) -> q.AbstractQuantizer:
         """Quantizer of biases, each of which has a width of its own."""
         return self.weights()[0]

@@ -62,7 +62,7 @@ def missing(
     if config.points_at:
         name, asked, of = "cost to reach", members.budget, config.train.objective.cost.unit
     values = [training.decimal(value) for value in asked]
-    ends = [row for row in sweep.history if row["check"] == config.train.checks - 1 and row["member"] not in sweep.failed]
+    ends = [row for row in sweep.history if row["check"] == config.checks - 1 and row["member"] not in sweep.failed]
     for value in dict.fromkeys(values):
         if any(values[row["member"]] == value for row in summary):
             continue

@@ -242,11 +242,16 @@ def remove_leftovers(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def epoch_of(row: dict[str, Any], epochs_per_check: int) -> int:
+    """Epochs that were trained until a row of the history; those of a search say so themselves."""
+    return row.get("epoch", (row["check"] + 1) * epochs_per_check)
+
+
 def tidy(history: Iterable[dict[str, Any]], epochs_per_check: int, steps_per_epoch: int) -> Iterable[dict[str, Any]]:
     """The history of a sweep with one value a row, for `Run.write_metrics`."""
-    who = ("member", "check", "beta_member", "seed", "dead")
+    who = ("member", "check", "beta_member", "seed", "dead", "epoch")
     for row in history:
-        epoch = (row["check"] + 1) * epochs_per_check
+        epoch = epoch_of(row, epochs_per_check)
         head = {"member": row["member"], "beta": row["beta_member"], "seed": row["seed"], "step": epoch * steps_per_epoch, "epoch": epoch}
         for name, value in row.items():
             if name in who:

@@ -64,7 +64,11 @@ class RunContext:
     def group(self, number: int) -> training.SweepResult:
         """A trained group, from its last checkpoint; its members are numbered from 0."""
         if number not in self._groups:
-            self._groups[number] = training.restore(self.train(number), self.rows, *self.members(number), self.checkpoints(number))
+            how, found = self.config.search, (self.train(number), self.rows)
+            if how is None:
+                self._groups[number] = training.restore(*found, *self.members(number), self.checkpoints(number))
+            else:
+                self._groups[number] = training.restored(*found, how, *self.searched(number), self.checkpoints(number))
         return self._groups[number]
 
     def points(self) -> list[training.Point]:
@@ -78,6 +82,11 @@ class RunContext:
         members, seeds = self.config.members()
         part = self.config.division()[number]
         return training.Member(*(values[part] for values in members)), seeds[part]
+
+    def searched(self, number: int) -> tuple[training.Member, int]:
+        """What the candidates of a group, which are those of a search, have in common."""
+        members, seeds = self.members(number)
+        return training.Member(*(values[0] for values in members)), seeds[0]
 
     def mesh(self, number: int) -> jax.sharding.Mesh:
         """The devices that train a group."""
@@ -145,7 +154,11 @@ def train_group(context: RunContext, number: int, report: Callable[..., None] = 
 
         try:
             where = {"checkpoints": context.checkpoints(number), "mesh": context.mesh(number)}
-            training.sweep(context.train(number), context.rows, *context.members(number), report=told, **where)
+            train, how = context.train(number), context.config.search
+            if how is None:
+                training.sweep(train, context.rows, *context.members(number), report=told, **where)
+            else:
+                training.search(train, context.rows, how, *context.searched(number), report=told, **where)
         except training.DivergedError as error:  # as the others may not have; `training.merge` says so where all have
             return {"diverged": str(error)}
         return {}
@@ -171,7 +184,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         first, sweep = config.division()[number].start, context.group(number)
         point = next(p for p in sweep.archive.points if name == point_name(dataclasses.replace(p, member=first + p.member)))
         origin = next(row for row in sweep.history if (row["member"], row["check"]) == (point.member, point.check))
-        dataset, epoch = context.dataset, (point.check + 1) * config.train.epochs_per_check
+        dataset, epoch = context.dataset, folders.epoch_of(origin, config.train.epochs_per_check)
         row = {"member": first + point.member, "beta": origin["beta_member"], "seed": origin["seed"], "epoch": epoch}
         row |= {"network": config.models[config.network(row["member"])]} if config.models else {}
         row |= {"budget": training.decimal(config.members()[0].budget[row["member"]])} if config.points_at else {}

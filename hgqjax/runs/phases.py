@@ -29,7 +29,7 @@ def _map(context: jobs.RunContext, workers: cluster_.Cluster, job, work: dict[st
 def proceed(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Cluster, bar: Progress) -> None:
     """The phases of a run, from wherever it is; what they leave is in the folder."""
     config = context.config
-    checks, groups = config.train.checks, len(config.division())
+    checks, groups = config.checks, len(config.division())
     bar.phase("train", checks * groups, "check")
     sweep = _train(folder, context, workers, bar)
     steps = len(context.dataset.x_train) // config.train.batch_size
@@ -39,22 +39,22 @@ def proceed(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clu
     folder.write_summary(summary)  # before the gate, which may stop the run
     _export(context, summary, workers, bar)
     folder.write_summary(summary)
-    warnings = _warnings(sweep, config.train)
+    warnings = _warnings(sweep, config)
     folder.save(status="done", seconds=folder.seconds, warnings=warnings, notes=notes, error="")
     for member, reason in warnings.items():
         bar.say(f"member {member}: {reason}")
 
 
-def _warnings(sweep: training.SweepResult, train: training.Config) -> dict[str, str]:
+def _warnings(sweep: training.SweepResult, config: Any) -> dict[str, str]:
     """What is said of members, by number: that they diverged, collapsed and were set back, or ended with a dead layer."""
     said: dict[int, list[str]] = {}
     fell: dict[int, list[int]] = {}
     for row in sweep.history:
         if row["member"] in sweep.failed:
             continue
-        if row["collapsed"]:
-            fell.setdefault(row["member"], []).append((row["check"] + 1) * train.epochs_per_check)
-        elif row["check"] == train.checks - 1 and row["dead"]:
+        if row["collapsed"] and config.search is None:  # a candidate that does is none to go on with
+            fell.setdefault(row["member"], []).append(folders.epoch_of(row, config.train.epochs_per_check))
+        elif row["check"] == config.checks - 1 and row["dead"]:
             said[row["member"]] = [f"pruned away: layer {', '.join(row['dead'])}"]
     for member, epochs in fell.items():
         times = f"{len(epochs)} times, " if len(epochs) > 1 else ""
@@ -76,9 +76,9 @@ def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clus
         if number not in begun:
             begun.add(number)
             bar.going()
-        bar(number * context.config.train.checks + check, cells(sweep, *context.members(number), context.config.train.objective))
+        bar(number * context.config.checks + check, cells(sweep, *context.members(number), context.config.train.objective))
         folder.save(seconds=folder.seconds)
-        if check == context.config.train.checks and number + 1 < len(numbers):
+        if check == context.config.checks and number + 1 < len(numbers):
             bar.compiling()  # of another group, which may be of another size
 
     def tick() -> None:
@@ -88,7 +88,7 @@ def _train(folder: folders.Run, context: jobs.RunContext, workers: cluster_.Clus
 
     def done(name: str, result: dict[str, Any]) -> None:
         if workers.client is None:  # which a group that an interrupted run had trained does not report
-            bar((list(work).index(name) + 1) * context.config.train.checks, ["trained before"])
+            bar((list(work).index(name) + 1) * context.config.checks, ["trained before"])
 
     train = functools.partial(jobs.train_group, report=report) if workers.client is None else jobs.train_group
     if workers.client is None:

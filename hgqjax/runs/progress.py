@@ -17,6 +17,8 @@ def cells(sweep: training.SweepResult, members: training.Member, seeds: Sequence
     """A line for every member: its penalty and seed, and loss, score and cost at the last check."""
     score, lines = objective.score, []
     for row in sweep.history[-len(seeds) :]:
+        if row["check"] != sweep.history[-1]["check"]:
+            continue  # of a search, which trains a single network, too
         n = row["member"]
         aim = f"aims at {float(members.budget[n]):g}" if members.budget[n] else f"beta {float(members.beta[n]):.2g}"
         aim += f", seed {seeds[n]}" if len(set(seeds)) > 1 else ""

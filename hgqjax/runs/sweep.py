@@ -22,6 +22,7 @@ from hgqjax.config import ConfigError, check_several, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
 from hgqjax.export.hls4ml.convert import check_settings
+from hgqjax.quantizers import Search
 from hgqjax.resources import Luts
 from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import folders, jobs, phases
@@ -118,9 +119,21 @@ class Sweep:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
         if not 0 <= self.projects <= self.points:
             raise ValueError(f"projects is {self.projects}; within 0..{self.points} is needed, the number of points")
-        if self.each_seed and self.groups not in (None, len(self.seeds) * len(self.networks())):
-            fitting = len(self.seeds) * len(self.networks())
-            raise ValueError(f"groups is {self.groups} with each_seed; leave it out, or give {fitting}, one for each seed and network")
+        if (self.each_seed or self.search) and self.groups not in (None, len(self.division())):
+            what = ("a search", "point, seed") if self.search else ("each_seed", "seed")
+            fitting = f"leave it out, or give {len(self.division())}, one for each {what[1]} and network"
+            raise ValueError(f"groups is {self.groups} with {what[0]}; {fitting}")
+
+    @property
+    def search(self) -> Search | None:
+        """How the method searches, if it does: then each penalty and seed has as many members as a round has candidates."""
+        return self.model.method.searching()
+
+    @property
+    def checks(self) -> int:
+        """Looks at the validation rows in a run."""
+        how = self.search
+        return self.train.checks if how is None else sum(training.checks_of(self.train, how, bool(self.start)))
 
     def networks(self) -> list[Network]:
         """The networks of the front; members are numbered from one to the next."""
@@ -129,24 +142,30 @@ class Sweep:
 
     def network(self, member: int) -> int:
         """Which of the networks a member is of."""
-        return member // (len(self.points_at or self.betas) * len(self.seeds))
+        return member // (len(self.points_at or self.betas) * len(self.seeds) * self._alike)
 
     def members(self) -> tuple[training.Member, tuple[int, ...]]:
         """Arrays of what varies, and the seed of each member."""
         grid = list(itertools.product(self.points_at or self.betas, self.seeds))
         if self.each_seed:
             grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
-        grid *= len(self.networks())
+        grid = [pair for pair in grid for _ in range(self._alike)] * len(self.networks())
         vary = np.array([value for value, _ in grid], np.float32)
         beta = np.full(len(grid), self.betas[0], np.float32) if self.points_at else vary
         budget = vary if self.points_at else np.zeros(len(grid), np.float32)
         rate = np.full(len(grid), self.learning_rate, np.float32)
         return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
 
+    @property
+    def _alike(self) -> int:
+        """Members that differ in nothing that is given."""
+        return self.search.candidates if self.search else 1
+
     def division(self) -> list[slice]:
         """The members of each group, which are of one network; sizes differ by one at most."""
-        networks, members = len(self.networks()), len(self.points_at or self.betas) * len(self.seeds)
+        networks, members = len(self.networks()), len(self.points_at or self.betas) * len(self.seeds) * self._alike
         groups = min(len(self.seeds) if self.each_seed else math.ceil((self.groups or 1) / networks), members)
+        groups = members // self._alike if self.search else groups  # a group is a search
         ends = [members * n // groups for n in range(groups + 1)]
         parts = [slice(*pair) for pair in itertools.pairwise(ends)]
         return [slice(n * members + part.start, n * members + part.stop) for n in range(networks) for part in parts]
@@ -233,7 +252,7 @@ def _new_folder(root: Path, name: str, config: Sweep, about: dict[str, Any]) -> 
 
 def _divided(config: Sweep, workers: cluster_.Cluster) -> Sweep:
     """With the number of groups, which the manifest then holds, so that a resume divides alike."""
-    if config.each_seed:
+    if config.each_seed or config.search:
         return dataclasses.replace(config, groups=len(config.division()))
     if not config.groups and not workers.slots:
         raise ConfigError(f"the cluster at {workers.address} has no workers yet; say how many groups of members there shall be (--groups)")
@@ -278,6 +297,8 @@ def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int
 
 def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int, begun: layers.Start | None = None) -> None:
     """What would otherwise fail after the training is refused before it; `begun` is the start of a run that has begun."""
+    if config.search and (rows_devices > 1 or jax.process_count() > 1):
+        raise ConfigError("a search runs in one process, whose devices divide its candidates; leave out rows_devices and further processes")
     members = sum(part.stop - part.start for part in config.division())
     devices.Layout.of(devices.device_mesh(members, rows_devices), members, None, config.train.batch_size)
     if cluster and (rows_devices > 1 or jax.process_count() > 1):
@@ -296,7 +317,7 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
     for build in builds:
         if config.points_at:
             _check_budgets(config, build, dataset)
-        elif any(found.needs_budget for found in layers.allocations(build(nnx.Rngs(0)))):
+        elif config.search or any(found.needs_budget for found in layers.allocations(build(nnx.Rngs(0)))):
             raise ConfigError("points_at is empty, and this method needs a cost to reach; give at least one, such as 20000")
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)

@@ -18,7 +18,6 @@ import numpy as np
 
 from hgqjax.training import devices
 from hgqjax.training.archive import Point, SweepResult, TrainingError
-from hgqjax.training.train import State
 
 LEAF = "leaf_{:04d}"
 CHECKPOINT_FORMAT = 4
@@ -59,8 +58,8 @@ class Checkpoints:
         """Members trained side by side until the last checkpoint, None for all of them."""
         return self._record().get("group")
 
-    def save(self, done: int, states: State, result: SweepResult, group: int | None = None) -> None:
-        """Keeps `states`, of the members alone, and what `result` has since the last time."""
+    def save(self, done: int, states: Any, result: SweepResult, group: int | None = None) -> None:
+        """Keeps `states`, of the members alone or what else is carried, and what `result` has since the last time."""
         points = result.archive.points
         save = self.ocp.args.StandardSave
         named = {LEAF.format(n): leaf for n, leaf in enumerate(jax.tree.leaves(states))}
@@ -92,7 +91,7 @@ class Checkpoints:
             if path not in kept:
                 path.unlink()
 
-    def restore(self, like: State, result: SweepResult, sharding: jax.sharding.Sharding | None = None) -> tuple[int, State]:
+    def restore(self, like: Any, result: SweepResult, sharding: jax.sharding.Sharding | None = None) -> tuple[int, Any]:
         """Fills `result`; (checks done, states), these on `sharding`, by default the default device."""
         done, leaves, args = self.latest, jax.tree.leaves(like), self.ocp.args
         assert done is not None, "there is a checkpoint where one is restored"
@@ -180,6 +179,6 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _kinds(states: State) -> list[list[Any]]:
+def _kinds(states: Any) -> list[list[Any]]:
     """Type and shape of each array, as JSON has them."""
     return [[str(leaf.dtype), *leaf.shape] for leaf in jax.tree.leaves(states)]

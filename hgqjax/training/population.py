@@ -64,7 +64,7 @@ def sweep(
     segment = Segments(train, data, layout)
     start = keys, varied, segment.head
     begun = segment.programs.init.trace(*start)
-    result = _nothing_yet(begun.out_info)
+    result = nothing_yet(begun.out_info)
     done, states = 0, None
     if resumed is not None:
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n, *leaf.shape[1:]), leaf.dtype), begun.out_info)
@@ -78,7 +78,7 @@ def sweep(
     for check in range(done, train.config.checks):
         states, metrics = segment(states, varied, check)
         recorded = _record(train, result, check, gather(metrics), members, seeds)
-        _archive(train.config.objective.score, result, recorded, states)
+        keep_points(train.config.objective.score, result, recorded, states)
         if store is not None:
             store.save(check + 1, layout.trim(states), result, layout.group)
         report(check + 1, result)
@@ -95,7 +95,7 @@ def restore(train: Train, data: Data | Stream, members: Member, seeds: Sequence[
         rows, steps = data.head(train.config.batch_size), train.steps_per_epoch(data.rows)
     init = jax.vmap(lambda key, member, rows: train.init(key, member, rows, steps), in_axes=(0, 0, None))
     like = jax.eval_shape(init, keys, members, rows)
-    result = _nothing_yet(like)
+    result = nothing_yet(like)
     store = Checkpoints(checkpoints, alone=True)
     if store.latest is None:
         raise TrainingError(f"there is no checkpoint in {checkpoints}")
@@ -108,7 +108,7 @@ def merge(sweeps: Sequence[SweepResult]) -> SweepResult:
 
     Raises: DivergedError when every member has failed.
     """
-    starts = np.cumsum([0] + [1 + max(row["member"] for row in sweep.history) for sweep in sweeps]).tolist()
+    starts = np.cumsum([0] + [1 + max([*(row["member"] for row in sweep.history), *sweep.failed]) for sweep in sweeps]).tolist()
     result = SweepResult(Archive(), [], {}, sweeps[0].treedef)
     candidates: list[Point] = []
     for start, sweep in zip(starts, sweeps, strict=False):
@@ -127,7 +127,7 @@ def _refuse_when_all_failed(result: SweepResult, members: int) -> None:
         raise DivergedError(f"all {members} members diverged; member {member}: {reason}; lower the learning rate or beta")
 
 
-def _nothing_yet(states: State) -> SweepResult:
+def nothing_yet(states: State) -> SweepResult:
     """A sweep of `states`, or of their shapes, before its first check."""
     return SweepResult(Archive(), [], {}, jax.tree.structure((states.params, states.observed)))
 
@@ -143,18 +143,27 @@ def decimal(value: Any) -> float:
 
 def _record(train: Train, result: SweepResult, check: int, metrics: dict[str, np.ndarray], members: Member, seeds) -> list[dict]:
     """Appends a row for each member to the history and names the members that diverged; returns the rows."""
+    rows = rows_of(train, check, metrics, members, seeds)
+    result.history += rows
+    for member in range(len(seeds)):
+        if metrics["broken"][member] and member not in result.failed:
+            name = train.layer_names[metrics["broken"][member] - 1]
+            result.failed[member] = f"before check {check + 1}, layer {name!r} had a NaN or infinity"
+    return rows
+
+
+def rows_of(train: Train, check: int, metrics: dict[str, np.ndarray], members: Member, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """A row of the history for each member."""
+    rows = []
     for member in range(len(seeds)):
         row: dict[str, Any] = {name: float(values[member]) for name, values in metrics.items() if not name.startswith(("broken", "dead/"))}
         row["dead"] = [name for name in train.layer_names if f"dead/{name}" in metrics and metrics[f"dead/{name}"][member]]
         who = {"member": member, "check": check, "beta_member": decimal(members.beta[member]), "seed": int(seeds[member])}
-        result.history.append(who | row)
-        if metrics["broken"][member] and member not in result.failed:
-            name = train.layer_names[metrics["broken"][member] - 1]
-            result.failed[member] = f"before check {check + 1}, layer {name!r} had a NaN or infinity"
-    return result.history[-len(seeds) :]
+        rows.append(who | row)
+    return rows
 
 
-def _archive(score: AbstractScore, result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
+def keep_points(score: AbstractScore, result: SweepResult, rows: list[dict[str, Any]], states: State) -> None:
     """Offers the members' present points, `rows` of the history, to the archive."""
     held = result.archive.points
     sound = [row for row in rows if row["member"] not in result.failed and not row["collapsed"]]  # whose state is that of the row

@@ -116,6 +116,11 @@ class Segments:
                 states, tally = self.programs.steps((states, tally), members, rows, order, np.int32(epoch), np.int32(first))
         if check + 1 == self.train.config.checks:
             states = self._reassigned(states, members, self.train.config.epochs)
+        return self.look(states, members, tally)
+
+    def look(self, states: State, members: Member, tally: Tally | None = None) -> tuple[State, dict[str, Array]]:
+        """A look at the validation rows, as `Train.look`; without a tally of networks that have taken no step."""
+        tally = self._tally() if tally is None else tally
         outputs: list[Array] = []
         for x in self._validation():
             jax.block_until_ready(outputs)

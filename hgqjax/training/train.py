@@ -118,7 +118,7 @@ class Train:
         model = self.build(nnx.Rngs(0))
         operations = model.operations_cost()
         self.reassigns = layers.reassigns(model, jnp.zeros((), jnp.int32), self.config.epochs) is not False
-        self.layer_names = tuple(operations)
+        self.layer_names, self.sites = tuple(operations), layers.sites(model)
         self.widest = max((math.prod(quantizer.shape) for _, quantizer in model.named(layers.Quantize)), default=1)
         self._kernels = tuple(name for name, operation in operations.items() if hasattr(operation, "kernel"))
         if self.begun is not None:
