@@ -44,8 +44,8 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", [["summary"], ["export"], ["table", "jets", "--data", "jets", "--models"]], ids=lambda c: c[0])
 def test_what_is_no_model_is_named(here, command, capsys):
     of_table = ", or a folder of such," if command[0] == "table" else ""
-    needed = "a folder with description.json, a .keras file of HGQ2, an .onnx file of QONNX, or a folder of KANELE "
-    needed += "(truth_tables.json, config.json)"
+    needed = "a folder with description.json, a .keras or .h5 file of HGQ2 or QKeras (or NAME.json of QKeras with NAME_weights.h5), "
+    needed += "an .onnx file of QONNX, or a folder of KANELE (truth_tables.json, config.json)"
     needed += f"{of_table} is needed"
     run, models = "results/sweep/a", "results/sweep/a/models"
     assert refusal(capsys, *command, run) == f"{run} is a run folder; its models are {models}/p00 ... {models}/p02"
@@ -170,4 +170,6 @@ def test_networks_larger_than_memory_are_refused_before_they_are_made(tmp_path, 
     assert cli.main([*argv, "--model.hidden", "1000", "1000", "--betas", "1e-6", "1e-5"]) == 2
     said = capsys.readouterr().err
     assert "hgqjax: training 2 networks of " in said and said.endswith(" in memory; 4 times that is needed and 20 MB are free\n")
+    assert cli.main([*argv, "--model.hidden", "4", "--projects", "1", "--gate-rows", "1000000000000"]) == 2
+    assert "gate_rows is 1000000000000, which takes 32 TB in memory" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()

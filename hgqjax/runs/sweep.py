@@ -321,6 +321,8 @@ def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: in
             raise ConfigError("points_at is empty, and this method needs a cost to reach; give at least one, such as 20000")
     if config.projects:
         check_settings(config.backend, config.strategy, config.io_type)
+        words = dataset.x_train[0].size + jobs.output_count(config, dataset)
+        check_memory(8 * words * config.gate_rows, f"gate_rows is {config.gate_rows}, which")
 
 
 def _check_size(build, members: int) -> None:
