@@ -45,6 +45,7 @@ def entries(task: Task) -> dict[str, Entry]:
         "ptilmpq": Entry("after Ghavami et al., post-training", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)])),
         "amed": Entry("AMED", ((methods.Amed(), {"points_at": budgets[2:]}),)),
         "haq": Entry("HAQ, from a trained network", ((methods.Haq(rounds=10, candidates=16), {"points_at": budgets[2:]}),), warm=True),
+        **(_gated(betas) if task == "jets" else {}),  # the tracker has no gates
         "pruning": Entry("pruning, uniform", _points(methods.Pruning, sparsities)),
         "uniform": Entry("uniform", _points(methods.Uniform, [{"bits": b} for b in (3, 4, 6, 8)])),
     }
@@ -52,3 +53,15 @@ def entries(task: Task) -> dict[str, Entry]:
 
 def _points(made: Callable[..., methods.Method], changes: Sequence[dict[str, Any]]) -> tuple:
     return tuple((made(**change), {"betas": (0.0,)}) for change in changes)
+
+
+def _gated(betas: tuple[float, ...]) -> dict[str, Entry]:
+    return {
+        "squeeze": Entry("after Widening and Squeezing", _few_bits(methods.Squeeze, betas)),
+        "squeeze_warm": Entry("after Widening and Squeezing, from a trained network", _few_bits(methods.Squeeze, betas), warm=True),
+        "nce": Entry("after NCE", _few_bits(methods.Nce, betas)),
+    }
+
+
+def _few_bits(made: Callable[..., methods.Method], betas: tuple[float, ...]) -> tuple:
+    return tuple((made(bits=b, weight_bits=b), {"betas": betas[::2]}) for b in (3, 6))

@@ -15,6 +15,7 @@ from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.lut_dense import LutDense
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Quantize, _Quantizer
+from hgqjax.layers.ruled import Ruled
 from hgqjax.layers.table import Table
 
 
@@ -93,9 +94,9 @@ def _observe(graphdef, seen, rest, rows):
 
 
 def clip_widths(model: Module) -> None:
-    """Brings every width of `model` into the limits of its quantizer; the training step calls it after each update."""
-    for _, quantizer in model.named(_Quantizer):
-        quantizer.clip()
+    """Brings every width of `model`, and what its gates train, into their limits; the training step calls it after each update."""
+    for _, part in model.named(Ruled):
+        part.clip()
 
 
 def regularizer_bits(model: Module) -> Float[Array, ""]:

@@ -11,10 +11,11 @@ from hgqjax import resources
 from hgqjax.granularity import Granularity
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.batch_norm import BatchNorm
+from hgqjax.layers.gates import Gate
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
 from hgqjax.layers.windows import Padding, each, pads, positions
-from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.quantizers import AbstractGate, AbstractQuantizer
 from hgqjax.resources import Signal
 
 
@@ -45,6 +46,8 @@ class _Conv(AbstractLinear):
         bias_quantizer: AbstractQuantizer = WEIGHT,
         input_granularity: Granularity = "element",
         kernel_granularity: Granularity = "element",
+        neurons: AbstractGate | None = None,
+        present: Gate | None = None,
     ):
         input_shape, name = tuple(input_shape), type(self).__name__
         if len(input_shape) != self.rank + 1 or min(input_shape) < 1:
@@ -52,6 +55,8 @@ class _Conv(AbstractLinear):
         channels = input_shape[-1]
         if filters < 1 or groups < 1 or channels % groups or filters % groups:
             raise ValueError(f"{name}: filters is {filters}, groups {groups}, channels {channels}; groups must divide both others")
+        if groups > 1 and (neurons is not None or present is not None):
+            raise ValueError(f"{name}: groups is {groups}, together with neurons or present; gates need groups of 1")
         if parallelization is not None and parallelization < 1:
             raise ValueError(f"{name}: parallelization is {parallelization}; at least 1 is needed")
         self.size, self.strides, self.dilation = (
@@ -76,6 +81,8 @@ class _Conv(AbstractLinear):
             bias_quantizer=bias_quantizer,
             input_granularity=input_granularity,
             kernel_granularity=kernel_granularity,
+            neurons=neurons,
+            present=present,
         )
 
     def product(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -97,7 +104,8 @@ class _Conv(AbstractLinear):
 
     def symbol(self, x: Symbol, name: str, kernel: FrozenWeight, bias: FrozenWeight | None) -> Symbol:
         settings = {key: getattr(self, key) for key in ("strides", "padding", "dilation", "groups", "parallelization")}
-        return x.graph.linear("conv", x, name, kernel, bias, self.output_shape, **settings)
+        shape = (*self.output_shape[:-1], kernel.values.shape[-1])
+        return x.graph.linear("conv", x, name, kernel, bias, shape, **settings)
 
 
 class Conv1D(_Conv):

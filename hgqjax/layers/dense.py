@@ -11,9 +11,10 @@ from hgqjax import resources
 from hgqjax.granularity import Granularity
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.batch_norm import BatchNorm
+from hgqjax.layers.gates import Gate
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
-from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.quantizers import AbstractGate, AbstractQuantizer
 from hgqjax.resources import Signal
 
 
@@ -71,6 +72,8 @@ class Dense(AbstractLinear):
         bias_quantizer: AbstractQuantizer = WEIGHT,
         input_granularity: Granularity = "element",
         kernel_granularity: Granularity = "element",
+        neurons: AbstractGate | None = None,
+        present: Gate | None = None,
     ):
         input_shape = (n_in,) if input_shape is None else tuple(input_shape)
         if n_in < 1 or n_out < 1 or input_shape[-1] != n_in:
@@ -79,6 +82,8 @@ class Dense(AbstractLinear):
             )
         if mask is not None and (np.shape(mask) != (n_in, n_out) or not np.all(np.isin(mask, (0, 1)))):
             raise ValueError(f"Dense: mask has shape {np.shape(mask)}; {n_in} x {n_out} values, each 0 or 1, are needed")
+        if mask is not None and (neurons is not None or present is not None):
+            raise ValueError("Dense: mask is given together with neurons or present; a layer has fixed zeros or a gate, not both")
         self.mask = None if mask is None else _Mask.of(mask)
         kernel = nnx.initializers.he_normal()(rngs.params(), (n_in, n_out), jnp.float32)
         super().__init__(
@@ -95,6 +100,8 @@ class Dense(AbstractLinear):
             bias_quantizer=bias_quantizer,
             input_granularity=input_granularity,
             kernel_granularity=kernel_granularity,
+            neurons=neurons,
+            present=present,
         )
 
     def _kernel(self):

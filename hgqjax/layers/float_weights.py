@@ -1,6 +1,7 @@
 """Trained float weights from elsewhere into a quantized model: parameters of Linen, orbax checkpoints, state dicts of Keras and PyTorch."""
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from flax import nnx
 
 from hgqjax.archives import ArchiveError, Npz
 from hgqjax.errors import first_line
+from hgqjax.layers import widen
 from hgqjax.layers._base import Module
 from hgqjax.layers.float_trace import FloatError
 from hgqjax.layers.linear import AbstractLinear
@@ -185,6 +187,12 @@ def _prepared(layer: AbstractLinear, weights: Weights, norm: Weights | None, nam
         scale, shift = (default if part is None else part for part, default in ((norm.scale, ones), (norm.bias, 0 * ones)))
         statistics = scale, norm.mean - (0.0 if bias is None else bias), norm.variance
         bias = shift
+    if widen.fits(layer, kernel):
+        wide = functools.partial(widen.neurons, layer)
+        kernel, bias = widen.kernel(layer, widen.Values(kernel)).values, None if bias is None else wide(bias, 0.0)
+        statistics = (
+            None if statistics is None else tuple(wide(np.asarray(v), own) for v, own in zip(statistics, (1.0, 0.0, 1.0), strict=True))
+        )
     for what, array, param in (("kernel", kernel, layer.kernel), ("bias", bias, layer.bias)):
         if array is not None and param is None:
             raise FloatError(f"layer {name!r} has no {what}, but the float weights of {weights.path!r} have one")

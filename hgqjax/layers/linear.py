@@ -16,8 +16,9 @@ from hgqjax.layers._base import Layer
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.activation import activation as activation_
 from hgqjax.layers.batch_norm import BatchNorm, Norm
+from hgqjax.layers.gates import Gate, Narrow, along, at, narrowed
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
-from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.quantizers import AbstractGate, AbstractQuantizer
 from hgqjax.resources import Signal
 
 
@@ -36,6 +37,11 @@ class AbstractLinear(Layer):
       input_quantizer, kernel_quantizer, bias_quantizer: static choices. By default `Kif` with WRAP; each weight starts with 4 magnitude
         bits of its own, so that none starts dead.
       input_granularity, kernel_granularity: which values share a width: "element", "channel" (last axis) or "tensor".
+
+    Arguments of `Dense` and convolutions:
+      neurons: a gate, which decides in training which neurons exist (`hgqjax.quantizers.AbstractGate`), or None: all.
+      present: the `neurons` of the layer whose results x is made of, or None. They are the last axis of x, or, where rows were flattened
+        in between, repeat along it.
     """
 
     neuron_axis: int | None = -1
@@ -57,6 +63,8 @@ class AbstractLinear(Layer):
         bias_quantizer: AbstractQuantizer,
         input_granularity: Granularity,
         kernel_granularity: Granularity,
+        neurons: AbstractGate | None = None,
+        present: Gate | None = None,
     ):
         activation_(activation)
         self.activation = activation
@@ -69,6 +77,9 @@ class AbstractLinear(Layer):
         sample = jnp.full(bias_shape, bias_start or 1.0)
         self.bias_quantizer = QuantizeWeight(bias_shape, bias_quantizer, sample=sample) if use_bias else None
         self.norm = None if batch_norm is None else self._norm(batch_norm, kernel.shape, bias_shape if use_bias else None)
+        if present is not None and input_shape[-1] % present.n:
+            raise ValueError(f"{type(self).__name__}: present has {present.n} neurons, x {input_shape[-1]} features; a multiple is needed")
+        self.neurons, self.present = None if neurons is None else Gate(neurons, kernel.shape[-1]), present
 
     def _norm(self, config: BatchNorm, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> Norm:
         name = type(self).__name__
@@ -95,6 +106,15 @@ class AbstractLinear(Layer):
 
     def weights(self, x: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
         """(kernel, bias) that are to be quantized, batch norm folded in; `x`: quantized rows, whose statistics count in training."""
+        kernel, bias = self._folded(x)
+        if self.present is not None:
+            kernel = jnp.where(along(self.present.there(), -2, kernel.shape), kernel, 0.0)
+        if self.neurons is not None:
+            factor = self.neurons.factor()
+            kernel, bias = kernel * along(factor, -1, kernel.shape), None if bias is None else bias * factor
+        return kernel, bias
+
+    def _folded(self, x: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
         kernel, bias = self._kernel(), None if self.bias is None else self.bias[...]
         if self.norm is None or bias is None or self.neuron_axis is None:
             return kernel, bias
@@ -136,14 +156,20 @@ class AbstractLinear(Layer):
                 quantizer.restart(sample)
 
     def fold(self) -> None:
-        """Puts the batch norm, if there is one, by its running averages, into kernel and bias, once and for all.
+        """Puts the batch norm, by its running averages, and the factor of a gate into kernel and bias, once and for all.
 
         So eager and compiled calls, which may differ by an ulp in the folding, quantize the very same weights.
         """
-        if self.norm is not None and self.bias is not None:
-            kernel, bias = self.weights()
-            self.kernel[...], self.bias[...] = kernel, bias
+        if self.norm is None and self.neurons is None:
+            return
+        kernel, bias = self.weights()
+        self.kernel[...] = kernel
+        if self.bias is not None and bias is not None:
+            self.bias[...] = bias
+        if self.norm is not None:
             self.norm.make_identity()
+        if self.neurons is not None:
+            self.neurons.settle()
 
     def _kernel(self) -> jax.Array:
         return self.kernel[...]
@@ -159,16 +185,29 @@ class AbstractLinear(Layer):
         if bias is not None and self.bias_quantizer is not None:
             bias = fixed_point.materialized(self.bias_quantizer(bias)).astype(x.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+        mask = None if self.neurons is None else self.neurons.mask()
+        y = y if mask is None else y * mask.astype(y.dtype).reshape((1,) * (y.ndim - 1) + mask.shape)
         return activation_(self.activation)(y)
 
     def cost(self) -> Any:
         bias = None if self.bias_quantizer is None else self.bias_quantizer.signal(lambda: self.weights()[1])
         kernel = self.kernel_quantizer.signal(lambda: self.weights()[0])
+        if self.neurons is not None:
+            share = self.neurons.share()
+            kernel, bias = kernel.shared(along(share, -1, kernel.shape)), bias and bias.shared(share)
+        if self.present is not None:
+            kernel = kernel.shared(along(self.present.share(), -2, kernel.shape))
         return self.operation(self.input_quantizer.signal(), kernel, bias)
 
     def describe(self, x: Symbol) -> Symbol:
-        name = x.graph.name_of(self)
-        x = self.input_quantizer.describe(x, f"{name}_input")
+        name, inputs = x.graph.name_of(self), self.input_quantizer
         kernel, bias = self.weights()
-        frozen = None if bias is None or self.bias_quantizer is None else self.bias_quantizer.frozen(bias)
-        return activation_(self.activation)(self.symbol(x, name, self.kernel_quantizer.frozen(kernel), frozen))
+        kernel = self.kernel_quantizer.frozen(kernel)
+        bias = None if bias is None or self.bias_quantizer is None else self.bias_quantizer.frozen(bias)
+        if self.present is not None:
+            kept = at(self.present.kept(), self.present.n, inputs.shape[-1])
+            inputs, kernel = Narrow(inputs, kept), narrowed(kernel, -2, kept)
+        if self.neurons is not None:
+            kept = self.neurons.kept()
+            kernel, bias = narrowed(kernel, -1, kept), bias and narrowed(bias, -1, kept)
+        return activation_(self.activation)(self.symbol(inputs.describe(x, f"{name}_input"), name, kernel, bias))

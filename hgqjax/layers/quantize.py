@@ -11,9 +11,10 @@ from jaxtyping import Array
 
 from hgqjax import fixed_point, ranges
 from hgqjax import granularity as granularity_
-from hgqjax.layers._base import BitWidth, Draw, Layer, Observed
+from hgqjax.layers._base import Layer, Observed
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.mode import Mode
+from hgqjax.layers.ruled import Ruled
 from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
 
@@ -35,8 +36,13 @@ def _started(sample, *, quantizer: AbstractQuantizer, shape: tuple[int, ...]):
     return quantizer.init(shape, sample=sample)
 
 
-class _Quantizer(Layer):
+class _Quantizer(Ruled, Layer):
     """Trained widths and observed range of one tensor."""
+
+    @property
+    def rule(self) -> AbstractQuantizer:
+        """Its quantizer."""
+        return self.quantizer
 
     def _setup(self, shape, widths_shape, quantizer, sample):
         if not isinstance(quantizer, AbstractQuantizer):
@@ -45,34 +51,18 @@ class _Quantizer(Layer):
             raise ValueError("rounding S_RND has no hardware form and needs a key per call; layers take RND, TRN or RND_CONV")
         self.shape, self.widths_shape, self.quantizer = tuple(shape), tuple(widths_shape), quantizer
         self.sharing = math.prod(self.shape) / math.prod(widths_shape)
-        params = _started(sample, quantizer=quantizer, shape=widths_shape)
-        self.parameter_names = tuple(sorted(params))
-        for name, value in params.items():
-            setattr(self, name, BitWidth(value))
+        self.hold(_started(sample, quantizer=quantizer, shape=widths_shape))
         range_shape = self.shape if quantizer.format_of_each_value else widths_shape
         seen = ranges.empty(range_shape) if sample is None else ranges.observe(sample, range_shape)
         self.low, self.high = Observed(seen.low), Observed(seen.high)
         self.probe: Probe | None = nnx.data(None)
         self.shift: Probe | None = nnx.data(None)
         self.seen: Seen | None = nnx.data(None)
-        if quantizer.samples:
-            self.seed, self.step = Draw(jnp.zeros((2,), jnp.uint32)), Draw(jnp.zeros((), jnp.int32))
-            self.temperature = Draw(jnp.ones(()))
-
-    def set_params(self, params: dict[str, jax.Array]) -> None:
-        """Gives the trained widths new values."""
-        for name, value in params.items():
-            getattr(self, name)[...] = value
 
     def restart(self, sample: jax.Array) -> None:
         """Starts the trained widths, and the range, from the magnitude of `sample`, as the constructor does."""
         self.set_params(_started(sample, quantizer=self.quantizer, shape=self.widths_shape))
         self._keep(ranges.observe(sample, self.low[...].shape))
-
-    @property
-    def params(self):
-        """The trained widths, as the quantizer takes them."""
-        return {name: getattr(self, name)[...] for name in self.parameter_names}
 
     @property
     def range(self) -> ranges.Range:
@@ -86,13 +76,9 @@ class _Quantizer(Layer):
         """The observed range begins anew."""
         self._keep(ranges.empty(self.low[...].shape))
 
-    @property
-    def _samples(self) -> bool:
-        return self.mode.trains and self.quantizer.samples
-
     def format(self) -> Format:
         """Format in force; while it samples that on average."""
-        if self._samples:
+        if self.samples:
             fmt = self.quantizer.expected_format(self.params, self.range, self.temperature[...])
         else:
             fmt = self.quantizer.format(self.params, self.range)
@@ -106,14 +92,9 @@ class _Quantizer(Layer):
 
     def _trained(self, x, seen: ranges.Range):
         """What training sees."""
-        if not self._samples:
+        if not self.samples:
             return self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
-        key = jax.random.fold_in(jax.random.wrap_key_data(self.seed[...]), self.step[...])
-        return self.quantizer.sample(x, self.params, key=key, temperature=self.temperature[...], ranges=seen)
-
-    def clip(self):
-        """Brings the widths into their limits."""
-        self.set_params(self.quantizer.clip(self.params))
+        return self.quantizer.sample(x, self.params, key=self.key, temperature=self.temperature[...], ranges=seen)
 
 
 class Quantize(_Quantizer):
@@ -194,7 +175,7 @@ class QuantizeWeight(_Quantizer):
             return x, self.quantizer.quantize_unwrapped(x, self.params, ranges=seen)
 
         values = None if weight is None else lambda: quantized(weight())
-        about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint) and not self._samples}
+        about = {"sharing": self.sharing, "values": values, "uniform": isinstance(self.quantizer, FixedPoint) and not self.samples}
         return Signal(self.format(), self.quantizer.overflow, self.shape, constant=True, **about)
 
     def frozen(self, x) -> FrozenWeight:

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module
 from hgqjax.layers.allocation import Task, allocate, allocations, weights_of
+from hgqjax.layers.gates import Gate
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Probe, QuantizeWeight, _Quantizer
+from hgqjax.layers.ruled import Ruled
 
 ITERATIONS = 8
 """Of the power iteration."""
@@ -25,8 +27,8 @@ STREAM = 0x5EED
 def seed(model: Module, key: Array) -> None:
     """Gives each quantizer that samples random numbers of its own; those of weights start anew, from weights with batch norms folded."""
     key = jax.random.fold_in(key, STREAM)
-    for n, quantizer in enumerate(_sampling(model)):
-        quantizer.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
+    for n, part in enumerate(_sampling(model)):
+        part.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
     weights = dict(weights_of(model))
     for name, layer in model.named(QuantizeWeight):
         if layer.quantizer.samples:
@@ -34,22 +36,22 @@ def seed(model: Module, key: Array) -> None:
 
 
 def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
-    """Sets number and temperature of a training step for the quantizers that sample; `progress` is the share of the run that is over."""
-    for quantizer in _sampling(model):
-        quantizer.step[...] = step.astype(jnp.int32)
-        quantizer.temperature[...] = quantizer.quantizer.temperature(progress)
+    """Sets number and temperature of a training step for what samples; `progress` is the share of the run that is over."""
+    for part in _sampling(model):
+        part.step[...] = step.astype(jnp.int32)
+        part.temperature[...] = part.rule.temperature(progress)
 
 
 def reassigns(model: Module, epoch: Array, epochs: int) -> Array | bool:
     """Whether anything is to be reassigned or allocated before this epoch, of which number `epochs` is after the last; the constant False
     where nothing ever is."""
-    due = [q.quantizer.reassigns(epoch, epochs) for _, q in model.named(_Quantizer)]
+    due = [part.rule.reassigns(epoch, epochs) for _, part in model.named(Ruled)]
     due += [allocation.allocates(epoch, epochs) for allocation in allocations(model)]
     return functools.reduce(operator.or_, due, False)
 
 
 def reassign(model: Module, epoch: Array, epochs: int, task: Task) -> None:
-    """Calls `reassign` of the quantizers, and `allocate` of the allocations, that are due before this epoch."""
+    """Calls `reassign` of the quantizers and gates, and `allocate` of the allocations, that are due before this epoch."""
     progress = jnp.asarray(epoch / epochs, jnp.float32)
     due = {name: layer.quantizer.reassigns(epoch, epochs) for name, layer in model.named(_Quantizer)}
     due = {name: when for name, when in due.items() if when is not False}
@@ -66,9 +68,11 @@ def reassign(model: Module, epoch: Array, epochs: int, task: Task) -> None:
         if when is not False:
             for name, new in allocate(model, allocation, epoch, epochs, task).items():
                 _set_where(layers[name], when, new)
+    for _, gate in model.named(Gate):
+        _set_where(gate, gate.rule.reassigns(epoch, epochs), gate.rule.reassign(gate.params, progress=progress))
 
 
-def _set_where(layer: _Quantizer, when: Array | bool, new: dict[str, Array]) -> None:
+def _set_where(layer: Ruled, when: Array | bool, new: dict[str, Array]) -> None:
     layer.set_params({key: jnp.where(when, new[key], value) for key, value in layer.params.items()})
 
 
@@ -117,10 +121,10 @@ def row_curvatures(model: Module, names: Sequence[str], loss: Callable[[Module],
 
 
 def narrowest(model: Module) -> None:
-    """Gives every quantizer the parameters of the lowest cost that training can reach."""
-    for _, layer in model.named(_Quantizer):
-        layer.set_params(layer.quantizer.narrowest(layer.params))
+    """Gives every quantizer and gate the parameters of the lowest cost that training can reach."""
+    for _, part in model.named(Ruled):
+        part.set_params(part.rule.narrowest(part.params))
 
 
-def _sampling(model: Module) -> list[_Quantizer]:
-    return [quantizer for _, quantizer in model.named(_Quantizer) if quantizer.quantizer.samples]
+def _sampling(model: Module) -> list[Ruled]:
+    return [part for _, part in model.named(Ruled) if part.rule.samples]

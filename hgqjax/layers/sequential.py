@@ -1,5 +1,6 @@
 """Layers one after the other."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from flax import nnx
@@ -8,8 +9,9 @@ from hgqjax.granularity import Granularity
 from hgqjax.layers._base import Module, Value
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.dense import Dense
+from hgqjax.layers.gates import Gate
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT
-from hgqjax.quantizers import AbstractQuantizer
+from hgqjax.quantizers import AbstractGate, AbstractQuantizer
 
 
 class Sequential(Module):
@@ -42,10 +44,13 @@ def mlp(
     bias_quantizer: AbstractQuantizer = WEIGHT,
     input_granularity: Granularity = "element",
     kernel_granularity: Granularity = "element",
+    neurons: AbstractGate | None = None,
+    present: Gate | None = None,
 ) -> Sequential:
     """A multilayer perceptron: ``sizes = (n_in, hidden..., n_out)``, relu after each hidden layer, none after the last.
 
     Further arguments are those of every `Dense` of it. The last layer's exact sums are the outputs: no quantizer follows them.
+    `neurons` is a gate of each hidden layer, which then has ``neurons.allocated(n)`` neurons; `present` is that of what comes in.
 
     >>> len(mlp((16, 8, 5), rngs=nnx.Rngs(0)).layer)
     2
@@ -53,8 +58,11 @@ def mlp(
     if len(sizes) < 2:
         raise ValueError(f"sizes is {tuple(sizes)}; at least the input and output sizes are needed")
     last = len(sizes) - 2
-    dense = [
-        Dense(
+    if neurons is not None:
+        sizes = (sizes[0], *map(neurons.allocated, sizes[1:-1]), sizes[-1])
+    dense: list[Dense] = []
+    for index, (n, m) in enumerate(itertools.pairwise(sizes)):
+        layer = Dense(
             n,
             m,
             rngs=rngs,
@@ -66,7 +74,8 @@ def mlp(
             bias_quantizer=bias_quantizer,
             input_granularity=input_granularity,
             kernel_granularity=kernel_granularity,
+            neurons=None if index == last else neurons,
+            present=dense[-1].neurons if dense else present,
         )
-        for index, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
-    ]
+        dense.append(layer)
     return Sequential(*dense)

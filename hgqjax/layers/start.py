@@ -3,12 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from hgqjax.layers import widen
 from hgqjax.layers._base import Layer, Module
 from hgqjax.layers.calibration import adapt
 from hgqjax.layers.float_trace import FloatError
@@ -53,14 +54,18 @@ class FrozenStart:
 
     def check(self, model: Module) -> None:
         """Raises FloatError, one sentence, where its layers are not those of `model`."""
-        self._assigned(model)
+        self._widened(model)._assigned(model)
 
     def begin(self, model: Module, x: Any) -> None:
         """Changes `model`: weights and widths of the network; what it has not, such as ranges, follows from the rows `x`.
 
         A batch norm, which a frozen network has no more, starts as what changes nothing on these rows. Widths carry over where the
-        quantizer can be given a format (`AbstractQuantizer.of_format`); else they start from the weights and rows.
+        quantizer can be given a format (`AbstractQuantizer.of_format`); else they start from the weights and rows. A network
+        as `model` would be without its gates is widened (`hgqjax.layers.widen`).
         """
+        self._widened(model)._begin(model, x)
+
+    def _begin(self, model: Module, x: Any) -> None:
         layers = dict(model.named(AbstractLinear))
         names = self._assigned(model)
         for name, layer in layers.items():
@@ -81,7 +86,26 @@ class FrozenStart:
             if name in self.activations:
                 _widths(quantizer, self.activations[name])
 
-    def _assigned(self, model: Module) -> dict[str, str]:
+    def _widened(self, model: Module) -> "FrozenStart":
+        """The start with as many neurons as `model` has, where its gates explain the difference."""
+        kernels, biases, activations = dict(self.kernels), dict(self.biases), dict(self.activations)
+        names = self._names(model)
+        for name, layer in model.named(AbstractLinear):
+            theirs = names[name]
+            if theirs not in kernels or not widen.fits(layer, kernels[theirs].values):
+                continue
+            if theirs in biases and layer.bias_quantizer is not None:
+                own = np.zeros(layer.kernel[...].shape[-1], np.float32), *layer.bias_quantizer.format()
+                parts = zip((biases[theirs].values, *biases[theirs].format), own, strict=True)
+                values, *fmt = (widen.neurons(layer, np.asarray(mine), np.asarray(new)) for mine, new in parts)
+                biases[theirs] = Constants(values, Format(*fmt))
+            wide = widen.kernel(layer, widen.Values(*kernels[theirs]))
+            kernels[theirs] = Constants(wide.values, cast(Format, wide.format))
+            if f"{theirs}_input" in activations:
+                activations[f"{theirs}_input"] = widen.activations(layer, activations[f"{theirs}_input"])
+        return dataclasses.replace(self, kernels=kernels, biases=biases, activations=activations)
+
+    def _names(self, model: Module) -> dict[str, str]:
         """The layer of this network for each of `model`: of the same name, or else in order."""
         layers = dict(model.named(AbstractLinear))
         again = {name for name in self.kernels if name not in layers and re.sub(r"_\d+$", "", name) in layers}  # of a layer called again
@@ -91,8 +115,12 @@ class FrozenStart:
             raise FloatError(
                 f"the start {self.name!r} has {len(self.kernels)} layers with weights ({theirs}), this network {len(layers)} ({ours})"
             )
-        names = {name: name for name in layers} if same else dict(zip(layers, self.kernels, strict=True))
-        for name, layer in layers.items():
+        return {name: name for name in layers} if same else dict(zip(layers, self.kernels, strict=True))
+
+    def _assigned(self, model: Module) -> dict[str, str]:
+        """As `_names`; raises FloatError where shapes differ."""
+        names = self._names(model)
+        for name, layer in model.named(AbstractLinear):
             pairs = [("kernel", layer.kernel, self.kernels.get(names[name])), ("bias", layer.bias, self.biases.get(names[name]))]
             for what, param, constants in pairs:
                 if constants is None:

@@ -32,6 +32,10 @@ class AbstractMethod(abc.ABC):
         """Quantizer of biases, each of which has a width of its own."""
         return self.weights()[0]
 
+    def neurons(self) -> q.AbstractGate | None:
+        """The gate that decides which neurons of each hidden layer exist; None: all."""
+        return None
+
     def clipped(self) -> Choice:
         """As `activations`, for values that are to be clipped at -1 and 1."""
         quantizer, granularity = self.activations()
@@ -63,6 +67,13 @@ class AbstractMethod(abc.ABC):
         quantizer, granularity = self.weights()
         weights = {"kernel_quantizer": quantizer, "kernel_granularity": granularity, "bias_quantizer": self.biases()}
         return self.of_inputs() | weights
+
+
+def check_few_bits(bits: int, weight_bits: int) -> None:
+    """Raises ValueError unless these are legal bits of activations, and of weights, sign included."""
+    for name, value, least in (("bits", bits, 1), ("weight_bits", weight_bits, 2)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 16:
+            raise ValueError(f"{name} is {value!r}; {least} .. 16 are legal")
 
 
 def uniform(bits: int) -> q.FixedPoint:

@@ -7,6 +7,7 @@ from hgqjax.quantizers.binary import Binary
 from hgqjax.quantizers.cpq import Cpq
 from hgqjax.quantizers.dqa import Dqa
 from hgqjax.quantizers.fixed import Fixed
+from hgqjax.quantizers.gate import AbstractGate
 from hgqjax.quantizers.hmq import Hmq
 from hgqjax.quantizers.kbi import Kbi
 from hgqjax.quantizers.kif import Kif
@@ -19,6 +20,7 @@ from hgqjax.quantizers.row_wise import RowWise, row_counts
 from hgqjax.quantizers.searched import Searched
 from hgqjax.quantizers.ternary import Ternary
 
-__all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format", "Hmq", "Kbi", "Kif"]
+__all__ = ["AbstractAllocation", "AbstractQuantizer", "Allocated", "Binary", "Dqa", "Fixed", "FixedPoint", "Format"]
+__all__ += ["AbstractGate", "Hmq", "Kbi", "Kif"]
 __all__ += ["Cpq", "Minifloat", "Moment", "PowerOfTwo", "Pruned", "Slot"]
 __all__ += ["AbstractPolicy", "Problem", "Regions", "RowWise", "Search", "Searched", "Site", "Ternary", "row_counts", "sample_exponent"]

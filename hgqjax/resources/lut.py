@@ -89,7 +89,7 @@ class Luts(AbstractCost):
         return (2.0 if isinstance(op, o.Extreme) else 1.0) * rest
 
     def _linear(self, op) -> Cost:
-        bits, digits = _bits(op.input), self._digits(op.kernel)
+        bits, digits = _bits(op.input), op.kernel.weighted(self._digits(op.kernel))
         xp = bits.__array_namespace__()
         copies = op.sums(xp.where(bits > 0, 1.0, 0.0), digits)
         total = op.sums(bits, digits)
@@ -179,4 +179,4 @@ def _bits(signal: o.Signal) -> Float[Values, "..."]:
 def _present(bias: o.Signal) -> Float[Values, "..."]:
     """1 where a bias is not 0, else 0; of one without values where it has bits. No gradient."""
     there = bias.bits("paper_v1", False) > 0 if bias.values is None else bias.values()[1] != 0
-    return there.__array_namespace__().where(there, 1.0, 0.0)
+    return bias.weighted(there.__array_namespace__().where(there, 1.0, 0.0))

@@ -27,7 +27,8 @@ class Signal(NamedTuple):
 
     `sharing` is the number of values that share a trained width; by default what the shape of the format says. `values` gives, of a
     constant, ``(x, q)``: its values before quantization and after; a function, as few cost models ask. `uniform`: x is rounded to the
-    nearest of all multiples of 2**-f in reach, not to chosen ones of them, as powers of two are.
+    nearest of all multiples of 2**-f in reach, not to chosen ones of them, as powers of two are. `share`, which broadcasts to `shape`:
+    how much of each value is counted, in [0, 1], where a gate decides which are there; None: all.
     """
 
     format: Format
@@ -38,6 +39,15 @@ class Signal(NamedTuple):
     sharing: float | None = None
     values: Callable[[], tuple[Any, Any]] | None = None
     uniform: bool = True
+    share: Any = None
+
+    def shared(self, share: Float[Values, "..."]) -> "Signal":
+        """The same with a further share of each value."""
+        return self._replace(share=share if self.share is None else self.share * share)
+
+    def weighted(self, values: Float[Values, "..."]) -> Float[Values, "..."]:
+        """`values`, of `shape`, times the share of each."""
+        return values if self.share is None else values * self.share
 
     def bits(self, definition: Definition, normalize_gradient: bool) -> Float[Values, "..."]:
         """Width that counts, in bits, >= 0, of `shape`; see `ebops`."""
@@ -52,7 +62,7 @@ class Signal(NamedTuple):
         if normalize_gradient:
             group = math.prod(self.shape) / math.prod(f.shape) if self.sharing is None else self.sharing
             width = width / group**0.5 + lax.stop_gradient(width - width / group**0.5)
-        return xp.broadcast_to(width, self.shape)
+        return self.weighted(xp.broadcast_to(width, self.shape))
 
     def with_sign(self, normalize_gradient: bool) -> Float[Values, "..."]:
         """Width with the sign, of WRAP where there is another bit, as HGQ2 counts keys and words of tables; of `shape`."""

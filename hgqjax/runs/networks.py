@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from flax import nnx
 
@@ -27,6 +27,14 @@ class Network(abc.ABC):
     method: Method = Hgq()
     """How weights and activations are quantized: learned (HGQ), or a rival method."""
 
+    gated: ClassVar[bool] = False
+    """Whether its hidden layers have gates on their neurons, for methods with such."""
+
+    def __post_init__(self):
+        if self.method.neurons() is not None and not self.gated:
+            name = type(self.method).__name__.lower()
+            raise ValueError(f"method {name!r} decides how many neurons hidden layers have, which {type(self).__name__} does not support")
+
     def norm(self) -> layers.BatchNorm | None:
         """The batch norm of its layers."""
         return layers.BatchNorm() if self.batch_norm else None
@@ -46,10 +54,12 @@ class Network(abc.ABC):
 class Mlp(Network):
     """A multilayer perceptron with relu and learned bit-widths; rows of several axes are flattened, several inputs joined."""
 
+    gated: ClassVar[bool] = True
     hidden: tuple[int, ...] = (64, 32, 32)
     """Neurons of each hidden layer."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_several(self, "hidden")
         if any(n < 1 for n in self.hidden):
             raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
@@ -64,7 +74,8 @@ class Mlp(Network):
 
     def _perceptron(self, input_shape, n_out):
         sizes = (functools.reduce(int.__mul__, input_shape), *self.hidden, n_out)
-        return lambda rngs: layers.mlp(sizes, rngs=rngs, batch_norm=self.norm(), **self.method.of_layers())
+        settings = {"batch_norm": self.norm(), "neurons": self.method.neurons()} | self.method.of_layers()
+        return lambda rngs: layers.mlp(sizes, rngs=rngs, **settings)
 
 
 def several(input_shape: tuple) -> bool:
@@ -106,6 +117,7 @@ class Lut(Network):
     """Magnitude bits that each word starts with."""
 
     def __post_init__(self):
+        super().__post_init__()
         if any(n < 1 for n in self.hidden):
             raise ValueError(f"hidden is {self.hidden}; positive numbers of neurons are needed")
 
@@ -132,6 +144,7 @@ class Cnn(Network):
     In io_stream hardware computes one position of a convolution at a time, for which all values of a layer need one width.
     """
 
+    gated: ClassVar[bool] = True
     filters: tuple[int, ...] = (16, 16, 24)
     """Filters of each convolution."""
     size: int = 3
@@ -146,6 +159,7 @@ class Cnn(Network):
     """As of every network; the default's activations share a width in a layer."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.filters or min((*self.filters, *self.hidden, self.size, self.pool)) < 1:
             sizes = f"filters is {self.filters}, size {self.size}, pool {self.pool}, hidden {self.hidden}"
             raise ValueError(f"{sizes}; positive numbers are needed")
@@ -166,14 +180,19 @@ class Cnn(Network):
 class _Convolutional(layers.Module):
     def __init__(self, config: Cnn, shape, n_out, rngs):
         self.pool, self.conv = config.pool, nnx.List()
+        gate, present = config.method.neurons(), None
         for filters in config.filters:
+            filters = filters if gate is None else gate.allocated(filters)
             settings = {"activation": "relu", "parallelization": config.parallelization} | config.method.of_layers()
-            layer = layers.Conv2D(shape, filters, config.size, rngs=rngs, batch_norm=config.norm(), **settings)
+            gates = {"neurons": gate, "present": present}
+            layer = layers.Conv2D(shape, filters, config.size, rngs=rngs, batch_norm=config.norm(), **gates, **settings)
+            present = layer.neurons
             self.conv.append(layer)
             height, width, _ = layer.output_shape
             shape = (height // config.pool, width // config.pool, filters)
         sizes = (shape[0] * shape[1] * shape[2], *config.hidden, n_out)
-        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.norm(), **config.method.of_layers())
+        gates = {"neurons": gate, "present": present}
+        self.head = layers.mlp(sizes, rngs=rngs, batch_norm=config.norm(), **gates, **config.method.of_layers())
 
     def __call__(self, x):
         for conv in self.conv:
@@ -204,6 +223,7 @@ class Tracker(Network):
     """How far outputs spread around it at the start, mrad."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.hidden or min(self.hidden) < 1 or not self.spread > 0:
             raise ValueError(f"hidden is {self.hidden}, spread {self.spread}; one layer or more, sizes and a spread above 0 are needed")
         table = self.method.tables()

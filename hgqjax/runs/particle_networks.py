@@ -23,6 +23,7 @@ class ParticleNetwork(Network):
     """Neurons of each dense layer behind the particles."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.units < 1 or min(self.hidden, default=1) < 1:
             raise ValueError(f"units is {self.units}, hidden {self.hidden}; positive numbers are needed")
 

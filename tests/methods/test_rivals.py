@@ -283,6 +283,21 @@ def test_mixtures_come_to_a_choice_that_a_key_decides(method, within):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", [methods.Squeeze(threshold=0.25), methods.Nce()], ids=repr)
+def test_gates_decide_how_many_neurons_there_are(method):
+    """Two members are the same, the other is to cost less."""
+    models, metrics = trained(method, (200.0, 900.0, 900.0), (0, 0, 0), epochs=20)
+    found = [words(model) for model in models]
+    neurons = [description["layer_0"].kernel.integers.shape[1] for description in found]
+    assert 1 <= neurons[0] < neurons[1] == neurons[2] <= 16, neurons
+    for model, description, last in zip(models, found, metrics["cost"][:, -1], strict=True):
+        assert float(resources.ebops(description).total) == float(last) == float(resources.ebops(layers.calibrate(model, ROWS)).total)
+    assert all(np.array_equal(values[1], values[2]) for values in metrics.values())
+    assert np.all(np.asarray(metrics["cost"])[:, 7:] == np.asarray(metrics["cost"])[:, -1:])  # chosen after 12 of 20 epochs
+    assert float(metrics["val_score"][1][-1]) > 0.6
+
+
+@pytest.mark.slow
 def test_hmq_reaches_a_compression_rate():
     method = methods.Hmq(activation_bits=(8,))
     (model,), metrics = trained(method, (32 / 9,), cost=resources.WeightBits(), epochs=20)

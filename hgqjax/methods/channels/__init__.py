@@ -1,0 +1,1 @@
+"""Gates on neurons: methods that decide which neurons exist. One file each; the methods that have them are beside this folder."""
