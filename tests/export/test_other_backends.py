@@ -1,6 +1,7 @@
 """hls4ml's Catapult and oneAPI behind the gate, and the table of all back ends, strategies and io types."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hgqjax import cli
 from hgqjax.description import operations as o
 from hgqjax.description.model import ModelDescription
 from hgqjax.export.gate import ExportError
-from hgqjax.export.hls4ml import to_hls4ml
+from hgqjax.export.hls4ml import testbench, to_hls4ml
 from hgqjax.export.hls4ml.ac_types import with_two_bits
 from hgqjax.export.hls4ml.backends import BACKENDS
 from hgqjax.export.project import GATE_FILE
@@ -40,6 +41,18 @@ def test_catapult(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
     with pytest.raises(SynthError, match="p is for back end Catapult; hgqjax build runs the compilers of Vitis and Vivado and VivadoAcc"):
         build(project)
+
+
+@pytest.mark.slow
+def test_the_test_bench_of_catapult_gives_the_same(tmp_path):
+    project = to_hls4ml(mlp(), tmp_path / "p", verify=False, min_rows=500, backend="Catapult").path
+    folders = ("", *(f"/{part}" for part in ("nnet_utils", "ac_types/include", "ac_math/include", "ac_simutils/include")))
+    includes = ["-I.", *(f"-Ifirmware{part}" for part in folders)]
+    sources = ["firmware/myproject.cpp", "myproject_test.cpp", "-o", "bench"]
+    subprocess.run(["g++", "-O0", "-w", "-std=c++17", *includes, *sources], cwd=project, check=True)
+    rows = [f"{testbench.FOLDER}/{name}" for name in (testbench.INPUTS, testbench.OUTPUTS)]
+    subprocess.run(["./bench", "firmware/weights", *rows], cwd=project, check=True, capture_output=True)
+    assert testbench.compared(project, "csim") == 200
 
 
 def test_oneapi_from_the_command(tmp_path, capsys):
