@@ -15,6 +15,7 @@ from hgqjax.interop import hgq2_layers, keras_file, qkeras_quantizers
 from hgqjax.interop.hgq2_graph import arrays, function_name
 from hgqjax.interop.hgq2_layers import channels_last, each, padding
 from hgqjax.interop.keras_file import InteropError, Layer
+from hgqjax.interop.qkeras_activations import activate
 from hgqjax.interop.qonnx_file import Constant
 from hgqjax.interop.qonnx_layers import add_constant, commutes, convolution, dense, is_exact_weight, relu, step
 from hgqjax.interop.qonnx_values import INPUT_FORMAT, Affine, Reading, Value
@@ -120,7 +121,7 @@ def _activated(layer: Layer, value: Value, reading: _Reading) -> Value:
             raise layer.refuse("has a softmax that is not at an output; it is legal there alone, where it is left out")
         reading.softmax = True
         return value
-    return qkeras_quantizers.activate(layer, qkeras_quantizers.read(layer, config, "activation"), value, reading)
+    return activate(layer, qkeras_quantizers.read(layer, config, "activation"), value, reading)
 
 
 def _one(layer: Layer, values: list[Value]) -> Value:

@@ -16,6 +16,7 @@ from hgqjax.description import operations as o
 from hgqjax.interop import InteropError, qkeras_quantizers
 from hgqjax.interop.keras_file import Layer
 from hgqjax.interop.models import is_model, open_model
+from hgqjax.interop.qkeras_activations import activate
 from hgqjax.interop.qonnx_values import Reading, Value
 from hgqjax.runs import start
 
@@ -58,7 +59,7 @@ def test_quantizers_of_values():
         if name.startswith("a/"):
             reading, count = Reading((1, 3, 5)), count + 1
             value = reading.grounded(Value(reading.build.add(o.Input, "x", (), arrays["a"].shape)), LAYER)
-            value = qkeras_quantizers.activate(LAYER, qkeras_quantizers.read(LAYER, name[2:], "activation"), value, reading)
+            value = activate(LAYER, qkeras_quantizers.read(LAYER, name[2:], "activation"), value, reading)
             scales: dict[str, list[float]] = {}
             out = reading.output(LAYER, value, scales)
             model = ModelDescription(name="m", operations=reading.build.used([out]), outputs=(out,), metadata={})
