@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from typing import Any, cast
 
-CHOICE = re.compile(r"(model\.method|train\.penalty|model):(.*)")
+CHOICE = re.compile(r"(model\.method|train\.penalty|train\.gradients|model):(.*)")
 
 
 def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:

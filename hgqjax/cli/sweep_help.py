@@ -82,7 +82,8 @@ def text(network: str = "mlp") -> str:
     for flag, option in known.items():
         fits = {max((len(start) for start in starts if flag.startswith(start)), default=0): title for title, starts in GROUPS.items()}
         groups[fits[max(fits)]].append(option)
-    lines = ["usage: hgqjax sweep [model:NAME] [OPTIONS] [model.method:NAME [ITS]] [train.penalty:NAME [ITS]]", ""]
+    usage = "usage: hgqjax sweep [model:NAME] [OPTIONS] " + " ".join(f"[{name}:NAME [ITS]]" for name in page.choices)
+    lines = [*textwrap.wrap(usage, width, subsequent_indent=" " * 20, break_on_hyphens=False), ""]
     lines += ["\n\n".join(textwrap.fill(part, width) for part in page.about.split("\n\n"))]
     for title, members in groups.items():
         shown = [line for option in members for line in _shown(f"{option.flag} {option.words}", option.about, width)]

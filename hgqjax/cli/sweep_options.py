@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hgqjax import resources, runs, scores
+from hgqjax import layers, resources, runs, scores
 from hgqjax.cli import sweep_help, train
 from hgqjax.cli.costs import MEASURED, cost_names
 from hgqjax.cli.sweep_help import Option
@@ -20,7 +20,11 @@ from hgqjax.methods import Method
 from hgqjax.runs import networks
 from hgqjax.training.schedules import Penalty
 
-CHOICES = {"model.method": typing.get_args(Method), "train.penalty": typing.get_args(Penalty)}
+CHOICES = {
+    "model.method": typing.get_args(Method),
+    "train.penalty": typing.get_args(Penalty),
+    "train.gradients": typing.get_args(layers.Gradients),
+}
 """What is chosen by a word NAME:CHOICE after all other options."""
 
 

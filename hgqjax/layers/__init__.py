@@ -5,6 +5,7 @@ from hgqjax.layers._symbol import FrozenWeight, Symbol, SymbolicGraph
 from hgqjax.layers.activation import relu
 from hgqjax.layers.allocation import Task, allocations, fishers
 from hgqjax.layers.attention import MultiHeadAttention
+from hgqjax.layers.backward import AbstractGradients, BlockHouseholder, Exact, Gradients, PerRow, PerTensor
 from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.calibration import adapt, calibrate, clip_widths, regularizer_bits, row_arrays
 from hgqjax.layers.conv import Conv1D, Conv2D
@@ -30,7 +31,7 @@ from hgqjax.layers.pool import average_pool, global_average_pool, global_max_poo
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.recurrent import GRU, LSTM, AbstractRecurrent, SimpleRNN
 from hgqjax.layers.reduce import Sum, max, mean, sum
-from hgqjax.layers.search import begin_step, narrowest, reassign, reassigns, row_curvatures, seed
+from hgqjax.layers.search import begin_step, narrowest, quantized_gradients, reassign, reassigns, row_curvatures, seed
 from hgqjax.layers.sequential import Sequential, mlp
 from hgqjax.layers.shapes import concatenate, flatten, gather, reshape, select, transpose, upsample, zero_pad
 from hgqjax.layers.sites import assign, sites
@@ -44,6 +45,7 @@ __all__ = [
     "HARD_TANH",
     "LSTM",
     "AbstractEdge",
+    "AbstractGradients",
     "AbstractLinear",
     "AbstractRecurrent",
     "Add",
@@ -51,6 +53,7 @@ __all__ = [
     "BatchNorm",
     "Below",
     "BitWidth",
+    "BlockHouseholder",
     "Constants",
     "Conv1D",
     "Conv2D",
@@ -67,10 +70,12 @@ __all__ = [
     "Einsum",
     "EinsumDense",
     "Embedding",
+    "Exact",
     "FloatError",
     "FloatStart",
     "FrozenStart",
     "FrozenWeight",
+    "Gradients",
     "InteractionNetwork",
     "JediLinear",
     "Layer",
@@ -87,6 +92,8 @@ __all__ = [
     "MultiHeadAttention",
     "Multiply",
     "Observed",
+    "PerRow",
+    "PerTensor",
     "Quantize",
     "QuantizeWeight",
     "RMSNorm",
@@ -124,6 +131,7 @@ __all__ = [
     "mean",
     "mlp",
     "narrowest",
+    "quantized_gradients",
     "reassign",
     "reassigns",
     "regularizer_bits",

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from hgqjax import fixed_point
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer
+from hgqjax.layers import backward
+from hgqjax.layers._base import Draw, Layer
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.activation import activation as activation_
 from hgqjax.layers.batch_norm import BatchNorm, Norm
@@ -46,6 +47,8 @@ class AbstractLinear(Layer):
 
     neuron_axis: int | None = -1
     """Axis of the kernel that is the last of the result; None where it has none."""
+    gradients: backward.AbstractGradients = backward.Exact()
+    """How the gradient of the product is quantized while the model trains; `quantize_gradients` sets it."""
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class AbstractLinear(Layer):
         if self.norm is None or bias is None or self.neuron_axis is None:
             return kernel, bias
         if x is not None and self.mode.batch_statistics:
-            statistics = self.norm.of_batch(self.product(x, kernel))
+            statistics = self.norm.of_batch(self._product(x, kernel, 1))
             if self.norm.begins and self.bias is not None:
                 bias = bias + self.norm.begin(statistics).reshape(bias.shape)
                 self.bias[...] = bias
@@ -181,13 +184,25 @@ class AbstractLinear(Layer):
     def forward(self, x: jax.Array) -> jax.Array:
         x = self.input_quantizer(x)
         kernel, bias = self.weights(x)
-        y = self.product(x, self._present(self.kernel_quantizer(kernel)).astype(x.dtype))
+        y = self._product(x, self._present(self.kernel_quantizer(kernel)).astype(x.dtype), 0)
         if bias is not None and self.bias_quantizer is not None:
             bias = fixed_point.materialized(self.bias_quantizer(bias)).astype(x.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         mask = None if self.neurons is None else self.neurons.mask()
         y = y if mask is None else y * mask.astype(y.dtype).reshape((1,) * (y.ndim - 1) + mask.shape)
         return activation_(self.activation)(y)
+
+    def quantize_gradients(self, gradients: backward.AbstractGradients) -> None:
+        """From now on training quantizes the gradient of the product, with random numbers that `hgqjax.layers.seed` gives."""
+        self.gradients = gradients
+        self.seed, self.step = Draw(jnp.zeros((2,), jnp.uint32)), Draw(jnp.zeros((), jnp.int32))
+
+    def _product(self, x: jax.Array, kernel: jax.Array, number: int) -> jax.Array:
+        """The product, with gradients as they are to be; `number` tells the products of a call apart."""
+        if isinstance(self.gradients, backward.Exact) or not self.mode.trains:
+            return self.product(x, kernel)
+        key = jax.random.fold_in(jax.random.wrap_key_data(self.seed[...]), 2 * self.step[...] + number)
+        return backward.product(self.product, self.gradients, x, kernel, jax.random.key_data(key))
 
     def cost(self) -> Any:
         bias = None if self.bias_quantizer is None else self.bias_quantizer.signal(lambda: self.weights()[1])

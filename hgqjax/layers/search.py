@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 
 from hgqjax.layers._base import Module
 from hgqjax.layers.allocation import Task, allocate, allocations, weights_of
+from hgqjax.layers.backward import AbstractGradients, Exact
 from hgqjax.layers.gates import Gate
+from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Probe, QuantizeWeight, _Quantizer
 from hgqjax.layers.ruled import Ruled
@@ -25,9 +27,12 @@ STREAM = 0x5EED
 
 
 def seed(model: Module, key: Array) -> None:
-    """Gives each quantizer that samples random numbers of its own; those of weights start anew, from weights with batch norms folded."""
+    """Gives each quantizer that samples, and each layer that quantizes gradients, random numbers of its own.
+
+    Such quantizers of weights start anew, from weights with batch norms folded.
+    """
     key = jax.random.fold_in(key, STREAM)
-    for n, part in enumerate(_sampling(model)):
+    for n, part in enumerate([*_sampling(model), *_rounding(model)]):
         part.seed[...] = jax.random.key_data(jax.random.fold_in(key, n))
     weights = dict(weights_of(model))
     for name, layer in model.named(QuantizeWeight):
@@ -36,10 +41,12 @@ def seed(model: Module, key: Array) -> None:
 
 
 def begin_step(model: Module, step: Array, progress: Float[Array, ""]) -> None:
-    """Sets number and temperature of a training step for what samples; `progress` is the share of the run that is over."""
+    """Sets number and temperature of a training step; `progress` is the share of the run that is over."""
     for part in _sampling(model):
         part.step[...] = step.astype(jnp.int32)
         part.temperature[...] = part.rule.temperature(progress)
+    for layer in _rounding(model):
+        layer.step[...] = step.astype(jnp.int32)
 
 
 def reassigns(model: Module, epoch: Array, epochs: int) -> Array | bool:
@@ -128,3 +135,19 @@ def narrowest(model: Module) -> None:
 
 def _sampling(model: Module) -> list[Ruled]:
     return [part for _, part in model.named(Ruled) if part.rule.samples]
+
+
+def _rounding(model: Module) -> list[AbstractLinear]:
+    return [layer for _, layer in model.named(AbstractLinear) if not isinstance(layer.gradients, Exact)]
+
+
+def quantized_gradients(build: Callable[[nnx.Rngs], Module], gradients: AbstractGradients) -> Callable[[nnx.Rngs], Module]:
+    """As `build`, of models whose layers with a kernel quantize the gradients of their products while they train."""
+
+    def built(rngs: nnx.Rngs) -> Module:
+        model = build(rngs)
+        for _, layer in model.named(AbstractLinear):
+            layer.quantize_gradients(gradients)
+        return model
+
+    return build if isinstance(gradients, Exact) else built

@@ -79,6 +79,8 @@ class Config:
     objective: Objective = Objective()
     penalty: schedules.Penalty = schedules.RISE_AND_HOLD
     """How beta moves during the run."""
+    gradients: layers.Gradients = layers.Exact()
+    """How gradients of products are quantized while training (fully quantized training); the trained network does not know."""
     freeze: tuple[str, ...] = ()
     """Layers whose weights, widths and batch norms stay as they start: regular expressions, looked for in the names of layers."""
     fixed_widths: bool = False
@@ -109,7 +111,7 @@ class Train:
     """The run's pure functions. Calling it is a whole run; `init` and `segment` are its parts, for checkpoints in between."""
 
     def __init__(self, config: Config, build: Callable[[nnx.Rngs], layers.Module], begun: layers.Start | None = None):
-        self.config, self.build, self.begun = config, build, begun
+        self.config, self.build, self.begun = config, layers.quantized_gradients(build, config.gradients), begun
         self._results: dict[tuple[int, ...], Any] = {}  # what the model gives for a row, by its shape
         jax.eval_shape(self._look)
 

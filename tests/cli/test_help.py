@@ -99,7 +99,7 @@ def test_help_of_sweep_has_every_option_once_and_first_those_that_matter(monkeyp
         tyro.cli(train.sweep, args=["--help"], registry=parse.by_name(tyro))
     understood = re.findall(r"^[│| ] (--[a-z][\w.-]*)", out.getvalue(), re.MULTILINE)
     assert sorted(understood) == sorted(flag.replace("no-", "", 1) for flag in flags)
-    choices = re.findall(r"^  ((?:model\.method|train\.penalty):\S+)", page, re.MULTILINE)
+    choices = re.findall(r"^  ((?:model\.method|train\.penalty|train\.gradients):\S+)", page, re.MULTILINE)
     assert len(choices) == sum(map(len, sweep_options.CHOICES.values())) and all(choice in out.getvalue() for choice in choices)
 
 
