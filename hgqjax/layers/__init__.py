@@ -28,6 +28,7 @@ from hgqjax.layers.mode import Mode
 from hgqjax.layers.norm import LayerNorm, RMSNorm, SumOfSquares
 from hgqjax.layers.particles import JediLinear, MlpMixer
 from hgqjax.layers.pool import average_pool, global_average_pool, global_max_pool, max_pool
+from hgqjax.layers.propagate import Propagate
 from hgqjax.layers.quantize import Quantize, QuantizeWeight
 from hgqjax.layers.recurrent import GRU, LSTM, AbstractRecurrent, SimpleRNN
 from hgqjax.layers.reduce import Sum, max, mean, sum
@@ -94,6 +95,7 @@ __all__ = [
     "Observed",
     "PerRow",
     "PerTensor",
+    "Propagate",
     "Quantize",
     "QuantizeWeight",
     "RMSNorm",

@@ -129,6 +129,12 @@ CASES = {
         ),
         (3, 2),
     ),
+    "propagate plainly": (
+        lambda rngs: layers.Propagate(
+            [[0.0, 2.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 0.0]], 2, steps=1, threshold=None, input_granularity="tensor"
+        ),
+        (3, 2),
+    ),
     "jedi linear": (lambda rngs: layers.JediLinear(3, 2, 4, batch_norm=layers.BatchNorm(), input_granularity="channel", rngs=rngs), (3, 2)),
     "mixer": (
         lambda rngs: layers.MlpMixer(3, 2, particle_units=2, feature_units=3, batch_norm=layers.BatchNorm(), rngs=rngs),
@@ -254,6 +260,7 @@ def test_every_public_layer_is_a_case():
     assert public - {layers.Layer, layers.AbstractLinear, layers.QuantizeWeight} == {c for c in tested if issubclass(c, layers.Layer)}
     compositions = {layers.Softmax, layers.MultiHeadAttention, layers.InteractionNetwork, layers.JediLinear, layers.MlpMixer}
     assert tested >= compositions | {
+        layers.Propagate,
         layers.Mask,
         layers.MaskedMean,
         layers.LayerNorm,
