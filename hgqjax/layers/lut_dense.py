@@ -1,6 +1,7 @@
 """Layers of tables: each pair of an input and an output has a function of its own, a table in hardware; an output is their sum."""
 
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,7 @@ class LutDense(Layer):
     def _span(self) -> jax.Array:
         """How far the results of each function are apart over the range of its key, by points at equal distances."""
         k, i, f = (jnp.broadcast_to(v, (1, *self.full)) for v in map(lax.stop_gradient, self.input_quantizer.format()))
-        low, high = fixed_point.limits(k, i, f, self.input_quantizer.quantizer.overflow)
+        low, high = fixed_point.limits(k, i, f, cast(fixed_point.Overflow, self.input_quantizer.quantizer.overflow))
         alive = k + i + f > 0
         at = jnp.linspace(0.0, 1.0, SPAN_POINTS).reshape(-1, *(1,) * len(self.full))
         x = jnp.where(alive, low + (high - low) * at, 0.0)
@@ -164,7 +165,8 @@ class LutDense(Layer):
             self.output_quantizer.widen(*ends)
             fmt = Format(*(np.broadcast_to(np.asarray(v)[0], self.full).astype(np.int64) for v in self.output_quantizer.format()))
             self._check_words(fmt, name)
-            rounding, overflow = self.output_quantizer.quantizer.rounding, self.output_quantizer.quantizer.overflow
+            quantizer = self.output_quantizer.quantizer
+            rounding, overflow = cast(fixed_point.Rounding, quantizer.rounding), cast(fixed_point.Overflow, quantizer.overflow)
             k, i, f = (jnp.asarray(v.ravel()[element], jnp.float64) for v in fmt)
             entries = np.asarray(fixed_point.quantize(jnp.asarray(y), k, i, f, rounding, overflow))
             unwrapped = np.asarray(fixed_point.quantize_unwrapped(jnp.asarray(y), k, i, f, rounding, overflow))

@@ -84,10 +84,9 @@ class Table(Layer):
             y = self._computed(np.ldexp(words.astype(np.float64), -f), name).reshape((-1,) + (1,) * len(self.output_quantizer.shape))
             ends = (jnp.broadcast_to(v.astype(jnp.float32), self.output_quantizer.shape) for v in (y.min(), y.max()))
             self.output_quantizer.widen(*ends)
-            arguments = (y, self.output_quantizer.params), {"ranges": self.output_quantizer.range}
-            quantizer = self.output_quantizer.quantizer
-            entries = quantizer.quantize(*arguments[0], **arguments[1]).ravel()
-            trained = quantizer.quantize_unwrapped(*arguments[0], **arguments[1]).ravel()
+            quantizer, params, seen = self.output_quantizer.quantizer, self.output_quantizer.params, self.output_quantizer.range
+            entries = quantizer.quantize(y, params, ranges=seen).ravel()
+            trained = quantizer.quantize_unwrapped(y, params, ranges=seen).ravel()
         width = int(sum(np.asarray(v).ravel()[0] for v in self.output_quantizer.format()))
         if width > RESULT_BITS or bool(jnp.any(entries != trained)):
             what = f"{width} bits" if width > RESULT_BITS else "no sign (keep_negative=False), but its function gives negative values"
