@@ -13,24 +13,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from hgqjax import data as data_
-from hgqjax import layers, scores, training
-from hgqjax.archives import check_memory
+from hgqjax import scores, training
 from hgqjax.config import ConfigError, check_several, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
-from hgqjax.export.hls4ml.convert import check_settings
 from hgqjax.quantizers import Search
 from hgqjax.resources import Luts
+from hgqjax.runs import checks, folders, jobs, phases
 from hgqjax.runs import cluster as cluster_
-from hgqjax.runs import folders, jobs, phases
 from hgqjax.runs import start as start_
 from hgqjax.runs.networks import Mlp, Network
 from hgqjax.runs.progress import Progress
 from hgqjax.training import devices, schedules
-from hgqjax.training.freeze import layers_at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +222,7 @@ def _checked(config: Sweep, progress: bool, cluster: str, rows_devices: int, mem
         print(overview(dataset), flush=True)  # before what may be refused, as it says why
     if progress and devices.is_first() and (note := start_.scaler_note(config.start, dataset)):
         print(f"  note: {note}", flush=True)
-    _check(config, dataset, cluster, rows_devices)
+    checks.before_training(config, dataset, cluster, rows_devices)
     paths = {"data": data_.absolute(config.data), "start": str(Path(config.start).absolute()) if config.start else ""}
     return dataclasses.replace(config, **paths, columns=config.columns.absolute()), dataset
 
@@ -289,73 +285,10 @@ def _resume(folder: folders.Run, progress: bool, cluster: str, rows_devices: int
     config = from_json(Sweep, folder.manifest["config"])
     dataset = data_.load(config.data, config.columns, rows=config.rows, memory=memory)
     devices.first(lambda: start_.keep(config.start, folder.folder))  # which a killed process has not come to
-    _check(config, dataset, cluster, rows_devices, start_.of_run(folder.folder))
+    checks.before_training(config, dataset, cluster, rows_devices, start_.of_run(folder.folder))
     jobs.check_data(dataset, config, folder)
     with cluster_.connect(cluster) as workers:
         return _finish(folder, config, dataset, workers, progress, rows_devices)
-
-
-def _check(config: Sweep, dataset: data_.Dataset, cluster: str, rows_devices: int, begun: layers.Start | None = None) -> None:
-    """What would otherwise fail after the training is refused before it; `begun` is the start of a run that has begun."""
-    if config.search and (rows_devices > 1 or jax.process_count() > 1):
-        raise ConfigError("a search runs in one process, whose devices divide its candidates; leave out rows_devices and further processes")
-    members = sum(part.stop - part.start for part in config.division())
-    devices.Layout.of(devices.device_mesh(members, rows_devices), members, None, config.train.batch_size)
-    if cluster and (rows_devices > 1 or jax.process_count() > 1):
-        raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
-    if config.train.batch_size > len(dataset.x_train):
-        raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
-    _check_score(config.train.objective.score, dataset)
-    builds = [network.build(dataset.model_shape, jobs.output_count(config, dataset)) for network in config.networks()]
-    for build in builds:
-        _check_size(build, max(part.stop - part.start for part in config.division()))
-    begun = begun or start_.of_path(config.start)
-    for model in (build(nnx.Rngs(0)) for build in builds if begun is not None or config.train.freeze):
-        if begun is not None:
-            begun.check(model)
-        layers_at(model, config.train.freeze)
-    for build in builds:
-        if config.points_at:
-            _check_budgets(config, build, dataset)
-        elif config.search or any(found.needs_budget for found in layers.allocations(build(nnx.Rngs(0)))):
-            raise ConfigError("points_at is empty, and this method needs a cost to reach; give at least one, such as 20000")
-    if config.projects:
-        check_settings(config.backend, config.strategy, config.io_type)
-        words = dataset.x_train[0].size + jobs.output_count(config, dataset)
-        check_memory(8 * words * config.gate_rows, f"gate_rows is {config.gate_rows}, which")
-
-
-def _check_size(build, members: int) -> None:
-    """Refuses networks that memory has no room for, before one is made."""
-    if jax.default_backend() != "cpu":  # it has memory of its own
-        return
-    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(lambda: nnx.state(build(nnx.Rngs(0))))))
-    about = f"training {members} {'networks' if members > 1 else 'network'} of {numbers} numbers each"
-    check_memory(4 * members * numbers, about, copies=4)  # with gradients and two moments
-
-
-def _check_score(score: scores.AbstractScore, dataset: data_.Dataset) -> None:
-    """Refuses rows of another kind than the score is for."""
-    if dataset.kind in score.kinds:
-        return
-    what = {"classes": "labels", "regression": "numbers", "labels": "several labels at once"}[dataset.kind]
-    fitting = " or ".join(name for name, kind in scores.NAMES.items() if dataset.kind in kind.kinds)
-    raise ConfigError(f"train.objective.score is {scores.spelled(score)}, but y of {dataset.name} are {what}; make it {fitting}")
-
-
-def _check_budgets(config: Sweep, build, dataset) -> None:
-    """Refuses costs that not even the fewest bits reach."""
-    model, objective = build(nnx.Rngs(0)), config.train.objective
-    rows = dataset.of_model(dataset.x_train[: config.train.batch_size])
-    layers.adapt(model, jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), rows))
-    layers.narrowest(model)
-    model.set_mode("observe")
-    least = float(objective.costs(model).total)
-    if min(config.points_at) < least:
-        unit = objective.cost.unit
-        raise ConfigError(
-            f"points_at has {min(config.points_at):g} {unit}, which this network cannot reach; the least possible is {least:.4g}"
-        )
 
 
 def _finish(folder: folders.Run, config: Sweep, dataset, workers: cluster_.Cluster, progress: bool, rows_devices: int) -> Path:

@@ -263,7 +263,7 @@ def test_the_command(tmp_path, capsys):
             "backend vhdl has no strategy and no io_type; Vitis",
         ),
         (["--latency-cutoff", "2"], "backend Vitis has no latency_cutoff; verilog and vhdl have"),
-        (["--backend", "RTL"], "backend 'RTL' is not one of Vitis, Vivado, VivadoAccelerator, verilog, vhdl, qonnx"),
+        (["--backend", "RTL"], "backend 'RTL' is not one of Vitis, Vivado, VivadoAccelerator, Catapult, oneAPI, verilog, vhdl, qonnx"),
         (["--backend", "verilog", "--latency-cutoff", "-2"], "latency_cutoff is -2.0"),
         (["--backend", "verilog", "--max-cost", "20"], "more than the 20 that the RTL export takes on; give a larger max_cost"),
         (["--max-cost", "20"], "backend Vitis has no max_cost; verilog and vhdl have"),

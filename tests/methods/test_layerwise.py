@@ -13,8 +13,7 @@ from hgqjax import methods, quantizers, resources, runs, training
 from hgqjax.config import ConfigError
 from hgqjax.methods.allocation import layerwise
 from hgqjax.methods.allocation.layerwise import CELLS, Layerwise, integer_program
-from hgqjax.runs import networks
-from hgqjax.runs import sweep as sweep_
+from hgqjax.runs import checks, networks
 
 RNG = np.random.default_rng(0)
 EVERY = np.array(list(itertools.product(range(9), repeat=4)))
@@ -121,7 +120,7 @@ def test_bad_bits_are_named():
 def test_a_sweep_without_a_budget_is_refused(method):
     sweep = runs.Sweep(rows=600, model=networks.Mlp(method=method, hidden=(8,)), train=training.Config(batch_size=64))
     with pytest.raises(ConfigError, match="points_at is empty, and this method needs a cost to reach"):
-        sweep_._check(sweep, data_.load("jets", rows=600), "", 1)
+        checks.before_training(sweep, data_.load("jets", rows=600), "", 1)
 
 
 @pytest.mark.slow

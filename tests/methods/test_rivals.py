@@ -13,8 +13,7 @@ from hgqjax import data as data_
 from hgqjax import export, layers, methods, quantizers, ranges, resources, runs, training
 from hgqjax.config import ConfigError
 from hgqjax.layers.quantize import QuantizeWeight, _Quantizer
-from hgqjax.runs import networks
-from hgqjax.runs import sweep as sweep_
+from hgqjax.runs import checks, networks
 from hgqjax.training import schedules
 from hgqjax.training.objective import Objective
 
@@ -336,4 +335,4 @@ def test_targets_out_of_reach_name_the_nearest():
         points_at=(10.0,),
     )
     with pytest.raises(ConfigError, match=r"points_at has 10 EBOPs, which this network cannot reach; the least possible is \d+"):
-        sweep_._check(sweep, data_.load("jets", rows=600), "", 1)
+        checks.before_training(sweep, data_.load("jets", rows=600), "", 1)

@@ -16,8 +16,7 @@ from hgqjax.config import ConfigError
 from hgqjax.methods import search
 from hgqjax.methods.search.ddpg import choice_of
 from hgqjax.quantizers import Search
-from hgqjax.runs import networks
-from hgqjax.runs import sweep as sweep_
+from hgqjax.runs import checks, networks
 from hgqjax.training.objective import Objective
 from hgqjax.training.search import lowered
 
@@ -359,7 +358,7 @@ def test_runs_that_cannot_search_are_refused():
         (of_run(points_at=(9000.0,)), 2, "a search runs in one process, whose devices divide its candidates; leave out rows_devices"),
     ):
         with pytest.raises(ConfigError, match=words):
-            sweep_._check(config, rows, "", devices)
+            checks.before_training(config, rows, "", devices)
     for fields, words in (
         ({"tuning": 0}, "tuning is 0; at least 1"),
         ({"weight_bits": (1, 4)}, r"weight_bits is \(1, 4\); one or more different whole numbers within 2..16"),

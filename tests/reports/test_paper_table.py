@@ -245,8 +245,9 @@ def test_a_released_tracker_is_measured_on_tracks_of_a_file(shared, tmp_path, ca
         (["jets", "--output", "."], "--output is ., which is a folder; a file is needed"),
         (
             ["jets", "--models", ".", "--data", "jets"],
-            ". is no model: a folder with description.json, a .keras file of HGQ2, an .onnx file of QONNX, or a folder of KANELE "
-            "(truth_tables.json, config.json), or a folder of such, is needed",
+            ". is no model: a folder with description.json, a .keras or .h5 file of HGQ2 or QKeras (or NAME.json of QKeras with "
+            "NAME_weights.h5), an .onnx file of QONNX, or a folder of KANELE (truth_tables.json, config.json), or a folder of such, is "
+            "needed",
         ),
         (["jets", "--runs", "nowhere"], "there is no nowhere"),
     ],

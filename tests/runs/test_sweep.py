@@ -161,7 +161,7 @@ def test_a_run_that_still_trains_has_the_checks_of_its_checkpoint(run, tmp_path)
 
 
 def test_progress_shows_large_costs_and_small_ones():
-    row = {"member": 0, "train_loss": 0.5, "val_score": 0.75}
+    row = {"member": 0, "check": 3, "train_loss": 0.5, "val_score": 0.75}
     members = training.Member(beta=np.full(2, 1e-5), learning_rate=np.ones(2), budget=np.array([0.0, 300.0]))
     for cost, shown in ((29_896.0, "29.9k"), (2.5, "2.5")):
         swept = training.SweepResult(training.Archive(), [row | {"cost": cost}, row | {"cost": cost, "member": 1}], {1: "NaN"}, None)
@@ -243,7 +243,7 @@ def test_summary_and_report_of_a_regression(regression, capsys):
     assert float(point["budget"]) == 150.0
     code, _, _ = hgqjax(capsys, "report", regression)
     text = (regression / "report.html").read_text()
-    shown = f"{float(point['test_score']):.3f} ± {float(point['test_error']):.3f} (outliers "
+    shown = f"{float(point['test_score']):.3f} ± {float(point['test_error']):.3f} <small>(outliers "
     assert code == 0 and "test resolution (mrad)" in text and shown in text
     assert "root mean square of the residuals below 0.5 mrad" in text and "accuracy" not in text.replace("accuracy_drop", "")
 
