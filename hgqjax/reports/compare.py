@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -327,7 +328,7 @@ def _means(run: RunView, volumes: Sequence[float], best: Sequence[Sequence[float
     for values in (volumes, *([run.score.shown(score) for score in scores] for scores in best)):
         spread = f" ± {_number(run, seed_spread.spread(values))}" if len(values) > 1 else ""
         count = f" ({len(values)} of {len(volumes)})" if len(values) < len(volumes) else ""
-        cells.append(_number(run, math.fsum(values) / len(values)) + spread + count if values else "none")
+        cells.append(_number(run, statistics.fmean(values)) + spread + count if values else "none")
     return cells
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from markupsafe import Markup, escape
+
 from hgqjax.description.layer_table import LayerRow, Widths, layer_rows, shape_text, weight_widths
 from hgqjax.files import write_atomically
 from hgqjax.reports import figures, html, markup, style
 from hgqjax.reports import published as published_
-from hgqjax.reports.html import Markup, element, section, table
+from hgqjax.reports.html import element, section, table
 from hgqjax.reports.reader import Point, ReportError, RunView, gates, read, synthesis
 
 __all__ = ["ReportError", "report"]
@@ -149,12 +151,12 @@ def _points(run: RunView) -> Markup:
     note += "Models were selected on the validation rows. Rows checked: rows on which the project's words were compared with the model's."
     notes = [note, *run.manifest.get("notes", [])]  # of a run: penalties that have no point, and why
     models = table("Selected models", heads, rows, left=("point", "network", "project"))
-    return Markup(element("h3", "Selected models") + models + Markup("").join(element("p", text, class_="note") for text in notes))
+    return element("h3", "Selected models") + models + Markup("").join(element("p", text, class_="note") for text in notes)
 
 
 def _place(name: str, path: str) -> Markup:
     """A name that leads to a path of the run folder, where the page lies in it."""
-    return element("a", name, href=path) if path else html.escaped(name)
+    return element("a", name, href=path) if path else escape(name)
 
 
 def _take_over(run: RunView, p: Point) -> Markup:
@@ -178,7 +180,7 @@ def _gates(run: RunView) -> Markup | None:
         return None
     heads = ["project", "what", "rows", "words", "differing words", ""]
     note = "Each project was run on data and words at and beyond its input limits; each word must be that of the exact integer model."
-    return Markup(table("Exported projects", heads, rows, left=("project", "what", "")) + element("p", note, class_="note"))
+    return table("Exported projects", heads, rows, left=("project", "what", "")) + element("p", note, class_="note")
 
 
 def _verdict(differing: int | None) -> Markup:
@@ -210,7 +212,7 @@ def _synthesis(run: RunView) -> Markup | None:
         "A frequency on a Lattice device orders designs, and is no AMD device's. More columns "
         "are in synth.csv of the run."
     )
-    return Markup(table("Synthesis", heads, rows, left=("point", "device")) + element("p", note, class_="note"))
+    return table("Synthesis", heads, rows, left=("point", "device")) + element("p", note, class_="note")
 
 
 def _layers(run: RunView, rows: dict[str, list[LayerRow]]) -> Markup:
@@ -222,10 +224,8 @@ def _layers(run: RunView, rows: dict[str, list[LayerRow]]) -> Markup:
     shown = [p for p in run.points if p.point in rows]
     for p in shown:
         words = f" {_number(p.ebops)} EBOPs, test {run.in_words(p.test_score)}"
-        parts.append(
-            html.details(Markup(html.escaped(p.point) + element("span", words)), _layer_table(p, rows[p.point]), opened=p is shown[-1])
-        )
-    return Markup("".join(parts))
+        parts.append(html.details(escape(p.point) + element("span", words), _layer_table(p, rows[p.point]), opened=p is shown[-1]))
+    return Markup("").join(parts)
 
 
 def _layer_table(point: Point, rows: list[LayerRow]) -> Markup:
@@ -267,8 +267,8 @@ def _published(run: RunView, others: Sequence[published_.Published]) -> Markup |
         if rows:
             whole = table(title, heads, rows, left=("method", "data set", "rows", "read in"))
             compares = all(row[1] == run.dataset for row in rows)
-            parts.append(html.details(Markup(title + element("span", f" {len(rows)} rows")), whole, opened=compares))
-    return Markup("".join(parts))
+            parts.append(html.details(escape(title) + element("span", f" {len(rows)} rows"), whole, opened=compares))
+    return Markup("").join(parts)
 
 
 def _origin(run: RunView) -> Markup:
@@ -277,7 +277,7 @@ def _origin(run: RunView) -> Markup:
     commit = element("code", m.get("commit") or "not a checkout")
     facts = [
         ("command", element("code", shlex.join(map(str, m.get("argv", []))))),
-        ("commit", Markup(commit + (" with uncommitted changes" if m.get("dirty") else ""))),
+        ("commit", commit + (" with uncommitted changes" if m.get("dirty") else "")),
         ("versions", versions or "not recorded"),
         ("device", m.get("device") or "not recorded"),
         ("seconds", _number(m.get("seconds") or 0)),
@@ -285,7 +285,7 @@ def _origin(run: RunView) -> Markup:
     ]
     listed = element("ul", *(element("li", f"{name}: ", value) for name, value in facts))
     shown = html.details("manifest.json, the whole configuration among it", element("pre", json.dumps(m, indent=1), tabindex="0"))
-    return Markup(listed + shown)
+    return listed + shown
 
 
 def _score(run: RunView, point: Point, split: str) -> Markup:
@@ -293,7 +293,7 @@ def _score(run: RunView, point: Point, split: str) -> Markup:
     score = found["score"]
     assert score is not None, "a point has a score on each part"
     shown, shares = run.score.cell(score, run.error(point, split)), run.score.share_texts(found)
-    return Markup(html.escaped(shown) + (" " + element("small", f"({', '.join(shares)})") if shares else ""))
+    return escape(shown) + (" " + element("small", f"({', '.join(shares)})") if shares else "")
 
 
 def _bits(widths: Widths) -> str:

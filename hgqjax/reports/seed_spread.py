@@ -1,6 +1,7 @@
 """What the seed changes: the front of each seed of a run, from its validation rows."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from hgqjax.reports.reader import RunView, require
@@ -13,10 +14,7 @@ def spread(values: Sequence[float]) -> float:
     >>> spread([1.0, 3.0]) == 2**0.5
     True
     """
-    if len(values) < 2:
-        return math.nan
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def seed_fronts(run: RunView) -> dict[int, tuple[list[float], list[float]]]:

@@ -77,22 +77,22 @@ def test_download_with_either_checksum_replaces_the_file(server, tmp_path):
 def test_wrong_checksum_leaves_the_old_file_and_nothing_else(server, tmp_path):
     server.files["/a"] = b"some rows"
     (tmp_path / "a").write_bytes(b"older")
-    with pytest.raises(DataError, match=rf"{server.url}/a: sha256 of the download is [0-9a-f]+, but must be 00; it is thrown away"):
+    with pytest.raises(DataError, match=rf"{server.url}/a: the download is not the file of checksum sha256:00; it is thrown away"):
         download(f"{server.url}/a", tmp_path / "a", checksum="sha256:00")
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"older")]
 
 
 def test_truncated_transfer_leaves_nothing(server, tmp_path):
     server.files["/a"], server.announced["/a"] = b"some rows", 100
-    with pytest.raises(DataError, match="the transfer ended after 9 of 109 bytes"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .*9 bytes read, 100 more expected"):
         download(f"{server.url}/a", tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refused_and_unreachable(server, tmp_path):
-    with pytest.raises(DataError, match=r"/none: cannot be downloaded \(Not Found\); without a network, give the path of a local copy"):
+    with pytest.raises(DataError, match=r"/none: cannot be downloaded \(404 .*\); without a network, give the path of a local copy"):
         download(f"{server.url}/none", tmp_path / "a")
-    with pytest.raises(DataError, match=r"cannot be downloaded \(.*refused\)"):
+    with pytest.raises(DataError, match=r"cannot be downloaded \(.*refused.*\)"):
         download("http://127.0.0.1:9/a", tmp_path / "a", timeout_s=2.0)
     with pytest.raises(DataError, match="no address: cannot be downloaded"):
         download("no address", tmp_path / "a")
@@ -137,7 +137,7 @@ def test_file_without_its_description_is_not_trusted(server, tmp_path):
 
 
 def test_openml_with_wrong_checksum(server, tmp_path):
-    with pytest.raises(DataError, match=r"jets.arff: md5 of the download is .*, but must be abc"):
+    with pytest.raises(DataError, match=r"jets.arff: the download is not the file of checksum md5:abc"):
         openml.read(tmp_path, description_url=publish(server, md5="abc"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["openml_42468.json"]
 
