@@ -69,11 +69,42 @@ class AbstractMethod(abc.ABC):
         return self.of_inputs() | weights
 
 
-def check_few_bits(bits: int, weight_bits: int) -> None:
-    """Raises ValueError unless these are legal bits of activations, and of weights, sign included."""
-    for name, value, least in (("bits", bits, 1), ("weight_bits", weight_bits, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 16:
-            raise ValueError(f"{name} is {value!r}; {least} .. 16 are legal")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractBitsOfLayers(AbstractMethod):
+    """A method that decides the bits of weights and of what enters layers. All else has 8: clipped values, keys of tables, biases."""
+
+    def clipped(self):
+        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=8.0, f_limits=(8.0, 8.0), overflow="SAT"), "tensor"
+
+    def tables(self):
+        return uniform(8)
+
+    def biases(self):
+        return uniform(7)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractFewBits(AbstractMethod):
+    """A method that decides something else than bits, of which there are few."""
+
+    bits: int = 4
+    """Magnitude bits of activations."""
+    weight_bits: int = 4
+    """Bits of weights, their sign included."""
+
+    def __post_init__(self):
+        for name, value, least in (("bits", self.bits, 1), ("weight_bits", self.weight_bits, 2)):
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 16:
+                raise ValueError(f"{name} is {value!r}; {least} .. 16 are legal")
+
+    def weights(self):
+        return uniform(self.weight_bits - 1), "tensor"
+
+    def activations(self):
+        return uniform(self.bits), "tensor"
+
+    def biases(self):
+        return uniform(7)
 
 
 def uniform(bits: int) -> q.FixedPoint:

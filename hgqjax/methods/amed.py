@@ -4,12 +4,12 @@ import dataclasses
 from typing import Literal
 
 from hgqjax import quantizers as q
-from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods._base import AbstractBitsOfLayers
 from hgqjax.methods.allocation.walk import Walk
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Amed(AbstractMethod):
+class Amed(AbstractBitsOfLayers):
     """Bits of each layer by a random walk over scores that loss and cost have earned (AMED, arXiv:2205.15437); a member is a walk.
 
     It trains with the bits in force from the first epoch on (`hgqjax.methods.allocation.walk`). With ``points_at`` no step goes beyond a
@@ -48,12 +48,3 @@ class Amed(AbstractMethod):
 
     def activations(self):
         return self._quantizer(False), self.activation_granularity
-
-    def clipped(self):
-        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=8.0, f_limits=(8.0, 8.0), overflow="SAT"), "tensor"
-
-    def tables(self):
-        return uniform(8)
-
-    def biases(self):
-        return uniform(7)

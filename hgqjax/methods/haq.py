@@ -4,14 +4,14 @@ import dataclasses
 from typing import Literal
 
 from hgqjax import quantizers as q
-from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods._base import AbstractBitsOfLayers
 from hgqjax.methods.search import Ddpg, Evolution, Random
 
 AGENTS = {"ddpg": Ddpg(), "evolution": Evolution(), "random": Random()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Haq(AbstractMethod):
+class Haq(AbstractBitsOfLayers):
     """Bits of weights and inputs of each layer, searched by an agent within a budget (HAQ, arXiv:1811.08886; `hgqjax.training.search`).
 
     A network of the most bits is trained first, unless `--start` gives one; the best candidate is trained again, for as long. Give the
@@ -55,12 +55,3 @@ class Haq(AbstractMethod):
 
     def activations(self):
         return q.Searched(choices=self.activation_bits), "tensor"
-
-    def clipped(self):
-        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=8.0, f_limits=(8.0, 8.0), overflow="SAT"), "tensor"
-
-    def tables(self):
-        return uniform(8)
-
-    def biases(self):
-        return uniform(7)

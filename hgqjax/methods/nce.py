@@ -2,22 +2,18 @@
 
 import dataclasses
 
-from hgqjax.methods._base import AbstractMethod, check_few_bits, uniform
+from hgqjax.methods._base import AbstractFewBits
 from hgqjax.methods.channels.expansion import Expansion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Nce(AbstractMethod):
+class Nce(AbstractFewBits):
     """Few bits, and a searched number of neurons in each hidden layer (after neural channel expansion, arXiv:2212.10878).
 
     `hgqjax.methods.channels.expansion` is the rule. From a trained network (``start``) its neurons are the first ones, the others are new.
     Betas make its front, or ``points_at`` with the penalty schedule Target.
     """
 
-    bits: int = 4
-    """Magnitude bits of activations."""
-    weight_bits: int = 4
-    """Bits of weights, their sign included."""
     expand: int = 2
     """Most neurons that a hidden layer may have for each of its own."""
     choices: int = 8
@@ -28,17 +24,8 @@ class Nce(AbstractMethod):
     """Share of the run after which the likeliest number is taken; the rest tunes the weights."""
 
     def __post_init__(self):
-        check_few_bits(self.bits, self.weight_bits)
+        super().__post_init__()
         self.neurons()  # which refuses what is not legal
 
     def neurons(self):
         return Expansion(expand=self.expand, choices=self.choices, threshold=self.threshold, search=self.search)
-
-    def weights(self):
-        return uniform(self.weight_bits - 1), "tensor"
-
-    def activations(self):
-        return uniform(self.bits), "tensor"
-
-    def biases(self):
-        return uniform(7)

@@ -4,12 +4,12 @@ import dataclasses
 from typing import Literal
 
 from hgqjax import quantizers as q
-from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods._base import AbstractBitsOfLayers
 from hgqjax.methods.allocation.layerwise import Layerwise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ohq(AbstractMethod):
+class Ohq(AbstractBitsOfLayers):
     """Bits of each layer's weights and inputs by an integer program within a budget (after Huang et al., OHQ, arXiv:2309.01945).
 
     The network trains in floats until the allocation (`hgqjax.methods.allocation.layerwise`). Give the costs as ``points_at``.
@@ -35,12 +35,3 @@ class Ohq(AbstractMethod):
 
     def activations(self):
         return self._quantizer(False), self.activation_granularity
-
-    def clipped(self):
-        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=8.0, f_limits=(8.0, 8.0), overflow="SAT"), "tensor"
-
-    def tables(self):
-        return uniform(8)
-
-    def biases(self):
-        return uniform(7)

@@ -3,12 +3,12 @@
 import dataclasses
 
 from hgqjax import quantizers as q
-from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods._base import AbstractBitsOfLayers
 from hgqjax.methods.allocation.importance import Importance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ptilmpq(AbstractMethod):
+class Ptilmpq(AbstractBitsOfLayers):
     """Bits of each channel of weights by importance, a fine and a coarse region in each (after Ghavami et al., PTILMPQ, arXiv:2404.02947).
 
     The network trains in floats until the allocation (`hgqjax.methods.allocation.importance`). With ``points_at`` as many channels are
@@ -36,12 +36,3 @@ class Ptilmpq(AbstractMethod):
     def activations(self):
         bits = (self.activation_bits, self.activation_bits)
         return q.Allocated(allocation=self._allocation(), overflow="SAT_SYM", bits=bits), "channel"
-
-    def clipped(self):
-        return q.Kif(i0=0.0, i_limits=(0.0, 0.0), f0=8.0, f_limits=(8.0, 8.0), overflow="SAT"), "tensor"
-
-    def tables(self):
-        return uniform(8)
-
-    def biases(self):
-        return uniform(7)
