@@ -15,8 +15,7 @@ from hgqjax.training.objective import Objective
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(size=(32, 8, 8, 2)).astype(np.float32)
 CNN, SHAPE = networks.Cnn(filters=(3,), hidden=(6,)), (8, 8, 2)
-TENSORS = {"weight_granularity": "tensor", "activation_granularity": "tensor"}
-METHODS = [methods.Ohq(**TENSORS), methods.Amed(**TENSORS), methods.Ohq(), methods.Ptilmpq()]
+METHODS = [methods.Ohq(), methods.Amed(weight_granularity="tensor", activation_granularity="tensor"), methods.Ptilmpq()]
 
 
 def allocated(method, share):
