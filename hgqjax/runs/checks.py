@@ -30,7 +30,7 @@ def before_training(config: "Sweep", dataset: data_.Dataset, cluster: str, rows_
     if cluster and (rows_devices > 1 or jax.process_count() > 1):
         raise ConfigError("the workers of a cluster use one device each; leave out rows_devices and further processes, or the cluster")
     if config.train.batch_size > len(dataset.x_train):
-        raise ConfigError(f"batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}, but there are only {len(dataset.x_train)} training rows")
     _check_score(config.train.objective.score, dataset)
     builds = [network.build(dataset.model_shape, jobs.output_count(config, dataset)) for network in config.networks()]
     for build in builds:
