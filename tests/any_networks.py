@@ -13,6 +13,8 @@ from flax import nnx
 
 from hgqjax import export, layers
 from hgqjax.description.model import ModelDescription
+from hgqjax.export.gate import check_words, gate_rows
+from hgqjax.export.rtl import trace, words
 from hgqjax.layers.shapes import row_shape
 from hgqjax.quantizers import Kbi, Kif
 
@@ -78,7 +80,7 @@ class Run:
     def step(self):
         rng, x = self.rng, self.pick()
         shape = row_shape(x)
-        kind = rng.choice(["plain", "merge", "shared", "constant", "index", "over axes", "moved", "layer"])
+        kind = rng.choice(["plain", "merge", "shared", "constant", "index", "over axes", "moved", "layer", "levels", "graph"])
         if kind in ("plain", "merge"):
             y = self.pick(lambda other: len(other) == len(shape) and all(a == b or 1 in (a, b) for a, b in zip(other, shape, strict=True)))
             which = int(rng.integers(3))
@@ -106,9 +108,28 @@ class Run:
             x = (layers.sum, layers.mean, layers.max)[rng.integers(3)](x, axis, keepdims=True)
         elif kind == "moved":
             x = self.moved(x, shape)
+        elif kind == "levels":
+            shared = self.levels(shape)
+            x = shared(x, 0) - shared(self.pick(lambda other: other == shape), 1)
+        elif kind == "graph":
+            x = self.graph(shape)(x)
         else:
             x = self.windows(x, shape)
         self.add(self.quantized(x))
+
+    def levels(self, shape):
+        width = quantizer(self.rng)
+        about = {"input_shape": shape, "use_bias": False, "input_quantizer": width}
+
+        def make():
+            return layers.SharedLevels(layers.Dense(shape[-1], 2, rngs=nnx.Rngs(self.seed), **about), 2, input_quantizer=Kif(f0=2.0))
+
+        return self.layer(make)
+
+    def graph(self, shape):
+        edges, smooth = np.triu(self.rng.random((shape[0], shape[0])) < 0.6, 1).astype(float), self.rng.random() < 0.5
+        about = {"steps": 2, "threshold": 0.5 if smooth else None, "input_quantizer": Kif(f0=2.0)}
+        return self.layer(lambda: layers.Propagate(edges + edges.T, shape[1], **about))
 
     def moved(self, x, shape):
         if self.rng.random() < 0.4:
@@ -159,6 +180,13 @@ def joined(descriptions):
         outputs += [new[name] for name in one.outputs]
         sample += one.sample if isinstance(one.sample, tuple) else [one.sample]
     return ModelDescription(name="joined", operations=tuple(operations), outputs=tuple(outputs), sample=tuple(sample))
+
+
+def interpreted(description, min_rows=600):
+    """Words of the adder graph, by alkaid's own interpreter, that equal the evaluator's."""
+    graph, x = trace.trace(description), gate_rows(description, min_rows=min_rows)
+    values = graph.predict(words.stimulus_values(description, x), n_threads=1)
+    return check_words(description, x, words.output_integers(description, values), tool="alkaid")
 
 
 def size(description):

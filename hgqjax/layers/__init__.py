@@ -19,6 +19,7 @@ from hgqjax.layers.float_trace import FloatError
 from hgqjax.layers.float_weights import load_weights
 from hgqjax.layers.from_float import from_float
 from hgqjax.layers.graph import Aggregate, InteractionNetwork, all_pairs
+from hgqjax.layers.levels import SharedLevels
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.lut_conv import LutConv1D, LutConv2D
 from hgqjax.layers.lut_dense import LutDense
@@ -102,6 +103,7 @@ __all__ = [
     "SeparableConv1D",
     "SeparableConv2D",
     "Sequential",
+    "SharedLevels",
     "SimpleRNN",
     "Softmax",
     "Start",

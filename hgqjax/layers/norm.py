@@ -12,6 +12,7 @@ from hgqjax import resources
 from hgqjax.granularity import Granularity
 from hgqjax.layers._base import Layer, Module, Value
 from hgqjax.layers._symbol import FrozenWeight, Symbol
+from hgqjax.layers.batch_norm import BatchNorm
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.merge import Multiply, Subtract
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize
@@ -59,10 +60,20 @@ class SumOfSquares(Layer):
         return reshape(y, (*lead, 1)) if lead else y
 
 
-class _Scale(AbstractLinear):
-    """``q(x) * q(kernel) + q(bias)``, with a kernel for each element of the last axis of x that starts at `start`."""
+class Scale(AbstractLinear):
+    """``activation(q(x) * q(kernel) + q(bias))``, with a kernel for each element of the last axis of x that starts at `start`."""
 
-    def __init__(self, shape: tuple[int, ...], start: float, *, use_bias: bool, trained: bool, **settings: Any):
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        start: float,
+        *,
+        use_bias: bool,
+        trained: bool,
+        activation: str | None = None,
+        batch_norm: BatchNorm | None = None,
+        **settings: Any,
+    ):
         labels = _labels(shape)
         self.equation = f"{labels},{labels[-1]}->{labels}"
         kernel, bias_shape = jnp.full(shape[-1:], start), (*(1 for _ in shape[:-1]), shape[-1])
@@ -70,9 +81,9 @@ class _Scale(AbstractLinear):
             shape,
             kernel,
             bias_shape,
-            activation=None,
+            activation=activation,
             use_bias=use_bias,
-            batch_norm=None,
+            batch_norm=batch_norm,
             bias_start=0.0,
             kernel_factor=1.0,
             kernel_granularity="element",
@@ -132,8 +143,8 @@ class RMSNorm(Module):
             lambda s: 1.0 / jnp.sqrt(s / features + epsilon), kept, input_quantizer=squares_quantizer, output_quantizer=inverse_quantizer
         )
         self.product = Multiply((shape, kept), **inputs)
-        weights = {"kernel_quantizer": kernel_quantizer, "bias_quantizer": kernel_quantizer}
-        self.affine = _Scale(shape, 1.0, use_bias=True, trained=True, **inputs, **weights) if affine else None
+        weights: dict[str, Any] = {"kernel_quantizer": kernel_quantizer, "bias_quantizer": kernel_quantizer}
+        self.affine = Scale(shape, 1.0, use_bias=True, trained=True, **inputs, **weights) if affine else None
 
     def __call__(self, x: Value) -> Value:
         y = self.product(x, self.inverse(self.squares(x)))
@@ -174,8 +185,8 @@ class LayerNorm(Module):
         exact = shape[-1] == 2**exponent
         self.total = Sum(shape, (-1,), shift=exponent if exact else 0, keepdims=True, **inputs)
         constant = Fixed(keep_negative=False, i=-exponent, f=exponent + MEAN_BITS)
-        weights = {"kernel_quantizer": constant, "bias_quantizer": constant}
-        self.mean = None if exact else _Scale(kept, 1 / shape[-1], use_bias=False, trained=False, **inputs, **weights)
+        weights: dict[str, Any] = {"kernel_quantizer": constant, "bias_quantizer": constant}
+        self.mean = None if exact else Scale(kept, 1 / shape[-1], use_bias=False, trained=False, **inputs, **weights)
         self.centred = Subtract((shape, kept), **inputs)
         self.norm = RMSNorm(
             shape,

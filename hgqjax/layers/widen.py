@@ -35,6 +35,8 @@ def origins(gate: Gate | None, n: int) -> np.ndarray:
 
 def fits(layer: AbstractLinear, kernel: np.ndarray) -> bool:
     """Whether `kernel` is that of the narrow network: of another shape than the layer's, which its gates explain."""
+    if layer.present is None and layer.neurons is None:
+        return False
     *rest, n_in, n_out = layer.kernel[...].shape
     shape = (*rest, narrow(layer.present, n_in), narrow(layer.neurons, n_out))
     return kernel.shape == shape != layer.kernel[...].shape

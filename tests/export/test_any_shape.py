@@ -5,22 +5,13 @@ import os
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from any_networks import joined, random_description, size
+from any_networks import interpreted, joined, random_description, size
 from flax import nnx
 from hls4ml_networks import verified
 
 from hgqjax import export, layers
-from hgqjax.export.gate import check_words, gate_rows
-from hgqjax.export.rtl import trace, words
 from hgqjax.export.rtl.convert import to_rtl
 from hgqjax.quantizers import Kif
-
-
-def interpreted(description, min_rows=600):
-    """Words of the adder graph, by alkaid's own interpreter, that equal the evaluator's."""
-    graph, x = trace.trace(description), gate_rows(description, min_rows=min_rows)
-    values = graph.predict(words.stimulus_values(description, x), n_threads=1)
-    return check_words(description, x, words.output_integers(description, values), tool="alkaid")
 
 
 class Pair(layers.Module):

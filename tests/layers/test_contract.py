@@ -38,6 +38,17 @@ class Padded(layers.Module):
         return self.layer(self.first(x), mask=self.mask(x))
 
 
+class Levels(layers.Module):
+    """A layer that two levels share, called on both halves of a row."""
+
+    def __init__(self, layer, **settings):
+        self.layer = layers.SharedLevels(layer, 2, **settings)
+        layer.uses[...] = jnp.full((), 2.0)  # as `adapt` would count
+
+    def __call__(self, x):
+        return layers.concatenate([self.layer(layers.select(x, level), level) for level in range(2)])
+
+
 CASES = {
     "dense": (lambda rngs: layers.Dense(3, 4, rngs=rngs, activation="relu"), (3,)),
     "dense of rows of rows": (lambda rngs: layers.Dense(3, 2, rngs=rngs, use_bias=False, input_shape=(2, 3)), (2, 3)),
@@ -134,6 +145,10 @@ CASES = {
             [[0.0, 2.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 0.0]], 2, steps=1, threshold=None, input_granularity="tensor"
         ),
         (3, 2),
+    ),
+    "shared levels": (
+        lambda rngs: Levels(layers.Dense(3, 2, use_bias=False, rngs=rngs), activation="relu", kernel_quantizer=Kbi(b0=5.0)),
+        (2, 3),
     ),
     "jedi linear": (lambda rngs: layers.JediLinear(3, 2, 4, batch_norm=layers.BatchNorm(), input_granularity="channel", rngs=rngs), (3, 2)),
     "mixer": (
@@ -261,6 +276,7 @@ def test_every_public_layer_is_a_case():
     compositions = {layers.Softmax, layers.MultiHeadAttention, layers.InteractionNetwork, layers.JediLinear, layers.MlpMixer}
     assert tested >= compositions | {
         layers.Propagate,
+        layers.SharedLevels,
         layers.Mask,
         layers.MaskedMean,
         layers.LayerNorm,

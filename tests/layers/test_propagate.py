@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from any_networks import interpreted, size
 from flax import nnx
+from hls4ml_networks import verified
 
 from hgqjax import export, layers, resources
 from hgqjax.layers.propagate import normalized
@@ -66,6 +68,30 @@ def test_steps_are_exported_one_after_the_other_at_their_cost():
     np.testing.assert_array_equal(frozen(jnp.asarray(X[:, :3])), description.evaluate(X[:, :3]))
     assert {"mix", "mix_2", "spread", "spread_2"} <= {op.name for op in description.operations}
     assert float(resources.ebops(frozen).total) == pytest.approx(float(resources.ebops(description).total), rel=1e-6)
+
+
+def smooth():
+    """A description of two steps with gaps, of which lambda has a part."""
+    layer = layers.Propagate(EDGES[:3, :3], 2, steps=2, input_quantizer=Kif(f0=3.0), kernel_quantizer=Kif(b0=5.0))
+    layer.spread.multiplier[...] = jnp.float32(0.5)
+    layers.adapt(layer, jnp.asarray(X[:, :3]))
+    description = export.describe(layer, X[:, :3])
+    assert np.any(description["spread"].kernel.integers)
+    return description
+
+
+def test_words_of_the_adder_graph_and_of_cpp(tmp_path):
+    description = smooth()
+    assert interpreted(description) > 600 * size(description)
+    verified(description, tmp_path / "p", min_rows=1000)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("flavor", ["verilog", "vhdl"])
+def test_words_of_simulated_rtl(flavor, tmp_path):
+    description = smooth()
+    project = export.to_rtl(description, tmp_path / "p", flavor=flavor, clock_ns=2.0, simulated_rows=300)
+    assert project.gate.words == project.gate.rows * size(description)
 
 
 def test_permuted_nodes_have_permuted_results():

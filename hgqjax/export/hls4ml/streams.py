@@ -48,7 +48,7 @@ def is_gathered(op: Reshape, description: ModelDescription) -> bool:
 def factors(op: Einsum) -> bool:
     """Whether `op` is ``x * scale + offset`` with constants that only the last axis of x tells apart, of three axes at most."""
     labels, kernel, result = op.labels
-    if not labels == kernel == result or len(labels) > 3:
+    if labels != result or kernel not in (labels, labels[-1]) or len(labels) > 3:
         return False
     constants = [op.kernel] if op.bias is None else [op.kernel, op.bias]
     lead = tuple(range(len(labels) - 1))
