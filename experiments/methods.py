@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from experiments.methods_entries import Entry, Task, entries
-from experiments.methods_table import best_rate, draw, fronts_of, measured, table
+from experiments.methods_table import best_rate, fronts_of, measured, points, synthesised, table
 from hgqjax import runs
 from hgqjax.config import from_json
 from hgqjax.data import muon
@@ -45,6 +45,8 @@ class Config:
     """Rows of the data set."""
     rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
     """Learning rates that are tried for each method, with one further seed and half of the epochs; a single one is taken as it is."""
+    synthesize: tuple[float, ...] = (5e3, 20e3)
+    """Adder-graph costs; the best network of the first seed within each of them goes through Yosys, method by method. Empty: none."""
     output: Path | None = None
     """Runs, figure and tables, by default results/methods_<task>; methods that are there already are not trained again."""
 
@@ -78,42 +80,53 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Trains what is missing, then writes points.csv, table.md and methods.png, and prints the table."""
+    """Trains what is missing, then writes points.csv, table.md and a figure for each cost, and prints the tables."""
+    from experiments.methods_figure import draw
+
     devices.use_cores()
     devices.use_cache()
     output = config.output or Path("results") / f"methods_{config.task}"
+    known = entries(config.task)
     rows, rates = [], {}
     for name in config.methods:
         rates[name] = _rate(config, output, name)
-        rows += [row | {"method": name} for row in _points(config, output, name, rates[name], config.seeds, config.epochs)]
+        made = _runs(config, output, name, rates[name], config.seeds, config.epochs)
+        found = [row for folder in made for row in measured(folder)]
+        rows += [row | {"method": name, "model": str(Path(row["model"]).relative_to(output))} for row in found]
     frame = pl.DataFrame(rows)
     write_atomically(output / "points.csv", frame.write_csv())
-    labels = {name: entry.label for name, entry in entries(config.task).items()}
-    fronts = {labels[name]: fronts_of(frame.filter(pl.col("method") == name), config.score) for name in config.methods}
+    fronts = {name: fronts_of(frame.filter(pl.col("method") == name), config.score) for name in config.methods}
     label = config.score.label(muon.UNIT)
     what = f"{len(config.seeds)} seeds, {config.epochs} epochs; test {label}"
-    head = f"{what}: mean ± standard deviation over the seeds; - where a seed has none.\n"
-    chosen = "Learning rates: " + ", ".join(f"{labels[name]} {rate:g}" for name, rate in rates.items()) + ".\n"
-    text = "\n".join((head, table(fronts, config.score, len(config.seeds)), chosen))
+    parts = [f"{what}: mean ± standard deviation over the seeds; - where a seed has none.\n"]
+    for head, post in (("Trained with their widths", False), ("Post-training", True)):
+        if chosen := {known[name].label: front for name, front in fronts.items() if known[name].post is post}:
+            parts += [f"{head}:\n", table(chosen, config.score, len(config.seeds))]
+    if config.synthesize:
+        named = frame.with_columns(label=pl.col("method").replace_strict({name: known[name].label for name in config.methods}))
+        parts += ["LUT sites by Yosys, of one seed:\n", synthesised(named, config.score, config.synthesize, output)]
+    parts += ["Learning rates: " + ", ".join(f"{known[name].label} {rate:g}" for name, rate in rates.items()) + ".\n"]
+    text = "\n".join(parts)
     write_atomically(output / "table.md", text)
-    draw(fronts, config.score, label, output / "methods.png")
-    print(f"{text}\n{output}/methods.png")
+    figures = draw({known[name].label: front for name, front in fronts.items()}, config.score, label, output)
+    print(f"{text}\n{' '.join(map(str, figures))}")
 
 
 def _rate(config: Config, output: Path, name: str) -> float:
     """The learning rate of a method: the best of `rates` on validation rows, by one further seed and half of the epochs."""
     if len(config.rates) == 1:
         return config.rates[0]
-    found = {rate: _points(config, output / "rates", name, rate, (TRIAL_SEED,), config.epochs // 2) for rate in config.rates}
+    found = {}
+    for rate in config.rates:
+        made = _runs(config, output / "rates", name, rate, (TRIAL_SEED,), config.epochs // 2)
+        found[rate] = [row for folder in made for row in points(folder).to_dicts()]
     return best_rate(found, config.score)
 
 
-def _points(config: Config, output: Path, name: str, rate: float, seeds: tuple[int, ...], epochs: int) -> list[dict[str, Any]]:
-    """The points of a method at a learning rate, from runs that are there already or are made now."""
-    rows = []
-    for place, sweep in _sweeps(config, output, entries(config.task)[name], name, rate, seeds, epochs):
-        rows += measured(_run(output, place, sweep))
-    return rows
+def _runs(config: Config, output: Path, name: str, rate: float, seeds: tuple[int, ...], epochs: int) -> list[Path]:
+    """The runs of a method at a learning rate: those that are there already, or are made now."""
+    sweeps = _sweeps(config, output, entries(config.task)[name], name, rate, seeds, epochs)
+    return [_run(output, place, sweep) for place, sweep in sweeps]
 
 
 def _sweeps(

@@ -18,6 +18,8 @@ class Entry:
     variants: tuple[tuple[methods.Method, dict[str, Any]], ...]
     warm: bool = False
     """Half of the epochs train the network with 12 bits everywhere, the other half are the method's, from there."""
+    post: bool = False
+    """Its weights take no gradient step once they have fewer bits: post-training, a table of its own."""
 
 
 def entries(task: Task) -> dict[str, Entry]:
@@ -27,22 +29,23 @@ def entries(task: Task) -> dict[str, Entry]:
     few = (2e3, 5e3, 1e4, 2e4, 5e4, 1e5) if task == "jets" else budgets
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
+    widths_alone = {"betas": betas, "train": {"fixed_weights": True}}
     return {
         "hgq": Entry("HGQ, every value", ((methods.Hgq(), {"betas": betas}),)),
+        "hgq_post": Entry("HGQ, weights fixed", ((methods.Hgq(), widths_alone),), warm=True, post=True),
         "hgq_layers": Entry("learned widths of layers", ((HGQ_OF_LAYERS, {"betas": betas}),)),
         "hmq": Entry("HMQ", ((methods.Hmq(), {"points_at": budgets}),)),
         "hmq_warm": Entry("HMQ, from a trained network", ((methods.Hmq(), {"points_at": budgets}),), warm=True),
-        "hmq_channel": Entry("HMQ, each neuron", ((methods.Hmq(granularity="channel"), {"points_at": budgets}),)),
         "ilmpq": Entry("ILMPQ 60:35:5", _points(methods.Ilmpq, ratios)),
         "ilmpq_warm": Entry("ILMPQ, from a trained network", _points(methods.Ilmpq, ratios), warm=True),
         "dqa": Entry("DQA", ((methods.Dqa(), {"points_at": budgets}),)),
         "cpq": Entry("after CPQ + DropBits", ((methods.Cpq(), {"points_at": budgets}),)),
-        "sfmp": Entry("SFMP's limit, post-training", ((methods.Sfmp(), {"points_at": few}),)),
+        "sfmp": Entry("SFMP's limit", ((methods.Sfmp(), {"points_at": few}),), post=True),
         "sfmp_tuned": Entry("SFMP's limit, tuned", ((methods.Sfmp(after=0.6), {"points_at": few}),)),
-        "daq": Entry("after DAQ, post-training", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)])),
-        "ohq": Entry("after OHQ, post-training", ((methods.Ohq(), {"points_at": budgets[2:]}),)),
+        "daq": Entry("after DAQ", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)]), post=True),
+        "ohq": Entry("after OHQ", ((methods.Ohq(), {"points_at": budgets[2:]}),), post=True),
         "ohq_tuned": Entry("after OHQ, tuned", ((methods.Ohq(after=0.6), {"points_at": budgets[2:]}),)),
-        "ptilmpq": Entry("after Ghavami et al., post-training", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)])),
+        "ptilmpq": Entry("after Ghavami et al.", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)]), post=True),
         "amed": Entry("AMED", ((methods.Amed(), {"points_at": budgets[2:]}),)),
         "haq": Entry("HAQ, from a trained network", ((methods.Haq(rounds=10, candidates=16), {"points_at": budgets[2:]}),), warm=True),
         **(_gated(betas) if task == "jets" else {}),  # the tracker has no gates

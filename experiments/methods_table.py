@@ -1,4 +1,4 @@
-"""Fronts of the experiment `methods`: points of its runs, the front of each seed by each cost, tables and the figure."""
+"""Fronts of the experiment `methods`: points of its runs, the front of each seed by each cost, and tables."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hgqjax import export
+from hgqjax import export, synth
 from hgqjax.files import write_atomically
 from hgqjax.reports import seed_spread
 from hgqjax.resources import WeightBits
@@ -18,23 +18,31 @@ from hgqjax.training.front import hypervolume, pareto
 
 COSTS = {"ebops": "EBOPs", "adder_cost": "adder-graph cost", "weight_bits": "bits per weight"}
 """What a point of a front costs: the column, and its name for people."""
-COLUMNS = ("point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adder_cost", "weight_bits")
+COLUMNS = ("point", "seed", "epoch", "ebops", "luts_predicted", "val_score", "test_score", "adder_cost", "weight_bits", "model", "run")
 KEPT = "hardware_costs.csv"
+MOST_EBOPS = 3e5
+"""Dearer networks are left out: those that allocating methods show before they allocate have 600 000."""
 
 Fronts = dict[str, dict[int, pl.DataFrame]]
 """For each cost the front of each seed."""
 
 
+def points(folder: Path) -> pl.DataFrame:
+    """The points of a run that are compared: those of at most `MOST_EBOPS`."""
+    found = pl.read_csv(folder / "summary.csv").filter(pl.col("ebops") <= MOST_EBOPS)
+    return found.with_columns(pl.lit(f"{folder}/") + pl.col("model"), run=pl.lit(folder.name))
+
+
 def measured(folder: Path) -> list[dict[str, Any]]:
     """The points of a run, with adder-graph cost and bits per weight, which are kept beside the run."""
-    found = pl.read_csv(folder / "summary.csv")
+    found = points(folder)
     schema = {"point": pl.String, "adder_cost": pl.Float64, "weight_bits": pl.Float64}
     if not (folder / KEPT).exists():
-        costs = [{"point": point} | _costs(folder / path) for point, path in zip(found["point"], found["model"], strict=True)]
+        costs = [{"point": point} | _costs(Path(path)) for point, path in zip(found["point"], found["model"], strict=True)]
         there = [row for row in costs if row["adder_cost"] is not None]
         write_atomically(folder / KEPT, pl.DataFrame(there, schema=schema).write_csv())
     kept = pl.read_csv(folder / KEPT, schema_overrides=schema)
-    return found.join(kept, on="point").select(COLUMNS).with_columns(run=pl.lit(folder.name)).to_dicts()
+    return found.join(kept, on="point").select(COLUMNS).to_dicts()
 
 
 def _costs(model: Path) -> dict[str, float | None]:
@@ -114,31 +122,30 @@ def _cell(found: Sequence[float | None], score: AbstractScore, seeds: int) -> st
     return f"{score.shown(np.mean(there)):.2f} ± {score.shown(seed_spread.spread(there)):.2f}"
 
 
-def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, path: Path) -> None:
-    """The fronts: mean over the seeds as a line, least to greatest as a band; points of the seeds as dots."""
-    import matplotlib
+def synthesised(frame: pl.DataFrame, score: AbstractScore, budgets: Sequence[float], output: Path) -> str:
+    """Markdown: of the first seed the network that each method has within each of `budgets` of adder-graph cost, with its LUTs by Yosys.
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    Args:
+      frame: the points of all methods, with their "label" and with "model", relative to `output`.
+      output: where Yosys' results are kept, too, so that a second call finds them.
+    """
+    of_seed = frame.filter(pl.col("seed") == frame["seed"].min())
+    chosen: dict[tuple[str, float], dict[str, Any]] = {}
+    for label, own in of_seed.group_by("label", maintain_order=True):
+        for front in fronts_of(own, score)["adder_cost"].values():
+            for budget in budgets:
+                if len(within := front.filter(pl.col("adder_cost") <= budget)):
+                    chosen[str(label[0]), budget] = within.row(-1, named=True)
+    sources = {_name(row): output / row["model"] for row in chosen.values()}
+    sites = {found.point: found.lut_sites for found in synth.synthesize_many(sources, output, jobs=1)}
+    lines = ["| within adder-graph cost | " + " | ".join(f"{b:,.0f} | its LUT sites".replace(",", " ") for b in budgets) + " |"]
+    lines += ["|---|" + "---:|" * 2 * len(budgets)]
+    for label in of_seed["label"].unique(maintain_order=True):
+        rows = [chosen.get((label, budget)) for budget in budgets]
+        cells = [f"{score.shown(row['test_score']):.2f} | {sites[_name(row)] or '-'}" if row else "- | -" for row in rows]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
-    figure, panels = plt.subplots(1, len(COSTS), figsize=(15, 5.2), sharey=True, layout="constrained")
-    colors = plt.colormaps["tab20"](range(20))
-    for axes, (cost, name) in zip(panels, COSTS.items(), strict=True):
-        for (method, of_costs), color in zip(fronts.items(), itertools.cycle(colors), strict=False):
-            of_seeds = of_costs[cost].values()
-            costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds]))
-            lines = np.array([[at(f, cost, c) if f[cost].min() <= c else np.nan for c in costs] for f in of_seeds], float)
-            there = ~np.isnan(lines).any(axis=0)
-            shown = score.shown(lines[:, there])
-            axes.step(costs[there], shown.mean(axis=0), where="post", color=color, label=method)
-            axes.fill_between(costs[there], shown.min(axis=0), shown.max(axis=0), step="post", color=color, alpha=0.15, linewidth=0)
-            for front in of_seeds:
-                axes.plot(front[cost], score.shown(front["test_score"]), ".", color=color, markersize=3)
-        if cost != "weight_bits":
-            axes.set_xscale("log")
-        axes.set_xlabel(name)
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(f"test {label}")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['method']}_{row['run']}_{row['point']}"

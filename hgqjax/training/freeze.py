@@ -1,4 +1,4 @@
-"""Which parameters a run moves: all, or those of layers that are not frozen, or weights alone."""
+"""Which parameters a run moves: all, or those of layers that are not frozen, or weights or widths alone."""
 
 import re
 from collections.abc import Sequence
@@ -31,15 +31,16 @@ def layers_at(model: layers.Module, expressions: Sequence[str]) -> set[str]:
     return found
 
 
-def moves(still: set[str], fixed_widths: bool, params: dict[str, Any]) -> tuple[bool, ...] | None:
-    """Of each leaf of `params` ("weights" and "widths") whether training moves it; None where it moves all."""
-    if not still and not fixed_widths:
+def moves(still: set[str], fixed: set[str], params: dict[str, Any]) -> tuple[bool, ...] | None:
+    """Of each leaf of `params` ("weights" and "widths") whether training moves it, neither in a layer that is `still` nor of a kind that is
+    `fixed`; None where it moves all."""
+    if not still and not fixed:
         return None
     found = []
     for path, _ in jax.tree_util.tree_leaves_with_path(params):
         kind, *steps = (str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path)
         inside = {"_".join(steps[:n]) for n in range(len(steps) + 1)}
-        found.append(not (inside & still) and not (fixed_widths and kind == "widths"))
+        found.append(not (inside & still) and kind not in fixed)
     return tuple(found)
 
 

@@ -85,6 +85,8 @@ class Config:
     """Layers whose weights, widths and batch norms stay as they start: regular expressions, looked for in the names of layers."""
     fixed_widths: bool = False
     """Keep all bit-widths as they start, and train the weights alone. Of what wraps, the integer bits still follow its range."""
+    fixed_weights: bool = False
+    """Keep all weights as they start, and train the bit-widths alone: post-training quantization by gradient descent."""
     order_seed: int = 0
     """Seed of the order of rows, the same for all members of a sweep."""
 
@@ -98,6 +100,8 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}; a number within 0..{most:g} is needed")
         if not 0 <= self.order_seed < 2**32:
             raise ValueError(f"order_seed is {self.order_seed}; a number within 0..2**32 - 1 is needed")
+        if self.fixed_widths and self.fixed_weights:
+            raise ValueError("fixed_widths and fixed_weights leave nothing to train; give one of them")
         if self.epochs % self.epochs_per_check:
             raise ValueError(f"epochs is {self.epochs}, which epochs_per_check, {self.epochs_per_check}, does not divide")
 
@@ -128,7 +132,8 @@ class Train:
         model.set_mode("train")
         still = freeze.layers_at(model, self.config.freeze)
         self._training, *parts = _split(model)
-        self._moves = freeze.moves(still, self.config.fixed_widths, {"weights": parts[0], "widths": parts[1]})
+        fixed = {kind for kind, is_so in (("widths", self.config.fixed_widths), ("weights", self.config.fixed_weights)) if is_so}
+        self._moves = freeze.moves(still, fixed, {"weights": parts[0], "widths": parts[1]})
         self._trained = {name: bool(jax.tree.leaves(part)) for name, part in zip(("weights", "widths"), parts, strict=False)}
         model.set_mode("observe")
         self._frozen, *_ = _split(model)

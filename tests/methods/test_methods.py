@@ -4,14 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from flax import nnx
 
 from experiments import methods as experiment
-from experiments import methods_table
+from experiments import methods_figure, methods_table
 from experiments.methods_entries import Entry, entries
+from hgqjax import export, layers
 from hgqjax.config import from_json, to_json
 from hgqjax.methods import Uniform
+from hgqjax.runs.networks import Mlp
 from hgqjax.runs.sweep import Sweep
 
 POINTS = pl.DataFrame(
@@ -49,8 +53,27 @@ def test_table_and_figure(fronts, tmp_path):
     assert lines[3][-2:] == ["55.00 ± 7.07", "55.00 ± 7.07"]
     assert lines[4] == ["within adder-graph cost", "20", "50", "100", "200", "500"]
     assert lines[8] == ["within bits per weight", "1", "2", "3"]
-    methods_table.draw(fronts, ACCURACY, "accuracy", tmp_path / "methods.png")
-    assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
+    figures = methods_figure.draw(fronts, ACCURACY, "accuracy", tmp_path)
+    assert [path.name for path in figures] == ["methods_ebops.png", "methods_adder_cost.png", "methods_weight_bits.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+
+
+@pytest.mark.synth
+def test_the_network_within_a_budget_goes_through_yosys(tmp_path):
+    x = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
+    for name in ("a", "b"):
+        model = Mlp(hidden=(2,), method=Uniform(bits=4)).build((3,), 2)(nnx.Rngs(0))
+        layers.adapt(model, x)
+        export.describe(model, x).save(tmp_path / name)
+    frame = POINTS.filter(pl.col("adder_cost").is_in([20.0, 300.0])).with_columns(
+        pl.Series("model", ["a", "b", "b"]), run=pl.lit("1"), point=pl.lit("p0"), label=pl.col("method").str.to_uppercase()
+    )
+    text = methods_table.synthesised(frame, ACCURACY, (100.0, 400.0), tmp_path)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert lines[0] == ["within adder-graph cost", "100", "its LUT sites", "400", "its LUT sites"]
+    assert lines[2][:3] == ["HGQ", "-", "-"] and lines[2][3] == "74.00" and lines[3][1] == lines[3][3] == "60.00"
+    assert int(lines[2][4]) == int(lines[3][2]) == int(lines[3][4]) > 0
+    assert methods_table.synthesised(frame, ACCURACY, (100.0, 400.0), tmp_path) == text
 
 
 def test_the_best_rate_is_that_of_the_front_with_the_greatest_hypervolume():
@@ -93,7 +116,7 @@ def test_mistakes_are_named(fields, sentence):
 def test_a_run_is_kept_and_not_trained_again(tmp_path, capsys, monkeypatch):
     warm = Entry("uniform, from a trained network", ((Uniform(bits=4), {"betas": (0.0,)}),), warm=True)
     monkeypatch.setattr(experiment, "entries", lambda task: {"warm": warm})
-    config = experiment.Config(methods=("warm",), seeds=(0,), rows=1500, epochs=8, rates=(1e-2, 3e-2), output=tmp_path)
+    config = experiment.Config(methods=("warm",), seeds=(0,), rows=1500, epochs=8, rates=(1e-2, 3e-2), synthesize=(), output=tmp_path)
     experiment.run(config)
     first = capsys.readouterr().out
     points = pl.read_csv(tmp_path / "points.csv")

@@ -79,6 +79,13 @@ def test_layers_and_widths_stay_where_they_are_frozen(runs):
 
 
 @pytest.mark.slow
+def test_widths_are_trained_alone_where_weights_are_fixed(runs):
+    first, last = runs(fixed_weights=True)
+    moved = {kind: jax.tree.map(lambda a, b: bool(jnp.any(a != b)), first.params[kind], last.params[kind]) for kind in first.params}
+    assert not any(jax.tree.leaves(moved["weights"])) and any(jax.tree.leaves(moved["widths"]))
+
+
+@pytest.mark.slow
 def test_a_state_goes_on_with_a_fresh_optimiser(runs, frozen):
     _, last = runs()
     train = training.make_train(CONFIG, build)

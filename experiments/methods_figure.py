@@ -1,0 +1,58 @@
+"""Figures of the experiment `methods`: for each cost one, in which each method has a panel beside HGQ."""
+
+import math
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+
+from experiments.methods_table import COSTS, Fronts, at
+from hgqjax.scores import AbstractScore
+
+matplotlib.use("Agg")
+COLUMNS = 4
+
+
+def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Path) -> list[Path]:
+    """methods_<cost>.png in `folder`: of each front the mean over the seeds as a line, least to greatest as a band, seeds as dots.
+
+    The first of `fronts` is in every panel, in grey.
+    """
+    (first, reference), *others = fronts.items()
+    paths = []
+    for cost, name in COSTS.items():
+        rows = max(1, math.ceil(len(others) / COLUMNS))
+        figure, panels = plt.subplots(
+            rows, COLUMNS, figsize=(3.4 * COLUMNS, 2.5 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        )
+        for axes, (method, own) in zip(panels.flat, others or [(first, reference)], strict=False):
+            _front(axes, reference[cost], cost, score, "0.45")
+            if others:
+                _front(axes, own[cost], cost, score, "C0")
+            axes.set_title(method, fontsize=9)
+            axes.grid(alpha=0.3)
+        for axes in panels.flat[max(1, len(others)) :]:
+            axes.set_visible(False)
+        if cost != "weight_bits":
+            panels.flat[0].set_xscale("log")
+        figure.supxlabel(f"{name} (grey: {first})", fontsize=10)
+        figure.supylabel(f"test {label}", fontsize=10)
+        paths.append(folder / f"methods_{cost}.png")
+        figure.savefig(paths[-1], dpi=110)
+        plt.close(figure)
+    return paths
+
+
+def _front(axes: Axes, of_seeds: dict[int, pl.DataFrame], cost: str, score: AbstractScore, color: str) -> None:
+    costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds.values()]))
+    found = [[at(front, cost, c) for c in costs] for front in of_seeds.values()]
+    lines = np.array([[math.nan if value is None else value for value in line] for line in found], float)
+    there = ~np.isnan(lines).any(axis=0)
+    shown = score.shown(lines[:, there])
+    axes.step(costs[there], shown.mean(axis=0), where="post", color=color)
+    axes.fill_between(costs[there], shown.min(axis=0), shown.max(axis=0), step="post", color=color, alpha=0.2, linewidth=0)
+    for front in of_seeds.values():
+        axes.plot(front[cost], score.shown(front["test_score"]), ".", color=color, markersize=3)
