@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -63,7 +64,7 @@ def test_the_network_within_a_budget_goes_through_yosys(tmp_path):
     x = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
     for name in ("a", "b"):
         model = Mlp(hidden=(2,), method=Uniform(bits=4)).build((3,), 2)(nnx.Rngs(0))
-        layers.adapt(model, x)
+        layers.adapt(model, jnp.asarray(x))
         export.describe(model, x).save(tmp_path / name)
     frame = POINTS.filter(pl.col("adder_cost").is_in([20.0, 300.0])).with_columns(
         pl.Series("model", ["a", "b", "b"]), run=pl.lit("1"), point=pl.lit("p0"), label=pl.col("method").str.to_uppercase()
@@ -102,7 +103,7 @@ def test_every_method_has_the_same_steps(task):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"methods": ("qat",)}, "methods has 'qat'; legal are hgq, hgq_layers, hmq"),
+        ({"methods": ("qat",)}, "methods has 'qat'; legal are hgq, hgq_post, hgq_layers, hmq"),
         ({"epochs": 12}, "epochs is 12; a multiple of 8"),
         ({"rates": ()}, "rates is .*at least one"),
     ],
