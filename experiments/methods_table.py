@@ -30,7 +30,7 @@ Fronts = dict[str, dict[int, pl.DataFrame]]
 def points(folder: Path) -> pl.DataFrame:
     """The points of a run that are compared: those of at most `MOST_EBOPS`."""
     found = pl.read_csv(folder / "summary.csv").filter(pl.col("ebops") <= MOST_EBOPS)
-    return found.with_columns(pl.lit(f"{folder}/") + pl.col("model"), run=pl.lit(folder.name))
+    return found.with_columns(model=pl.lit(f"{folder}/") + pl.col("model"), run=pl.lit(folder.name))
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:
