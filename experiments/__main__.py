@@ -14,7 +14,7 @@ from experiments import float_jets, jets, lut, lut_models, methods, muon, partic
 from hgqjax import runs
 from hgqjax.cli import guarded
 from hgqjax.cli.pages import report
-from hgqjax.cli.parse import by_name
+from hgqjax.cli.parse import by_name, check_once
 from hgqjax.training import devices
 
 RESULTS = Path("results")
@@ -23,6 +23,8 @@ RESULTS = Path("results")
 def main() -> int:
     """Runs the experiment that the command line names."""
     name, config = None, None
+    if code := guarded(lambda: check_once(sys.argv[1:])):
+        return code
     apart = {"float_jets": float_jets, "lut_models": lut_models, "methods": methods}
     if module := apart.get(sys.argv[1] if len(sys.argv) > 1 else ""):
         config = tyro.cli(module.Config, args=sys.argv[2:], description=module.__doc__)

@@ -29,6 +29,7 @@ CONFIGS = {
             train=Config(
                 epochs=600,
                 epochs_per_check=5,
+                objective=Objective(cost=Ebops()),
                 width_rate=1.0,
                 batch_statistics=0.7,
                 penalty=LogRamp(start_ratio=1e-2, warmup_ratio=1e-3, warmup=0.1, hold=0.4),
@@ -42,7 +43,7 @@ CONFIGS = {
     "jets_early": (
         "The same length with batch statistics kept from 30 % of the run on, and smaller penalties (28 minutes on 2 cores).",
         Sweep(
-            train=Config(epochs=600, epochs_per_check=5, **EARLIER),
+            train=Config(epochs=600, epochs_per_check=5, objective=Objective(cost=Ebops()), **EARLIER),
             betas=(1.5e-6, 2.8e-6, 5e-6, 9e-6, 1.5e-5, 2.2e-5, 4e-5, 7e-5, 1.15e-4),
             points=30,
             projects=4,
@@ -56,7 +57,7 @@ CONFIGS = {
         "Hidden layers 48 and 24, nine penalties on predicted LUTs and two seeds, 300 epochs on all re-simulated rows.",
         Sweep(
             model=Mlp(hidden=(48, 24)),
-            train=Config(epochs=300, epochs_per_check=2, objective=Objective(cost=Luts())),
+            train=Config(epochs=300, epochs_per_check=2),
             betas=(1.5e-6, 3e-6, 5e-6, 8e-6, 1.6e-5, 3.5e-5, 6e-5, 1.4e-4, 2.6e-4),
             seeds=(0, 1),
             points=24,

@@ -4,7 +4,7 @@ import dataclasses
 
 from experiments.muon import RESOLUTION
 from hgqjax.methods import Hgq
-from hgqjax.resources import Ebops, Luts
+from hgqjax.resources import Ebops
 from hgqjax.runs.networks import Lut, Tracker
 from hgqjax.runs.sweep import Sweep
 from hgqjax.training.objective import Objective
@@ -54,7 +54,7 @@ CONFIGS = {
         Sweep(
             data="muon",
             model=Tracker(head="tables", hidden=(24, 12), method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
-            train=Config(epochs=30, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION, cost=Luts())),
+            train=Config(epochs=30, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
             betas=(8e-6, 4e-5, 1.5e-4),
             points=8,
             within=1.5,

@@ -14,6 +14,7 @@ from hgqjax.config import from_json
 from hgqjax.data import muon
 from hgqjax.files import write_atomically
 from hgqjax.methods import Method, Uniform
+from hgqjax.resources import Ebops
 from hgqjax.runs import folders
 from hgqjax.runs.networks import Mlp, Tracker
 from hgqjax.runs.sweep import Sweep
@@ -69,7 +70,8 @@ class Config:
     def sweep(self, method: Method, vary: dict[str, Any], rate: float, seeds: tuple[int, ...], epochs: int, start: str = "") -> Sweep:
         """The sweep of a variant; `vary` may hold fields of `Sweep` and, as "train", those of its training."""
         jets = self.task == "jets"
-        train = Train(epochs=epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=Objective(score=self.score))
+        objective = Objective(score=self.score, cost=Ebops())
+        train = Train(epochs=epochs, epochs_per_check=2, batch_size=512 if jets else 1024, objective=objective)
         if "points_at" in vary:
             train = dataclasses.replace(train, penalty=Target())
         train = dataclasses.replace(train, **vary.get("train", {}))

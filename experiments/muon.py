@@ -2,7 +2,7 @@
 
 from experiments.earlier import EARLIER
 from hgqjax.methods import Hgq, Uniform
-from hgqjax.resources import Ebops, Luts
+from hgqjax.resources import Ebops
 from hgqjax.runs.networks import Tracker
 from hgqjax.runs.sweep import Sweep
 from hgqjax.scores import Resolution
@@ -13,7 +13,7 @@ from hgqjax.training.train import Config
 WINDOW = 30.0
 RESOLUTION = Resolution(window=WINDOW)
 PAPER_OBJECTIVE = Objective(score=RESOLUTION, gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
-SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION), **EARLIER)
+SHORT = Config(epochs=60, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION, cost=Ebops()), **EARLIER)
 
 
 def uniform(bits: int) -> Sweep:
@@ -42,7 +42,7 @@ CONFIGS = {
         Sweep(
             data="muon",
             model=Tracker(method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
-            train=Config(epochs=16, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION, cost=Luts())),
+            train=Config(epochs=16, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
             betas=(2e-6, 7e-6, 2e-5, 5e-5, 1.2e-4),
             learning_rate=1e-2,
             points=12,

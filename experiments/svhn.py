@@ -10,7 +10,7 @@ from hgqjax.training.schedules import LogRamp
 from hgqjax.training.train import Config
 
 PAPER_OBJECTIVE = Objective(gamma=2e-6, cost=Ebops(definition="paper_v1", normalize_gradient=True))
-SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256, **EARLIER)
+SHORT = Config(epochs=30, epochs_per_check=2, batch_size=256, objective=Objective(cost=Ebops()), **EARLIER)
 
 
 def uniform(bits: int) -> Sweep:

@@ -215,13 +215,19 @@ def read_json(text: str | bytes) -> Any:
     hgqjax.archives.ArchiveError: is JSON that is nested too deeply
     """
     if len(text) > _JSON_LIMIT:
-        raise ArchiveError(f"has {in_words(len(text))} of JSON; {in_words(_JSON_LIMIT)} are legal")
+        raise ArchiveError(f"has more than {in_words(_JSON_LIMIT)} of JSON")
     try:
         return json.loads(text)
     except RecursionError:
         raise ArchiveError("is JSON that is nested too deeply") from None
     except ValueError as error:
         raise ArchiveError(f"is no JSON ({error})") from None
+
+
+def read_json_file(path: str | os.PathLike[str]) -> Any:
+    """The value of a JSON file, of which no more is read than is legal. Raises: as `read_json`; OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return read_json(file.read(_JSON_LIMIT + 1))
 
 
 def _lines(path: str) -> list[str]:

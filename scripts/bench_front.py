@@ -13,7 +13,6 @@ from bench_runs import clock
 
 from hgqjax import data as data_
 from hgqjax import resources, training
-from hgqjax.resources import Luts
 from hgqjax.runs import networks
 from hgqjax.training import devices
 
@@ -38,7 +37,7 @@ class Reach:
 
 def ours(dataset, sizes):
     """Clocks at each look, counted from the start; all points that were ever on the front: look, validation and test accuracy, costs."""
-    config = training.Config(epochs=sizes.epochs, epochs_per_check=2, batch_size=sizes.batch, objective=training.Objective(cost=Luts()))
+    config = training.Config(epochs=sizes.epochs, epochs_per_check=2, batch_size=sizes.batch)
     train = training.make_train(config, networks.Mlp(hidden=sizes.hidden).build(dataset.input_shape, dataset.n_classes))
     betas, seeds = (v.ravel() for v in np.meshgrid(np.float32(sizes.betas), np.array(sizes.seeds)))
     member = training.Member(jnp.asarray(betas), jnp.full(len(betas), 1e-2, jnp.float32), jnp.zeros(len(betas)))

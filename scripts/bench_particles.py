@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_runs import RUN, SHARE, alternate, epochs_of, normalized, scanned, whole
+from bench_runs import OBJECTIVE, RUN, SHARE, alternate, epochs_of, normalized, scanned, whole
 
 from hgqjax import training
 from hgqjax.runs.particle_networks import JediLinear, Transformer
@@ -20,7 +20,7 @@ def part(options, sizes, report):
         "attention": (Transformer(units=max(units // 4, 1)), float_transformer, 1.7),
     }
     for name, (network, plain, most) in networks.items():
-        config = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE)
+        config = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE, objective=OBJECTIVE)
         train = training.Train(config, network.build((particles, FEATURES), CLASSES))
         runs = {"float": plain(network, data, batch, particles)} | epochs_of(train, data)
         spent = alternate(runs, options.rounds)

@@ -18,6 +18,7 @@ import optax
 
 from hgqjax import data as data_
 from hgqjax import training
+from hgqjax.resources import Ebops
 from hgqjax.runs import networks
 from hgqjax.training import devices
 
@@ -26,6 +27,7 @@ N_IN, N_OUT = 16, 5
 RATE, BETA = 5e-3, 1e-6
 RUN = 1000  # epochs of a run of which single epochs are timed
 SHARE = 0.3  # of a run with batch statistics, in all that was measured; the default of `Config.batch_statistics` is 0.7
+OBJECTIVE = training.Objective(cost=Ebops())  # in all that was measured; the default is `Luts`
 PHASES = {"batch": 0, "kept": int(SHARE * RUN) + 1}  # first check in the phase of batch statistics, and of kept ones
 
 
@@ -45,7 +47,7 @@ def jets(rows, rows_val=512):
 
 def hgq(batch, hidden, kind=training.Train, **config):
     """The experiments' network and training."""
-    config = {"batch_statistics": SHARE} | config
+    config = {"batch_statistics": SHARE, "objective": OBJECTIVE} | config
     return kind(training.Config(batch_size=batch, **config), networks.Mlp(hidden=hidden).build((N_IN,), N_OUT))
 
 
@@ -167,7 +169,7 @@ def images(rows, rows_val=64):
 
 def cnn(batch, **network):
     """The SVHN experiment's network and training."""
-    config = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE)
+    config = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE, objective=OBJECTIVE)
     return training.Train(config, networks.Cnn(**network).build((32, 32, 3), 10))
 
 

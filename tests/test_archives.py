@@ -118,6 +118,19 @@ def test_json_that_is_none():
     assert archives.read_json(json.dumps({"a": [1]})) == {"a": [1]}
 
 
+def test_a_json_file_that_is_too_large_is_not_read_whole(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps([1] * 10))
+    monkeypatch.setattr(archives, "_JSON_LIMIT", 30)
+    assert archives.read_json_file(file) == [1] * 10  # 30 bytes
+    file.write_bytes(b" " * 10**6)
+    read = []
+    monkeypatch.setattr(archives, "read_json", lambda text, legal=archives.read_json: (read.append(len(text)), legal(text)))
+    with pytest.raises(ArchiveError, match="has more than 30 bytes of JSON"):
+        archives.read_json_file(file)
+    assert read == [31]
+
+
 def test_values_of_sound_files_are_those_of_numpy(tmp_path):
     arrays = {"a": np.arange(6).reshape(2, 3), "b": np.asfortranarray(np.ones((3, 2))), "c": np.array("text"), "d": np.zeros((0, 4))}
     np.savez_compressed(tmp_path / "good.npz", **arrays)

@@ -91,6 +91,14 @@ def test_a_nested_option_is_named_as_it_is_typed(argv, sentence, capsys):
     assert refusal(capsys, "sweep", *argv).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    "twice", [["--target", "a", "--target", "b"], ["--rows=3", "--rows", "4"], ["--gate_rows", "1", "--gate-rows", "2"]]
+)
+def test_an_option_is_given_once(twice, capsys):
+    name = twice[-2]
+    assert refusal(capsys, "sweep", *twice) == f"{name} is given 2 times; give it once, with all its values behind it"
+
+
 def test_other_mistakes_are_told_by_tyro(capsys):
     for argv in (["--train.epoch", "3"], ["--train.epochs", "x"]):
         with pytest.raises(SystemExit, match="2"):

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from hgqjax import runs, training
+from hgqjax import resources, runs, training
 from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.runs import networks
-from hgqjax.training import schedules
+from hgqjax.training import Objective, schedules
 
 
 def test_a_sweep_survives_json():
@@ -39,6 +39,10 @@ def test_a_sweep_survives_json():
             {"points_at": [100.0], "train": {"penalty": {"type": "Constant"}}},
             "points_at and a penalty schedule that steers to them.* go together",
         ),
+        (
+            {"points_at": [100.0], "betas": [1e-5]},
+            r"points_at is \(100.0,\) and betas is \(1e-05,\); costs to reach need no beta: give one of them",
+        ),
         ({"accuracy_drop": [-1.0]}, r"accuracy_drop is \(-1.0,\); each must be a finite number of at least 0"),
         ({"train": {"epochs": 5, "epochs_per_check": 2}}, "epochs is 5, which epochs_per_check, 2, does not divide"),
         ({"train": {"batch_statistics": -5.0}}, "batch_statistics is -5.0; a number within 0..1"),
@@ -55,6 +59,19 @@ def test_a_sweep_survives_json():
 def test_mistakes_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
         from_json(runs.Sweep, change)
+
+
+def test_costs_to_reach_leave_no_betas():
+    config = runs.Sweep(points_at=(100.0, 200.0), seeds=(0, 1))
+    members, _ = config.members()
+    assert config.betas == () and members.beta.tolist() == [0.0] * 4 and members.budget.tolist() == [100.0, 100.0, 200.0, 200.0]
+    assert from_json(runs.Sweep, to_json(config)) == config
+    assert config == runs.Sweep(points_at=(100.0, 200.0), seeds=(0, 1), betas=())
+
+
+def test_the_cost_has_one_default():
+    costs = [Objective().cost, training.Config().objective.cost, runs.Sweep().train.objective.cost]
+    assert costs == [resources.Luts()] * 3 and runs.Sweep(train=training.Config(epochs=3)).train.objective.cost == resources.Luts()
 
 
 def test_every_field_of_a_sweep_is_documented_or_plain():

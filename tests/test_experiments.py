@@ -10,7 +10,7 @@ import pytest
 from experiments import jets, lut, muon, particles, svhn
 from experiments.earlier import EARLIER
 from hgqjax.config import from_json, to_json
-from hgqjax.resources import Ebops
+from hgqjax.resources import Ebops, Luts
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS
@@ -57,6 +57,7 @@ def test_the_hybrid_tracker_is_exact():
 @pytest.mark.parametrize("name", ["jets_ebops", "jets_luts", "jets_early", "muon", "svhn"])
 def test_what_was_measured_before_keeps_its_settings(name):
     train = CONFIGS[name][1].train
+    assert train.objective.cost == (Luts() if name == "jets_luts" else Ebops())
     assert {key: getattr(train, key) for key in EARLIER} == EARLIER
 
 

@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ def command(module: str, name: str, argv: Sequence[str]) -> Callable[[], None]:
     """
     if name == "doctor" and not argv:  # says what is missing, so needs nothing
         return importlib.import_module(module).doctor
+    check_once(argv)
     try:
         import tyro
     except ImportError as error:
@@ -55,6 +57,20 @@ def _page(argv: Sequence[str]) -> str:
     if not {"-h", "--help"} & set(argv) or len(chosen) < len(named) or not set(chosen) <= set(sweep_help.Page.read().networks):
         return ""
     return sweep_help.text(*chosen[-1:])
+
+
+def check_once(argv: Sequence[str]) -> None:
+    """Raises ValueError where an option is given more than once, of which tyro would take the last without a word.
+
+    >>> check_once(["--target", "a", "--rows=3", "--target", "b"])
+    Traceback (most recent call last):
+    ValueError: --target is given 2 times; give it once, with all its values behind it
+    """
+    words = itertools.takewhile(lambda word: word != "--", argv)
+    options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1 and option != "--help":
+            raise ValueError(f"{option} is given {options.count(option)} times; give it once, with all its values behind it")
 
 
 def check_choices(argv: Sequence[str]) -> None:

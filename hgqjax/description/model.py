@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, read_json
+from hgqjax.archives import DAMAGED, ArchiveError, Npz, check_memory, read_json_file
 from hgqjax.description.costs import operations_cost
 from hgqjax.description.layer_table import text_table
 from hgqjax.description.operations import DescriptionError, Grid, Input, Operation, Quantize, Rearrange
@@ -154,7 +154,7 @@ class ModelDescription:
         try:
             for name in ("description.json", "arrays.npz"):
                 check_memory((path / name).stat().st_size, name)
-            header = read_json((path / "description.json").read_bytes())
+            header = read_json_file(path / "description.json")
             raw = (path / "arrays.npz").read_bytes()
         except OSError as error:
             raise DescriptionError(f"{path} is not a model description: {Path(error.filename).name}: {error.strerror}") from error

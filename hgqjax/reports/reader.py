@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import training
-from hgqjax.archives import read_json
+from hgqjax.archives import read_json_file
 from hgqjax.config import ConfigError, from_json
 from hgqjax.description import DescriptionError, ModelDescription
 from hgqjax.errors import first_line
@@ -207,7 +207,7 @@ def gates(folder: Path) -> list[Gate]:
         if any(part.startswith(".") for part in path.relative_to(folder).parts):  # one that is being written
             continue
         try:
-            about = read_json(path.read_bytes())
+            about = read_json_file(path)
             names = ("flavor",) if path.name == RTL_FILE else ("backend", "io_type", "strategy")
             gate = about["gate"] or {}
             what = ", ".join(str(about[name]) for name in names)

@@ -1,7 +1,6 @@
 """Measured: a cost table that the project's own tools made, of each size of layer at several widths."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from hgqjax.archives import ArchiveError, read_json_file
 from hgqjax.resources import operations as o
 from hgqjax.resources._base import AbstractCost, Cost, Values
 from hgqjax.resources.lut import Luts
@@ -55,9 +55,11 @@ class Measured(AbstractCost):
     def load(cls, path: str | Path) -> "Measured":
         """The table of a file that `hgqjax.synth.measure` made. Raises: ValueError where it is none."""
         try:
-            rows = json.loads(Path(path).read_text())["rows"]
+            rows = read_json_file(path)["rows"]
             return cls(table=tuple((float(n), float(m), float(w), float(a), float(luts)) for n, m, w, a, luts in rows))
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except ArchiveError as error:
+            raise ValueError(f"{path} is no table of measured costs: it {error}") from error
+        except (OSError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no table of measured costs ({type(error).__name__})") from error
 
     def _grid(self, size: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

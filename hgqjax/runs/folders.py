@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import jax
 
-from hgqjax.archives import read_json
+from hgqjax.archives import read_json_file
 from hgqjax.config import to_json
 from hgqjax.files import MANIFEST, write_atomically
 
@@ -79,7 +79,7 @@ class Run:
     def open(cls, folder: Path) -> "Run":
         """An existing run; raises RunError with one sentence where there is none."""
         try:
-            manifest = read_json((Path(folder) / MANIFEST).read_bytes())
+            manifest = read_json_file(Path(folder) / MANIFEST)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(_instead_of_run(Path(folder))) from None
         except (OSError, ValueError) as error:

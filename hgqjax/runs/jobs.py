@@ -203,8 +203,7 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
         about |= {"inputs": inputs.to_json(dataset.inputs)} if dataset.inputs else {}
         objective = config.train.objective
         model = context.train(number).model(sweep.state(point))
-        rows, title = dataset.of_model(dataset.calibration()), f"member{row['member']}_epoch{epoch}"
-        description = export.describe(model, rows, name=title, metadata=about)
+        description = export.describe(model, dataset.of_model(dataset.calibration()), name=name, metadata=about)
         path = frozen_path(context.folder, name)
         shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
         description.save(path)

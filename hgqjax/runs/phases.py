@@ -1,16 +1,15 @@
 """The phases of a run: train the groups of members, freeze points of the front, write projects behind the gate."""
 
+import dataclasses
 import functools
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hgqjax import training
+from hgqjax import export, training
 from hgqjax.export.hls4ml.config import write_config
-from hgqjax.files import new_folder
 from hgqjax.runs import chosen, folders, jobs
 from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import reference as reference_
@@ -123,8 +122,8 @@ def _freeze(
         name, row = f"p{number:02d}", table[n]
         path = context.folder / "models" / name
         if not path.exists():
-            with new_folder(path) as temporary:
-                shutil.copytree(jobs.frozen_path(context.folder, names[n]), temporary, dirs_exist_ok=True)
+            frozen = export.ModelDescription.load(jobs.frozen_path(context.folder, names[n]))
+            dataclasses.replace(frozen, name=name).save(path)  # known by its point from here on
         curves = folders.curves_path(jobs.frozen_path(context.folder, names[n]))
         if curves.exists():  # else a run that was interrupted after it was moved
             os.replace(curves, folders.curves_path(path))

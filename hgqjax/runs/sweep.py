@@ -20,13 +20,15 @@ from hgqjax.config import ConfigError, check_several, from_json
 from hgqjax.data.overview import overview
 from hgqjax.errors import sentence
 from hgqjax.quantizers import Search
-from hgqjax.resources import Luts
 from hgqjax.runs import checks, folders, jobs, phases
 from hgqjax.runs import cluster as cluster_
 from hgqjax.runs import start as start_
 from hgqjax.runs.networks import Mlp, Network
 from hgqjax.runs.progress import Progress
 from hgqjax.training import devices, schedules
+
+BETAS = (4e-6, 1.5e-5, 5e-5, 1.5e-4, 3.5e-4)
+"""Default of `Sweep.betas`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,11 @@ class Sweep:
     start: str = ""
     """Network to continue from, with a fresh optimiser: a model of a run (results/.../models/p03) or a .keras file, with its weights and
     widths, or float weights (.npz, or the folder of an orbax checkpoint)."""
-    train: training.Config = training.Config(objective=training.Objective(cost=Luts()))
-    """By default the penalty is on predicted LUTs: at equal length its networks have fewer LUTs and fewer EBOPs (docs/results.md)."""
-    betas: tuple[float, ...] = (4e-6, 1.5e-5, 5e-5, 1.5e-4, 3.5e-4)
-    """Weights of the penalty, loss per predicted LUT (or EBOP, if that is the objective's cost): one member of the sweep for each."""
+    train: training.Config = training.Config()
+    """Length, optimiser and objective. By default the penalty is on predicted LUTs (`training.Objective`)."""
+    betas: tuple[float, ...] = BETAS
+    """Weights of the penalty, loss per predicted LUT (or EBOP, if that is the objective's cost): one member of the sweep for each. None
+    with points_at."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the starting weights: one member of the sweep for each, with every penalty."""
     each_seed: bool = False
@@ -85,7 +88,11 @@ class Sweep:
 
     def __post_init__(self):
         check_several(self, "models", "betas", "seeds", "points_at", "accuracy_drop")
-        if not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
+        if self.points_at and self.betas not in ((), BETAS):
+            raise ValueError(f"points_at is {self.points_at} and betas is {self.betas}; costs to reach need no beta: give one of them")
+        if self.points_at:
+            object.__setattr__(self, "betas", ())
+        elif not self.betas or not all(0 <= beta < math.inf for beta in self.betas):
             raise ValueError(f"betas is {self.betas}; at least one is needed, each a finite number of at least 0")
         if not self.seeds or not all(0 <= seed < 2**32 for seed in self.seeds):
             raise ValueError(f"seeds is {self.seeds}; at least one is needed, each within 0..2**32 - 1")
@@ -147,8 +154,8 @@ class Sweep:
             grid.sort(key=lambda pair: self.seeds.index(pair[1]))  # a group has the members of one seed
         grid = [pair for pair in grid for _ in range(self._alike)] * len(self.networks())
         vary = np.array([value for value, _ in grid], np.float32)
-        beta = np.full(len(grid), self.betas[0], np.float32) if self.points_at else vary
-        budget = vary if self.points_at else np.zeros(len(grid), np.float32)
+        none = np.zeros(len(grid), np.float32)
+        beta, budget = (none, vary) if self.points_at else (vary, none)
         rate = np.full(len(grid), self.learning_rate, np.float32)
         return training.Member(*map(jnp.asarray, (beta, rate, budget))), tuple(seed for _, seed in grid)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hgqjax.archives import read_json
+from hgqjax.archives import read_json_file
 from hgqjax.export.hls4ml import testbench
 from hgqjax.export.project import GATE_FILE
 from hgqjax.files import write_atomically
@@ -56,7 +56,7 @@ def build(project: Path, steps: Sequence[str] = ("csim", "synth"), *, time_limit
       ExportError: a simulated output differs, or a simulation left no results.
     """
     project = Path(project)
-    backend = str(read_json((project / GATE_FILE).read_bytes())["backend"]) if (project / GATE_FILE).is_file() else ""
+    backend = str(read_json_file(project / GATE_FILE)["backend"]) if (project / GATE_FILE).is_file() else ""
     if backend and backend not in BACKENDS:
         raise SynthError(f"{project} is for back end {backend}; hgqjax build runs the compilers of {' and '.join(BACKENDS)}")
     if not vitis.is_project(project) or not backend:

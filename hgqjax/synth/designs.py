@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hgqjax import resources
-from hgqjax.archives import read_json
+from hgqjax.archives import read_json_file
 from hgqjax.config import to_json
 from hgqjax.description import ModelDescription
 from hgqjax.export.gate import ExportError
@@ -125,7 +125,7 @@ def load(source: Path) -> ModelDescription | None:
 def read_rtl(folder: Path) -> Rtl:
     """The RTL project in `folder`; raises SynthError where it is not one, or not whole."""
     try:
-        about = read_json((folder / RTL_FILE).read_bytes())
+        about = read_json_file(folder / RTL_FILE)
         sources = tuple(folder / name for name in about["sources"])
         rtl = Rtl(
             folder=folder,

@@ -1,4 +1,4 @@
-"""What a run minimises: loss of the task + beta * cost (EBOPs) + gamma * bits."""
+"""What a run minimises: loss of the task + beta * cost (predicted LUTs, EBOPs) + gamma * bits."""
 
 import dataclasses
 
@@ -19,8 +19,9 @@ class Objective:
     """The task: its loss, and how well a model does it."""
     gamma: float = 2e-8
     """Loss per magnitude bit of any width; keeps bits that nothing needs from floating."""
-    cost: resources.AbstractCost = resources.Ebops()
-    """What beta multiplies: EBOPs as HGQ2 counts them, or any other cost model."""
+    cost: resources.AbstractCost = resources.Luts()
+    """What beta multiplies: predicted LUTs, EBOPs as HGQ2 counts them, or any other cost model. Predicted LUTs give networks of fewer LUTs
+    and fewer EBOPs at equal length (docs/results.md); the paper has EBOPs."""
 
     def __post_init__(self):
         if not self.gamma >= 0:

@@ -78,7 +78,8 @@ def test_positions_count_whatever_their_parallelization():
 
 def test_a_project_stands_alone(unverified):
     path, about = unverified.path, record(unverified)
-    assert str(unverified) == f"{path} (verilog, {unverified.latency_cycles} cycles, adder cost {unverified.adder_cost:.0f}): not verified"
+    cycles = convert.in_cycles(unverified.latency_cycles)
+    assert str(unverified) == f"{path} (verilog, {cycles}, adder cost {unverified.adder_cost:.0f}): not verified"
     assert about["top"] == "myproject" and about["flavor"] == "verilog" and about["initiation_interval"] == 1
     assert about["clock_ns"] == 1.0 and about["latency_cutoff"] == 1 and about["part"] == project.DEFAULT_PART
     assert about["gate"] is None and about["verified"] is False and about["registers_bits"] > 0 and about["versions"]["alkaid"]
@@ -92,6 +93,11 @@ def test_a_project_stands_alone(unverified):
     assert len(words[0]) == len(words[1]) >= 10_000
     inputs = Bus(tuple(map(tuple, about["input_formats"])))
     assert max(int(word, 16) for word in words[0]) < 2**inputs.width
+
+
+def test_one_cycle_is_not_cycles(unverified):
+    of_one, of_two = (str(dataclasses.replace(unverified, latency_cycles=count)) for count in (1, 2))
+    assert "(verilog, 1 cycle, adder cost" in of_one and "(verilog, 2 cycles, adder cost" in of_two
 
 
 def test_a_combinational_project_has_no_clock(tmp_path):

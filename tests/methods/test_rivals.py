@@ -331,7 +331,7 @@ def test_targets_out_of_reach_name_the_nearest():
     sweep = runs.Sweep(
         rows=600,
         model=networks.Mlp(method=methods.Hmq(), hidden=(8,)),
-        train=training.Config(batch_size=64, penalty=schedules.Target()),
+        train=training.Config(batch_size=64, objective=Objective(cost=resources.Ebops()), penalty=schedules.Target()),
         points_at=(10.0,),
     )
     with pytest.raises(ConfigError, match=r"points_at has 10 EBOPs, which this network cannot reach; the least possible is \d+"):

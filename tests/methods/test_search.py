@@ -337,7 +337,8 @@ def test_what_a_search_cannot_do_is_named(train):
 
 def of_run(**fields):
     method = methods.Haq(candidates=3, rounds=2)
-    return runs.Sweep(rows=600, model=networks.Mlp(method=method, hidden=(8,)), train=training.Config(batch_size=64, epochs=4), **fields)
+    train = training.Config(batch_size=64, epochs=4, objective=Objective(cost=resources.Ebops()))
+    return runs.Sweep(rows=600, model=networks.Mlp(method=method, hidden=(8,)), train=train, **fields)
 
 
 def test_a_run_has_a_group_for_each_search():

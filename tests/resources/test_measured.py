@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hgqjax import export, layers, quantizers, resources, synth
+from hgqjax import archives, export, layers, quantizers, resources, synth
 from hgqjax.cli.costs import cost_of
 from hgqjax.resources.measured import matrices
 
@@ -51,7 +51,7 @@ def test_a_table_is_what_the_compiler_says_and_is_kept(tmp_path, monkeypatch):
 INPUT = quantizers.Fixed(i=0, f=2, overflow="SAT", keep_negative=False)
 
 
-def test_bad_tables_are_named(tmp_path):
+def test_bad_tables_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="table needs rows"):
         resources.Measured(table=((2.0, 1.0, 0.0, 4.0, 10.0),))
     with pytest.raises(ValueError, match="table has 3 pairs of widths for 2 x 1; each pair once"):
@@ -59,9 +59,14 @@ def test_bad_tables_are_named(tmp_path):
     with pytest.raises(ValueError, match="table has no layer of 3 inputs and 1 results, only 2 x 1; measure this network"):
         COST.at((3, 1), np.float64(1), np.float64(1))
     (tmp_path / "t.json").write_text(json.dumps({"rows": 3}))
-    for name in ("t.json", "missing.json"):
+    (tmp_path / "cut.json").write_text('{"rows": [')
+    for name in ("t.json", "cut.json", "missing.json"):
         with pytest.raises(ValueError, match="is no table of measured costs"):
             resources.Measured.load(tmp_path / name)
+    monkeypatch.setattr(archives, "_JSON_LIMIT", 100)
+    (tmp_path / "t.json").write_text(json.dumps({"rows": [[2, 1, 2, 4, 10]] * 10}))
+    with pytest.raises(ValueError, match="t.json is no table of measured costs: it has more than 100 bytes of JSON"):
+        resources.Measured.load(tmp_path / "t.json")
     with pytest.raises(ValueError, match="lut is no cost; legal are ebops, ebops_paper_v1, luts, weight_bits, measured:FILE"):
         cost_of("lut")
     with pytest.raises(ValueError, match=r"bits is \(0,\); one or more within 1..12"):

@@ -4,12 +4,13 @@ import dataclasses
 
 import jax
 
-from hgqjax import runs, training
+from hgqjax import resources, runs, training
 from hgqjax.runs import chosen, reference
 from hgqjax.scores import Resolution
 from hgqjax.training.archive import Archive, Point
 
-CONFIG = runs.Sweep(betas=(1e-5, 3e-5, 1e-4), train=training.Config(epochs=2), points=2, within=0.05)
+TRAIN = training.Config(epochs=2, objective=training.Objective(cost=resources.Ebops()))
+CONFIG = runs.Sweep(betas=(1e-5, 3e-5, 1e-4), train=TRAIN, points=2, within=0.05)
 
 
 def ended(*scores_and_costs, failed=()):
@@ -69,7 +70,7 @@ def test_each_kind_has_a_point_where_there_is_room():
 
 
 def test_of_a_resolution_less_is_better():
-    train = training.Config(epochs=2, objective=training.Objective(score=Resolution()))
+    train = training.Config(epochs=2, objective=training.Objective(score=Resolution(), cost=resources.Ebops()))
     config = runs.Sweep(betas=CONFIG.betas, train=train, points=9, within=1.0)
     rows = [row("p00", 2, 2.5, 801.0), row("p01", 0, 2.0, 2001.0)]
     (line,) = chosen.missing(config, ended((2.0, 2000), (2.7, 1000), (2.5, 800)), rows, rows, 100, "mrad")
@@ -97,7 +98,7 @@ def test_each_drop_has_a_line():
     assert first == "reference (18 bits everywhere): validation accuracy 75.50 %, test 75.00 %"
     assert none == "within 1 point is none: the best, p02, is 1.50 below; give smaller betas, or more epochs"
     assert two == "within 2 points: p01, 900 EBOPs, validation accuracy 73.60 %, test 73.00 %"
-    train = training.Config(epochs=2, objective=training.Objective(score=Resolution()))
+    train = training.Config(epochs=2, objective=training.Objective(score=Resolution(), cost=resources.Ebops()))
     config = dataclasses.replace(DROPS, train=train, accuracy_drop=(0.1,))
     rows = [row("p00", 2, 2.2, 500.0) | {"test_score": 2.3}, row("p01", 1, 2.05, 900.0) | {"test_score": 2.1}]
     _, line = reference.lines(config, {"val": {"score": 2.0}, "test": {"score": 2.1}}, rows, "mrad")

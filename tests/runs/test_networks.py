@@ -99,7 +99,9 @@ def test_a_tracker_of_three_inputs_passes_both_gates(tmp_path):
 
 @pytest.mark.slow
 def test_muon_tracks_to_verified_firmware(tmp_path):
-    train = Config(epochs=12, epochs_per_check=6, batch_size=256, objective=Objective(score=Resolution(window=30.0)))
+    train = Config(
+        epochs=12, epochs_per_check=6, batch_size=256, objective=Objective(score=Resolution(window=30.0), cost=resources.Ebops())
+    )
     model = networks.Tracker(squash="tanh")
     config = runs.Sweep(
         data="muon", rows=20_000, model=model, train=train, betas=(1e-6,), points=1, projects=1, within=20.0, gate_rows=1000
@@ -111,7 +113,7 @@ def test_muon_tracks_to_verified_firmware(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not SVHN.exists(), reason=f"{SVHN.name} is not beside this checkout")
 def test_svhn_images_to_verified_firmware(tmp_path):
-    train = Config(epochs=6, epochs_per_check=3, batch_size=128)
+    train = Config(epochs=6, epochs_per_check=3, batch_size=128, objective=Objective(cost=resources.Ebops()))
     config = runs.Sweep(
         data=f"svhn:{SVHN}", rows=3000, model=networks.Cnn(), train=train, betas=(1e-7,), learning_rate=5e-3, points=1, projects=1,
         within=1.0, io_type="io_stream", gate_rows=100,

@@ -20,7 +20,8 @@ from hgqjax.scores import Resolution
 from hgqjax.training import schedules
 from hgqjax.training.objective import Objective
 
-TRAIN = training.Config(epochs=4, epochs_per_check=2, batch_size=100, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
+EBOPS = Objective(cost=resources.Ebops())
+TRAIN = training.Config(epochs=4, epochs_per_check=2, batch_size=100, objective=EBOPS, penalty=schedules.LogRamp(start_ratio=0.1, hold=0.3))
 
 
 def write_rows(path, n=800, seed=0):
@@ -55,7 +56,7 @@ def test_two_weighted_targets_of_a_table_in_parts(tmp_path):
     table = {"b": x[:, 1], "e1": x[:, 0] + x[:, 1], "a": x[:, 0], "e2": x[:, 2] - 1, "c": x[:, 2], "w": rng.uniform(size=900), "part": part}
     pl.DataFrame(table).write_csv(tmp_path / "t.csv")
     columns = data_.Columns(target=("e1", "e2"), features=("a", "b", "c"), weight="w", split="part", unit="GeV")
-    train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution()))
+    train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution(), cost=resources.Ebops()))
     config = small(str(tmp_path / "t.csv"), columns=columns, train=train, betas=(1e-6,), points=1, gate_rows=500)
     run = runs.run(config, root=tmp_path, progress=False)
     manifest = json.loads((run / "manifest.json").read_text())
@@ -98,6 +99,7 @@ def test_numbers_of_the_summary_are_those_of_the_saved_models(run, rows):
     assert [row["point"] for row in table] == [f"p{n:02d}" for n in range(len(table))]
     for row in table:
         model = ModelDescription.load(run / row["model"])
+        assert model.name == row["point"] and model.summary().startswith(f"{row['point']}\n")
         assert float(row["ebops"]) == float(resources.ebops(model).total)
         hits = np.argmax(model.evaluate(dataset.x_test), axis=1) == dataset.y_test
         assert float(row["test_score"]) == hits.mean()
@@ -165,11 +167,11 @@ def test_progress_shows_large_costs_and_small_ones():
     members = training.Member(beta=np.full(2, 1e-5), learning_rate=np.ones(2), budget=np.array([0.0, 300.0]))
     for cost, shown in ((29_896.0, "29.9k"), (2.5, "2.5")):
         swept = training.SweepResult(training.Archive(), [row | {"cost": cost}, row | {"cost": cost, "member": 1}], {1: "NaN"}, None)
-        assert cells(swept, members, (0, 0), Objective()) == [
+        assert cells(swept, members, (0, 0), EBOPS) == [
             f"beta 1e-05: loss 0.500, accuracy 75.0%, {shown} EBOPs",
             "aims at 300: failed",
         ]
-        assert cells(swept, members, (0, 7), Objective())[1] == "aims at 300, seed 7: failed"
+        assert cells(swept, members, (0, 7), EBOPS)[1] == "aims at 300, seed 7: failed"
 
 
 def hgqjax(capsys, *argv):
@@ -197,9 +199,10 @@ def regression(tmp_path_factory):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(800, 4)).astype(np.float32)
     np.savez(folder / "angles.npz", x=x, y=x @ np.array([1.0, -0.5, 0.0, 0.25]), unit="mrad")
-    train = dataclasses.replace(TRAIN, objective=Objective(score=Resolution(window=0.5)), penalty=schedules.Budget())
-    changes = {"train": train, "points_at": (150.0,), "within": 1.0, "projects": 0, "model": networks.Mlp(hidden=(), batch_norm=False)}
-    config = small(str(folder / "angles.npz"), **changes)
+    objective = Objective(score=Resolution(window=0.5), cost=resources.Ebops())
+    train = dataclasses.replace(TRAIN, objective=objective, penalty=schedules.Budget())
+    changes = {"train": train, "points_at": (150.0,), "betas": (), "within": 1.0, "projects": 0}
+    config = small(str(folder / "angles.npz"), model=networks.Mlp(hidden=(), batch_norm=False), **changes)
     return runs.run(config, name="angles", root=folder / "results", progress=False)
 
 

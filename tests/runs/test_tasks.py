@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import run_folders
 
-from hgqjax import cli, layers, load, runs, scores, training
+from hgqjax import cli, layers, load, resources, runs, scores, training
 from hgqjax import data as data_
 from hgqjax.config import ConfigError, to_json
 from hgqjax.description import ModelDescription
@@ -41,7 +41,7 @@ def write_trigger(path):
 
 
 def finished(path, score, columns=data_.Columns(), epochs=16, **changes):
-    train = dataclasses.replace(TRAIN, epochs=epochs, objective=Objective(score=score))
+    train = dataclasses.replace(TRAIN, epochs=epochs, objective=Objective(score=score, cost=resources.Ebops()))
     model = networks.Mlp(hidden=(), batch_norm=False)
     arguments = {"data": str(path), "columns": columns, "model": model, "train": train, "betas": (1e-6,), "points": 1, "within": 10.0}
     folder = runs.run(runs.Sweep(**arguments | changes), root=path.parent / "results", progress=False)

@@ -19,7 +19,7 @@ from hgqjax.training.objective import Objective
 from hgqjax.training.population import Archive, Point
 from hgqjax.training.programs import Segments
 
-CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, penalty=schedules.Constant())
+CONFIG = training.Config(epochs=4, batch_size=64, width_rate=2.0, objective=Objective(cost=resources.Ebops()), penalty=schedules.Constant())
 
 
 def build(rngs):
@@ -248,7 +248,7 @@ def test_regression_and_the_paper_definition():
 
 
 def test_half_precision_rows_train_as_single_precision_ones_and_outliers_are_recorded():
-    config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(score=Resolution(window=0.5)))
+    config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(score=Resolution(window=0.5), cost=resources.Ebops()))
     rows = data()
     x_train, x_val = (jnp.round(x * 8) / 8 for x in (rows.x_train, rows.x_val))
     rows = training.Data(x_train, x_train[:, 0] * 2, x_val, x_val[:, 0] * 2)

@@ -67,7 +67,7 @@ class RtlProject:
     def __str__(self) -> str:
         checked = f"{self.gate.words} words on {self.gate.rows} rows equal, {self.simulated_rows} of them simulated" if self.gate else ""
         checked = checked or "not verified"
-        return f"{self.path} ({self.flavor}, {self.latency_cycles} cycles, adder cost {self.adder_cost:.0f}): {checked}"
+        return f"{self.path} ({self.flavor}, {in_cycles(self.latency_cycles)}, adder cost {self.adder_cost:.0f}): {checked}"
 
 
 def cutoff(clock_ns: float) -> int:
@@ -253,10 +253,15 @@ def _write(graph, folder: Path, flavor: str, top: str, levels: float, part: str,
     return _Design(written, flavor, top, sources, int(latency), int(model.reg_bits), float(written.cost), *buses)
 
 
+def in_cycles(count: int) -> str:
+    """For people: "1 cycle", "7 cycles"."""
+    return f"{count} cycle" if count == 1 else f"{count} cycles"
+
+
 def _how_to_build(design: _Design, report: GateReport | None, clock_ns: float) -> str:
     checked = readme.compared(report)
     bits = f"`model_inp` has {design.inputs.width} bits, `model_out` {design.outputs.width}; element 0 is lowest"
-    cycles = f"{design.latency_cycles} cycles at {clock_ns:g} ns, a result each cycle" if design.latency_cycles else "combinational"
+    cycles = f"{in_cycles(design.latency_cycles)} at {clock_ns:g} ns, a result each cycle" if design.latency_cycles else "combinational"
     return f"{design.flavor} RTL, {cycles}. {checked}.\n{bits}. Sources: {', '.join(f'`{source}`' for source in design.sources)}."
 
 
