@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -44,3 +45,18 @@ class Data(NamedTuple):
 def rows_at_once(x: Any, widest: int = 1) -> int:
     """Rows of `x` whose values are computed in one piece, by a network whose widest layer quantizes so many values."""
     return max(AT_ONCE // max(widest, sum(math.prod(part.shape[1:]) for part in layers.row_arrays(x))), 1)
+
+
+def rows_at(x: Array | tuple[Array, ...], which: Array | slice) -> Array | tuple[Array, ...]:
+    """The rows `which` of each input, float32."""
+    return tuple(as_float32(part[which]) for part in x) if isinstance(x, tuple) else as_float32(x[which])
+
+
+def weight_at(weight: Array | None, which: Array | slice) -> Array | None:
+    """The weights of the rows `which`, where rows have weights."""
+    return None if weight is None else weight[which]
+
+
+def as_float32(rows: Array) -> Array:
+    """Rows of type float16 as float32, and those of float32 as they are."""
+    return rows if rows.dtype == jnp.float32 else rows.astype(jnp.float32)

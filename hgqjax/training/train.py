@@ -17,7 +17,7 @@ from hgqjax import layers, resources
 from hgqjax.training import devices, freeze, schedules, shuffle
 from hgqjax.training.guard import Guard, Trained, blind_loss, is_constant
 from hgqjax.training.objective import Objective
-from hgqjax.training.rows import Data, rows_at_once
+from hgqjax.training.rows import Data, as_float32, rows_at, rows_at_once, weight_at
 from hgqjax.training.tally import Tally
 
 CURVATURE_ROWS = 256
@@ -153,7 +153,7 @@ class Train:
           steps: of an epoch, where `data` has not all rows.
         """
         self.check(data)
-        model, rows = self.build(nnx.Rngs(params=key)), _rows(data.x_train, slice(self.config.batch_size))
+        model, rows = self.build(nnx.Rngs(params=key)), rows_at(data.x_train, slice(self.config.batch_size))
         if self.begun is None:
             layers.adapt(model, rows)
         else:
@@ -238,7 +238,7 @@ class Train:
         """Results for rows `x`, statistics frozen, unwrapped; of many large rows `rows_at_once` after the other."""
 
         def of(rows):
-            return self._merge(self._frozen, state)(*map(_as_float32, rows))
+            return self._merge(self._frozen, state)(*map(as_float32, rows))
 
         xs = layers.row_arrays(x)
         count, part = len(xs[0]), rows_at_once(x, self.widest)
@@ -308,9 +308,9 @@ class Train:
         if due is False:
             return state
 
-        objective, x = self.config.objective, layers.row_arrays(_rows(data.x_train, rows))
+        objective, x = self.config.objective, layers.row_arrays(rows_at(data.x_train, rows))
         of_score = objective.score.loss, objective.score.divergence
-        task = layers.Task(x, data.y_train[rows], _at(data.weight_train, rows), *of_score, objective.costs, member.budget)
+        task = layers.Task(x, data.y_train[rows], weight_at(data.weight_train, rows), *of_score, objective.costs, member.budget)
 
         def again(state):
             model = self._merge(self._training, state)
@@ -344,7 +344,7 @@ class Train:
             count = (epoch * steps + index).astype(jnp.float32)
             beta, penalty = self.config.penalty.step(state.penalty, count / total, state.cost, member.beta, member.budget)
             beta = beta * state.guard.ease
-            batch = (_rows(data.x_train, rows), data.y_train[rows], _at(data.weight_train, rows))
+            batch = (rows_at(data.x_train, rows), data.y_train[rows], weight_at(data.weight_train, rows))
             inputs = (state.params, state.observed, *batch, beta, epoch * steps + index, count / total)
             keeps = (count - 1) / total >= self.config.batch_statistics
             gradients, (metrics, observed) = self._gradients(keeps, inputs)
@@ -376,19 +376,6 @@ def make_train(config: Config, build: Callable[[nnx.Rngs], layers.Module], begun
 
 def _split(model: layers.Module):
     return nnx.split(model, nnx.Param, layers.BitWidth, ...)
-
-
-def _at(weight: Array | None, rows) -> Array | None:
-    return None if weight is None else weight[rows]
-
-
-def _rows(x: Array | tuple[Array, ...], which: Array | slice) -> Array | tuple[Array, ...]:
-    """The rows `which` of each input, float32."""
-    return tuple(_as_float32(part[which]) for part in x) if isinstance(x, tuple) else _as_float32(x[which])
-
-
-def _as_float32(rows: Array) -> Array:
-    return rows if rows.dtype == jnp.float32 else rows.astype(jnp.float32)
 
 
 def _all_finite(tree) -> Array:
