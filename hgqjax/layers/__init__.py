@@ -23,6 +23,7 @@ from hgqjax.layers.levels import SharedLevels
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.lut_conv import LutConv1D, LutConv2D
 from hgqjax.layers.lut_dense import LutDense
+from hgqjax.layers.lut_einsum import LutEinsum
 from hgqjax.layers.mask import Mask, Masked, MaskedMean
 from hgqjax.layers.merge import Add, Multiply, Subtract
 from hgqjax.layers.mode import Mode
@@ -85,6 +86,7 @@ __all__ = [
     "LutConv1D",
     "LutConv2D",
     "LutDense",
+    "LutEinsum",
     "Mask",
     "Masked",
     "MaskedMean",

@@ -165,7 +165,7 @@ class EinsumDense(AbstractLinear):
         input_granularity: Granularity = "element",
         kernel_granularity: Granularity = "element",
     ):
-        x, kernel, y = _labels(equation, tuple(input_shape), tuple(output_shape))
+        x, kernel, y = labels_of(equation, tuple(input_shape), tuple(output_shape))
         if (bias_axes is not None and not set(bias_axes) <= set(y)) or (parallelization is not None and parallelization < 1):
             raise ValueError(f"bias_axes is {bias_axes!r}, parallelization {parallelization}; labels of {y!r} and at least 1 are needed")
         self.equation, self.output_shape, self.parallelization = f"{x},{kernel}->{y}", tuple(output_shape), parallelization
@@ -205,7 +205,7 @@ class EinsumDense(AbstractLinear):
         return x.graph.linear("einsum", x, name, kernel, bias, self.output_shape, **settings)
 
 
-def _labels(equation: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> tuple[str, str, str]:
+def labels_of(equation: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> tuple[str, str, str]:
     """Labels of x, kernel and result; raises ValueError where they are not one for each axis, or sizes disagree."""
     parts = equation.replace(" ", "").replace("->", ",").split(",")
     fits = len(parts) == 3 and equation.count("->") == 1 and all(len(set(part)) == len(part) and part.isalpha() for part in parts)

@@ -211,6 +211,10 @@ CASES = {
         lambda rngs: layers.LutDense(2, 2, rngs=rngs, function=layers.EdgeTable(bits=3), input_quantizer=Kif(overflow="SAT", f0=2.0)),
         (2,),
     ),
+    "tables between axes": (
+        lambda rngs: layers.LutEinsum("tc,td->dc", (3, 2), (2, 2), rngs=rngs, function=layers.EdgeMlp(hidden=1)),
+        (3, 2),
+    ),
     "convolution by tables": (
         lambda rngs: layers.LutConv1D((4, 1), 2, 2, rngs=rngs, padding="SAME", strides=2, function=layers.EdgeMlp(hidden=1)),
         (4, 1),

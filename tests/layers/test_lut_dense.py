@@ -111,6 +111,29 @@ def test_a_convolution_is_a_layer_of_each_window():
         layers.LutConv1D((4,), 2, 2, **settings)
 
 
+def test_tables_between_axes_are_tables_of_the_summed_ones():
+    settings = {"function": layers.EdgeMlp(hidden=1)}
+    layer = layers.LutEinsum("atb,abd->dt", (2, 3, 4), (5, 3), rngs=nnx.Rngs(0), **settings)
+    assert layer.tables.full == (3, 8, 5)
+    plain = layers.LutDense(8, 5, rngs=nnx.Rngs(0), input_shape=(3, 8), **settings)
+    x = jax.random.normal(jax.random.key(0), (6, 2, 3, 4))
+    expected = plain(x.transpose(0, 2, 1, 3).reshape(6, 3, 8)).transpose(0, 2, 1)
+    assert np.array_equal(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("equation", "message"),
+    [
+        ("tc,tcd->td", "where the functions share a label with x, one with the result, and none with both"),
+        ("tc,c->t", "where the functions share a label"),
+        ("tc,cd", "one like 'tc,cd->td' is needed, with a label for each axis"),
+    ],
+)
+def test_other_equations_of_tables_are_refused(equation, message):
+    with pytest.raises(ValueError, match=message):
+        layers.LutEinsum(equation, (4, 3), {"tc,c->t": (4,)}.get(equation, (4, 2)), rngs=nnx.Rngs(0))
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_splines_are_a_partition_of_one(order):
     v = jnp.linspace(-0.5, 0.5, 9)
