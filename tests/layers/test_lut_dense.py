@@ -15,17 +15,18 @@ ROWS = np.random.default_rng(3).normal(0.2, 1.2, (300, 4)).astype(np.float32)
 
 
 class Hybrid(layers.Module):
-    """A convolution, a layer of tables in the middle, a dense layer, tables at the end."""
+    """A convolution, tables in the middle, a dense layer, tables between axes, tables at the end."""
 
     def __init__(self, rngs):
         self.conv = layers.Conv1D((4, 1), 2, 2, rngs=rngs, activation="relu", input_granularity="tensor")
         self.tables = layers.LutDense(6, 3, rngs=rngs, function=layers.EdgeMlp(hidden=2), batch_norm=layers.BatchNorm())
         self.dense = layers.Dense(3, 3, rngs=rngs, activation="relu")
         self.last = layers.LutDense(3, 2, rngs=rngs, function=layers.EdgeSpline(intervals=3, order=2))
+        self.mix = layers.LutEinsum("ct,td->dc", (1, 3), (3, 1), rngs=rngs, function=layers.EdgeMlp(hidden=1))
 
     def __call__(self, x):
-        x = layers.flatten(self.conv(layers.reshape(x, (4, 1))))
-        return self.last(self.dense(self.tables(x)))
+        x = self.dense(self.tables(layers.flatten(self.conv(layers.reshape(x, (4, 1))))))
+        return self.last(layers.flatten(self.mix(layers.reshape(x, (1, 3)))))
 
 
 def adapted(model, rows=ROWS):
