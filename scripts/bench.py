@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Literal, get_args
 
+import bench_methods
 import bench_particles
 import jax
 import jax.monitoring
@@ -47,7 +48,7 @@ from bench_runs import (
 from hgqjax import training
 from hgqjax.training import devices, shuffle
 
-Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn", "particles"]
+Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn", "particles", "methods"]
 CPU = "processor time"
 
 
@@ -90,6 +91,7 @@ class Sizes:
     depths: tuple[int, ...] = (1, 2)
     cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
     particles: tuple[int, int, int, int] = (512, 2_048, 16, 64)
+    methods: tuple[int, int] = (512, 16_384)
 
 
 QUICK = Sizes(
@@ -111,6 +113,7 @@ QUICK = Sizes(
     depths=(1, 2),
     cnn=(32, 64, (2,), ()),
     particles=(32, 64, 4, 4),
+    methods=(64, 256),
 )
 
 
@@ -336,7 +339,7 @@ def measure(options, report):
             report.skip("hgq2", str(reason))
     with_hgq2 = {"step": part_steps, "front": part_front}
     alone = {"population": part_population, "compile": part_compile, "memory": part_memory, "growth": part_growth, "cnn": part_cnn}
-    alone["particles"] = bench_particles.part
+    alone |= {"particles": bench_particles.part, "methods": bench_methods.part}
     parts = [part for part in get_args(Part) if part in options.parts and part != "hgq2"]
     parts = parts if hgq2 is None or "step" in parts else ["step", *parts]  # which measures HGQ2's epochs too
     for part in parts:

@@ -10,6 +10,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from hgqjax import ranges
 from hgqjax.layers._base import Module
 from hgqjax.layers.linear import AbstractLinear
 from hgqjax.layers.mode import Mode
@@ -46,13 +47,15 @@ def allocations(model: Module) -> list[AbstractAllocation]:
 
 
 def allocate(model: Module, allocation: AbstractAllocation, epoch: Array, epochs: int, task: Task) -> dict[str, dict[str, Array]]:
-    """New parameters of the quantizers that have `allocation`, by name; changes nothing."""
+    """New parameters of the quantizers that have `allocation`, by name; of `model` ranges of weights alone change, to those of today."""
     found = {name: q for name, q in model.named(_Quantizer) if q.quantizer.allocation == allocation}
     names = list(found)
     key = jax.random.fold_in(jax.random.wrap_key_data(found[names[0]].seed[...]), epoch)
     seen = functools.cache(lambda: values(model, names, task))
     squared = functools.cache(lambda: fishers(model, names, task))
     weights = dict(weights_of(model))
+    for name in (name for name in found if name in weights):
+        found[name]._keep(ranges.observe(weights[name], found[name].low[...].shape))
     layers = sorted(model.operations_cost(), key=len)
     slots = []
     for name, q in found.items():

@@ -5,13 +5,15 @@ from typing import Literal
 
 from hgqjax import quantizers as q
 from hgqjax.methods._base import AbstractMethod, uniform
+from hgqjax.methods.allocation.dropping import Dropping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cpq(AbstractMethod):
     """Bits dropped at random, and levels with a distribution (after CPQ + DropBits, arXiv:2109.02100; `hgqjax.quantizers.Cpq`).
 
-    Betas make its front; so does one of ``points_at`` for each member, with the penalty schedule Target or Budget.
+    Betas make its front; so does one of ``points_at`` for each member, with the penalty schedule Target or Budget. The bits that are taken
+    for good (`hgqjax.methods.allocation.dropping`) are within that cost.
     """
 
     granularity: Literal["tensor", "channel"] = "tensor"
@@ -21,7 +23,7 @@ class Cpq(AbstractMethod):
     activation_bits: tuple[int, int] = (1, 8)
     """Fewest and most magnitude bits of the activations of a layer."""
     search: float = 0.6
-    """Share of the run after which bits that are likelier dropped than not are gone; the rest tunes the weights."""
+    """Share of the run after which bits that are likelier dropped than not, or beyond the target, are gone; the rest tunes the weights."""
 
     def __post_init__(self):
         for name in ("weight_bits", "activation_bits"):
@@ -34,11 +36,11 @@ class Cpq(AbstractMethod):
 
     def weights(self):
         least, most = self.weight_bits
-        return q.Cpq(least=least - 1, most=most - 1, search=self.search), self.granularity
+        return q.Cpq(least=least - 1, most=most - 1, allocation=Dropping(after=self.search)), self.granularity
 
     def activations(self):
         least, most = self.activation_bits
-        return q.Cpq(least=least, most=most, search=self.search), "tensor"
+        return q.Cpq(least=least, most=most, allocation=Dropping(after=self.search)), "tensor"
 
     def biases(self):
         return uniform(7)

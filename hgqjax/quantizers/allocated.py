@@ -16,7 +16,8 @@ from hgqjax.quantizers.allocation import AbstractAllocation
 class Allocated(FixedPoint):
     r"""Step :math:`2^{-f}` with the f that `allocation` gives each width; float in training until it has, and `widest` bits elsewhere.
 
-    With WRAP integer bits follow the observed range; with SAT and SAT_SYM they are the allocated `i`, and larger values are clipped.
+    With WRAP integer bits follow the observed range; where they are more than the allocated `i`, f is less by as many, so that no value
+    has more bits than it was given. With SAT and SAT_SYM they are `i`, and larger values are clipped.
     `format` and `quantize` are those of one fixed-point grid at any time: before the allocation the one of `widest` magnitude bits that
     holds the range, so that a look at validation rows sees a network that hardware can have.
 
@@ -70,12 +71,15 @@ class Allocated(FixedPoint):
         done = lax.stop_gradient(params["allocated"]) >= 0.5
         if ranges is None:
             return Format(self._sign(i), i, jnp.where(done, f, self.widest - i))
-        low, high = as_float32(ranges)
+        bits, (low, high) = i + f, as_float32(ranges)
         largest = jnp.maximum(-low, high) if self.keep_negative else high
         f = jnp.where(done, f, self.widest - fixed_point.exponent(largest))
         seen = ranges_.Range(low if self.keep_negative else jnp.zeros_like(low), high)
         k, fitting = ranges_.integer_bits(seen, f, self.rounding)
         if self.overflow == "WRAP":
+            for _ in range(2):  # a coarser step may round the largest value up, once
+                f = jnp.where(done, jnp.minimum(f, bits - fitting), f)
+                k, fitting = ranges_.integer_bits(seen, f, self.rounding)
             return Format(k, fitting, f)
         signs = self._sign(i) if self.signed else k
         return Format(jnp.where(done, signs, k), jnp.where(done, i, fitting), f)

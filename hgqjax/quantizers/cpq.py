@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from hgqjax import fixed_point
 from hgqjax.quantizers._base import FixedPoint, Format, as_float32, check_bits, sample_exponent
+from hgqjax.quantizers.allocation import AbstractAllocation
 
 CHOSEN = 30.0
 """Logit of a bit that is kept for good, and minus that of one that is dropped."""
@@ -34,8 +35,8 @@ class Cpq(FixedPoint):
 
     `sample` is round to nearest, saturated at :math:`\pm(2^b - 1)\Delta` (from 0 where the range, if given, has no negative level): a bit
     is there only if all below it are. One draw is for the whole group. `expected_format` has the mean bits
-    :math:`least + \sum_d \prod_{j \le d} \Pi_j`. `format` and `quantize` have the bits with :math:`\Pi_d \ge 1/2`, at any time. After the
-    share `search` of the run these are taken for good; from there on `sample`, `format` and export are one grid.
+    :math:`least + \sum_d \prod_{j \le d} \Pi_j`. `format` and `quantize` have the bits with :math:`\Pi_d \ge 1/2`, at any time. When
+    `allocation` has taken some of them for good, `sample`, `format` and export are one grid.
 
     Initialisation: f, so that `most` bits hold the largest of the sample (without one, `i0` integer bits); :math:`\Pi` = `keep` for the
     highest bit, and a logit that is larger by 1.5 for each bit below.
@@ -45,11 +46,11 @@ class Cpq(FixedPoint):
     thresholds between levels: larger between levels than on them. So dq/dx = s up to sigma beyond the largest kept level and 0 outside;
     dq/df = ln2 (x s - q); in `drop` what a bit adds to x where it saturates, times the slope of the hard concrete gate whose rounding Z
     is. `expected_format` is smooth in `drop`. `format` has gradients in f alone.
-    Raises: ValueError for bits that are no whole numbers with 1 <= least < most <= 16, a `sigma` outside 1/16..1, a `search` or
-    `keep` outside 0..1, a rounding that is not to nearest.
+    Raises: ValueError for bits that are no whole numbers with 1 <= least < most <= 16, a `sigma` outside 1/16..1, a `keep`
+    outside 0..1, a rounding that is not to nearest.
     Source: after CPQ with DropBits, arXiv:2109.02100, whose abstract alone was at hand; gates after arXiv:1712.01312. Ours: the gradient
     goes through all levels (not through that of the chosen one) and sigma stays as given; gates are rounded to 0 and 1; steps are powers
-    of two; the start; the `search`.
+    of two; the start; when the choice is made.
 
     >>> q = Cpq(least=1, most=3, i0=0.0)
     >>> q.quantize(jnp.array([0.3, 5.0]), q.init((1,))).tolist()
@@ -63,7 +64,7 @@ class Cpq(FixedPoint):
     most: int = 7
     sigma: float = 1 / 3
     keep: float = 0.9
-    search: float = 0.6
+    allocation: AbstractAllocation | None = None
     i0: float = 2.0
     f_limits: tuple[float, float] = (-24.0, 24.0)
 
@@ -74,9 +75,8 @@ class Cpq(FixedPoint):
             raise ValueError(f"least is {self.least}, most {self.most}; whole numbers with 1 <= least < most <= 16 are needed")
         if not SIGMA[0] <= self.sigma <= SIGMA[1]:
             raise ValueError(f"sigma is {self.sigma}; a width of {SIGMA[0]:g} to {SIGMA[1]:g} steps is needed")
-        for name in ("keep", "search"):
-            if not 0 < getattr(self, name) <= 1 or self.keep == 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; a share above 0 is needed, keep below 1, search at most 1")
+        if not 0 < self.keep < 1:
+            raise ValueError(f"keep is {self.keep}; a probability above 0 and below 1 is needed")
         if self.rounding not in ("RND", "RND_CONV"):
             raise ValueError(f"rounding is {self.rounding!r}; the likeliest level is the nearest, RND or RND_CONV")
         check_bits("i0", self.i0)
@@ -115,21 +115,19 @@ class Cpq(FixedPoint):
 
         inside = (v <= top + self.sigma) & (v >= -k * top - self.sigma)
         slope = jnp.where(inside, _slope(v - level, self.sigma), 0.0)
-        of_f = fixed_point.LN2 * (fixed * slope - value)
         limits = step[..., None] * (2.0 ** np.arange(self.least, self.most + 1, dtype=x.dtype) - 1.0).reshape((1,) * f.ndim + (-1,))
-        return _trained(x, fixed_point.round_ste(params["f"]), there, (value, slope, of_f, fixed, k[..., None] * limits, limits))
+        return _trained(x, fixed_point.round_ste(params["f"]), there, (value, slope, fixed, k[..., None] * limits, limits))
 
-    def reassigns(self, epoch, epochs):
-        return epoch == min(math.ceil(round(self.search * epochs, 6)), epochs - 1)
-
-    def reassign(self, params, x, *, progress, curvature):
-        return self._take(params, self._kept(params))
+    def odds(self, params):
+        """Logits of each bit, or of one below where that is less: what is 0 or more is in `format`, in falling order."""
+        return lax.cummin(params["drop"], params["drop"].ndim - 1)
 
     def narrowest(self, params):
-        return self._take(params, jnp.zeros_like(params["drop"]))
+        return self.taken(params, jnp.zeros(params["drop"].shape, bool))
 
-    def _take(self, params, kept):
-        return params | {"drop": jnp.where(kept > 0, CHOSEN, -CHOSEN), "chosen": jnp.ones_like(params["chosen"])}
+    def taken(self, params, kept):
+        """`params` with the bits that are `kept`, True or False of each, for good."""
+        return params | {"drop": jnp.where(kept, CHOSEN, -CHOSEN), "chosen": jnp.ones_like(params["chosen"])}
 
     def _kept(self, params):
         """1 for each bit that format has, 0 for the others; no gradient."""
@@ -150,7 +148,7 @@ def _chosen(params):
 
 @jax.custom_vjp
 def _trained(x: Array, f: Array, there: Array, about: tuple) -> Array:
-    """The value, with gradients in x by its slope, in f by `of_f`, and in the bits that are `there` by what each adds to a saturated x."""
+    """The value, with gradients in x by its slope, in f by what that makes of the step, in the bits `there` by what each adds to x."""
     return about[0]
 
 
@@ -159,16 +157,19 @@ def _trained_fwd(x, f, there, about):
 
 
 def _trained_bwd(kept, g):
-    f, (_, slope, of_f, fixed, low, high) = kept
+    f, (value, slope, fixed, low, high) = kept
 
-    def summed(of_x):  # a select, else XLA's CPU back end makes one slow loop of product and sum
+    def summed(terms):
         shape = (1,) * (g.ndim - f.ndim) + f.shape
         axes = tuple(a for a, (n, m) in enumerate(zip(g.shape, shape, strict=True)) if n != m)
-        rows = fixed_point.materialized(jnp.sum(jnp.where(g == g, g * of_x, g), axes[:-1], keepdims=True))  # the last axis: vectors
+        terms = jnp.where(g == g, terms, g)  # a select, else XLA's CPU back end makes one slow loop of product and sum
+        rows = fixed_point.materialized(jnp.sum(terms, axes[:-1], keepdims=True))  # the last axis: vectors
         return jnp.sum(rows, axes[-1:], keepdims=True).reshape(f.shape).astype(f.dtype)
 
-    of_limits = jnp.stack([summed(jnp.clip(fixed, -low[..., d], high[..., d])) for d in range(high.shape[-1])], -1)
-    return g * slope, summed(of_f), of_limits[..., 1:] - of_limits[..., :-1], jax.tree.map(jnp.zeros_like, kept[1])
+    to_x = fixed_point.materialized(g * slope)  # else the slope is computed again for f
+    to_f = fixed_point.LN2 * summed(fixed * to_x - g * value)
+    of_limits = jnp.stack([summed(g * jnp.clip(fixed, -low[..., d], high[..., d])) for d in range(high.shape[-1])], -1)
+    return to_x, to_f, of_limits[..., 1:] - of_limits[..., :-1], jax.tree.map(jnp.zeros_like, kept[1])
 
 
 _trained.defvjp(_trained_fwd, _trained_bwd)

@@ -1,6 +1,7 @@
 """Hmq: one of several pairs of bit-width and power-of-two threshold for each tensor, found by a Gumbel-softmax search."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ class Hmq(FixedPoint):
     .. math:: Q(x) = \hat\Delta\, clip(round(x / \hat\Delta), \pm(\hat t / \hat\Delta - 1))
 
     (from 0 where k = 0). Slices of x along `sample_axis` draw their own p: -2 are the input channels of a kernel, 0 the rows of a batch; no
-    more than `draws` of them, which then repeat (in the paper every slice has its own; the noise is most of the cost of a step).
+    more than `draws` of them, which then repeat (in the paper every slice has its own).
     The search takes the share `search` of the run; the temperature falls in `cycles` saw-teeth from 1 to 0.5. Then the choice is made: the
     likeliest number of bits, and its likeliest threshold; from there on `sample`, `format` and export are that one grid. `format` and
     `quantize` are those of the present choice at any time: hardware always has a plain grid, with overflow SAT_SYM.
@@ -111,26 +112,19 @@ class Hmq(FixedPoint):
         return fixed_point.pow2(jnp.round(i) - max(self.bits))
 
     def sample(self, x, params, *, key, temperature, ranges=None):
-        logits = params["logits"]
-        slices, count = list(logits.shape[:-2]), 1
-        if -x.ndim <= self.sample_axis < x.ndim and slices[self.sample_axis] == 1:
-            count = x.shape[self.sample_axis]
-            slices[self.sample_axis] = min(count, self.draws)
-        noise = jax.random.gumbel(key, (*slices, *logits.shape[-2:]), logits.dtype)
-        p = jax.nn.softmax((jax.nn.log_softmax(logits, (-2, -1)) + noise) / temperature, (-2, -1))
+        *slices, count_bits, count_thresholds = params["logits"].shape
+        logits = params["logits"].reshape(*slices, count_bits * count_thresholds)
+        axis = self.sample_axis % x.ndim if -x.ndim <= self.sample_axis < x.ndim else None
+        if axis is not None and slices[axis] == 1:
+            slices[axis] = min(x.shape[axis], self.draws)
+        noisy = logits + jax.random.gumbel(key, (*slices, logits.shape[-1]), logits.dtype)
+        bits, shift = (v.ravel() for v in self._pairs(2))
+        of_pairs = jnp.stack([fixed_point.pow2(-shift), fixed_point.pow2(-shift - bits)], -1)
+        means = jnp.matmul(jax.nn.softmax(noisy / temperature, -1), of_pairs, precision=lax.Precision.HIGHEST)
         largest = jnp.round(lax.stop_gradient(params["i"]))
         k = self._signs(largest, ranges)
-        bits, shift = self._pairs(p.ndim)
-        thresholds = fixed_point.pow2(largest[..., None, None] - shift)
-        steps = thresholds * fixed_point.pow2(k[..., None, None] - bits)
-        threshold, step = (jnp.sum(p * v, (-2, -1)).astype(x.dtype) for v in (thresholds, steps))
-        if count > self.draws:
-            threshold, step = (jnp.take(v, np.arange(count) % self.draws, axis=self.sample_axis) for v in (threshold, step))
-        most = threshold / step - 1.0
-        v = x / step
-        whole = fixed_point.straight_through(fixed_point.round_to_integer(v, "RND"), v)
-        least = -k.astype(x.dtype) * most
-        return step * jnp.where(whole > most, most, jnp.where(whole < least, least, whole))  # not clip: it halves gradients at ties
+        threshold, step = (fixed_point.pow2(n) * means[..., m] for m, n in enumerate((largest, largest + k)))
+        return _saturated(x, step.astype(x.dtype), threshold.astype(x.dtype), k.astype(x.dtype), axis)
 
     def temperature(self, progress):
         within = jnp.minimum(progress / self.search, 1.0) * self.cycles % 1.0
@@ -163,3 +157,59 @@ class Hmq(FixedPoint):
         if not isinstance(params["logits"], Tracer) and not np.all(np.isfinite(params["logits"])):
             raise ValueError("logits is NaN or infinite; finite numbers are needed")
         return super().quantize(x, params, ranges=ranges, key=key)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _saturated(x, step, threshold, k, axis):
+    """`x` on the grids of `step` up to `threshold`; slices of these along `axis` repeat."""
+    return _value(x, *_steps(x, step, threshold, k, axis))[0]
+
+
+def _steps(x, step, threshold, k, axis):
+    """(step, steps in 1, the greatest level, the least) for each slice of `x`."""
+    most = threshold / step - 1.0
+    found = (fixed_point.materialized(v) for v in (step, 1.0 / step, most, -k * most))
+    return tuple(_repeated(v, x.shape[axis], axis) if axis is not None else v for v in found)
+
+
+def _value(x, step, inverse, most, least):
+    """(value, level, x in steps)"""
+    v = x * inverse
+    level = fixed_point.round_to_integer(v, "RND")
+    return step * jnp.clip(level, least, most), level, v
+
+
+def _saturated_fwd(x, step, threshold, k, axis):
+    return _saturated(x, step, threshold, k, axis), (x, step, threshold, k)
+
+
+def _saturated_bwd(axis, kept, g):
+    x, step, threshold, k = kept
+    step_, inverse, most, least = _steps(x, step, threshold, k, axis)
+    _, level, v = _value(x, step_, inverse, most, least)
+    above, below = level > most, level < least
+    inside = ~(above | below)
+    beyond = jnp.where(above, g, jnp.where(below, -k * g, 0.0))
+    of_step = jnp.where(inside, g * (level - v), -beyond)
+    return jnp.where(inside, g, 0.0), _summed(of_step, step.shape, axis), _summed(beyond, step.shape, axis), jnp.zeros_like(k)
+
+
+_saturated.defvjp(_saturated_fwd, _saturated_bwd)
+
+
+def _repeated(v, count: int, axis: int):
+    """The slices of `v` along `axis` again and again, `count` in all."""
+    draws = v.shape[axis]
+    if draws in (1, count):
+        return v
+    return lax.slice_in_dim(jnp.tile(v, [-(-count // draws) if a == axis else 1 for a in range(v.ndim)]), 0, count, axis=axis)
+
+
+def _summed(g, shape: tuple[int, ...], axis: int | None):
+    """Sum of `g` over the values of each slice, of this shape: over slices that repeat first, which are vectors."""
+    if axis is not None and 1 < shape[axis] < g.shape[axis]:
+        draws, count = shape[axis], g.shape[axis]
+        times = -(-count // draws)
+        g = jnp.pad(g, [(0, times * draws - count if a == axis else 0) for a in range(g.ndim)])
+        g = fixed_point.materialized(jnp.sum(g.reshape(*g.shape[:axis], times, draws, *g.shape[axis + 1 :]), axis))
+    return jnp.sum(g, tuple(a for a, n in enumerate(shape) if n == 1 != g.shape[a]), keepdims=True)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slots as of_tests
 
 from hgqjax import methods, quantizers, ranges
+from hgqjax.methods.allocation.dropping import Dropping
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)) * 2, jnp.float32)
@@ -173,8 +175,9 @@ def test_cpq_weights_gather_at_levels():
 
 def test_cpq_choice_is_one_plain_grid_ever_after():
     params = gates(0.1, -0.2)
-    assert [bool(CPQ.reassigns(epoch, 10)) for epoch in range(10)].index(True) == 6
-    chosen = CPQ.reassign(params, None, progress=jnp.float32(0.6), curvature=None)
+    assert [bool(Dropping().allocates(jnp.int32(epoch), 10)) for epoch in range(11)].index(True) == 6
+    slot = of_tests.slot(CPQ, X, shape=(1, 1))._replace(params=params)
+    (chosen,) = Dropping().allocate([slot], of_tests.moment([slot]))
     hard = CPQ.quantize(2 * X, params)
     np.testing.assert_array_equal(dropped(jnp.arange(20), chosen, CPQ), np.stack([hard] * 20))
     for soft, fixed in zip(CPQ.expected_format(chosen), CPQ.format(params), strict=True):
@@ -185,6 +188,21 @@ def test_cpq_choice_is_one_plain_grid_ever_after():
     np.testing.assert_array_equal(CPQ.quantize(jnp.array([[-3.0, 9.0]]), params, ranges=seen), [[0.0, 3.0]])
 
 
+def test_cpq_drops_further_bits_in_the_order_of_their_odds_until_the_budget_holds():
+    logits = [[2.0, 3.0, 0.5], [1.5, 0.2, 0.9], [-1.0, 4.0, 4.0]]  # a bit needs all below it: the least up to each counts
+    quantizer = quantizers.Cpq(least=1, most=4)
+    slots = [of_tests.slot(quantizer, X, shape=(1, 1), name=str(n), layer=str(n)) for n in range(3)]
+    slots = [slot._replace(params=slot.params | {"drop": jnp.array([[values]])}) for slot, values in zip(slots, logits, strict=True)]
+    prices = [3.0, 2.0, 1.0]
+    allocate, costs = of_tests.compiled(Dropping(), slots, prices=prices), []
+    for budget in (0.0, 99.0, 20.0, 19.9, 14.0, 11.0, 9.5, 6.0, 1.0):
+        bits = [int(b[0, 0]) for b in of_tests.bits(slots, allocate(budget))]
+        costs.append(sum(price * b for price, b in zip(prices, bits, strict=True)))
+        assert costs[-1] <= (budget if budget >= 6.0 else 21.0)
+    # all that is likelier there than not: 4, 4, 1 bits; then go odds of 0.2 (two of 2), 0.5 (3), 1.5 (2), 2 (two of 3)
+    assert costs == [21.0, 21.0, 19.0, 19.0, 14.0, 9.0, 9.0, 6.0, 6.0]
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -192,7 +210,7 @@ def test_cpq_choice_is_one_plain_grid_ever_after():
         ({"least": 5, "most": 4}, "least is 5, most 4; whole numbers"),
         ({"sigma": 0.0}, "sigma is 0.0; a width of 0.0625 to 1 steps"),
         ({"rounding": "TRN"}, "rounding is 'TRN'; the likeliest level is the nearest"),
-        ({"keep": 1.0}, "keep is 1.0; a share above 0 is needed, keep below 1"),
+        ({"keep": 1.0}, "keep is 1.0; a probability above 0 and below 1 is needed"),
     ],
 )
 def test_cpq_refuses(fields, sentence):
@@ -207,3 +225,5 @@ def test_methods_of_mixtures_refuse_what_they_cannot_choose_from():
         methods.Dqa(activation_bits=(3, 3))
     with pytest.raises(ValueError, match=r"weight_bits is \(1, 8\); fewest and more bits within 2..17"):
         methods.Cpq(weight_bits=(1, 8))
+    with pytest.raises(ValueError, match="after is 0.0; a share of the run within 0..1"):
+        methods.Cpq(search=0.0)

@@ -41,6 +41,29 @@ def test_hmq_sample_is_the_mixture_of_the_paper():
     np.testing.assert_allclose(drawn(HMQ, params, x, 3, 0.7), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("axis", [-2, 0])
+@pytest.mark.parametrize("rows", [7, 6])
+def test_hmq_slices_that_repeat_share_a_draw_and_its_gradients(rows, axis):
+    quantizer, params = dataclasses.replace(HMQ, draws=3, sample_axis=axis), logits(0.5, -0.2, 0.1, 0.0)
+    x = jax.random.normal(jax.random.key(1), (rows, 5)) * 1.5
+    weight = jax.random.normal(jax.random.key(2), x.shape)
+    steps, thresholds = jnp.array([[[[2 / 8, 1 / 8], [2 / 2, 1 / 2]]]]), jnp.array([[[[2.0, 1.0], [2.0, 1.0]]]])
+
+    def formula(x, raw):
+        noise = jax.random.gumbel(jax.random.key(0), (3, 1, 2, 2))
+        p = jax.nn.softmax((jax.nn.log_softmax(raw, (-2, -1)) + noise) / 0.7, (-2, -1))
+        step, threshold = (jnp.sum(p * v, (-2, -1))[np.arange(rows) % 3] for v in (steps, thresholds))
+        v, most = x / step, threshold / step - 1
+        whole = v + jax.lax.stop_gradient(jnp.round(v) - v)
+        return jnp.sum(weight * step * jnp.where(whole > most, most, jnp.where(whole < -most, -most, whole)))
+
+    def ours(x, raw):
+        return jnp.sum(weight * drawn(quantizer, params | {"logits": raw}, x, 0, 0.7))
+
+    expected, found = (jax.value_and_grad(of, (0, 1))(x, params["logits"]) for of in (formula, ours))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
 def test_hmq_gradients_are_those_of_step_and_threshold():
     params, weight = logits(0.5, -0.2, 0.1, 0.0), jnp.array([[1.0, 2.0, -3.0]])
 
@@ -270,12 +293,12 @@ def test_hmq_is_decided_by_the_key(searched):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "within"), [(methods.Dqa(), (250, 900)), (methods.Cpq(weight_bits=(2, 6), activation_bits=(1, 5)), (600, 1000))], ids=repr
+    ("method", "within"), [(methods.Dqa(), (250, 900)), (methods.Cpq(weight_bits=(2, 6), activation_bits=(1, 5)), (250, 900))], ids=repr
 )
 def test_mixtures_come_to_a_choice_that_a_key_decides(method, within):
     models, metrics = trained(method, (250.0, 900.0, 900.0), (0, 0, 0), epochs=20, batch_norm=False)
     costs = [float(resources.ebops(words(model)).total) for model in models]
-    assert costs[0] <= within[0] < costs[1] <= within[1]  # CPQ drops slowly, and its choice may cost more than its mean bits
+    assert costs[0] <= within[0] < costs[1] <= within[1]  # CPQ drops slowly: its choice drops what is beyond
     for model, last in zip(models, metrics["cost"][:, -1], strict=True):
         assert float(resources.ebops(model).total) == float(last)  # what training sees is what the hardware has
     assert all(np.array_equal(values[1], values[2]) for values in metrics.values())

@@ -128,6 +128,26 @@ def test_one_program_has_the_front_and_hardware_its_words():
         description = export.describe(model, ROWS)
         frozen = layers.calibrate(model, ROWS)
         np.testing.assert_array_equal(description.evaluate(ROWS), np.asarray(frozen(jnp.asarray(ROWS)), np.float64))
+        if point.member < 3 and point.check == 1:  # allocated
+            assert float(resources.ebops(description).total) <= budgets[point.member]  # frozen ranges are those of all rows
+
+
+def test_no_later_range_makes_a_value_dearer():
+    """Ranges of all rows are wider than those at the allocation: what needs more integer bits has fewer fractional ones."""
+    values = np.concatenate([VALUES, [0.99, 0.26, -0.51]])
+    slot = of_tests.slot(QUANTIZER, values, np.geomspace(1e-2, 9.0, 7))
+    (widths,) = Salience().allocate([slot], of_tests.moment([slot], 11.0))
+    (given,) = of_tests.bits([slot], [widths])
+    assert 0 < float(jnp.sum(given)) <= 11 and len(set(np.asarray(given).tolist())) > 2
+    for factor in np.geomspace(0.1, 70.0, 41).astype(np.float32):
+        later = jax.tree.map(lambda v, factor=factor: v * factor, slot.range)
+        _, i, f = QUANTIZER.format(widths, later)
+        assert np.all(np.maximum(i + f, 0) <= given)
+        if factor == 1:
+            np.testing.assert_array_equal(np.maximum(i + f, 0), given)
+        held = QUANTIZER.quantize(slot.values() * factor, widths, ranges=later)  # WRAP: nothing wraps
+        assert np.all(np.abs(held - slot.values() * factor) <= np.where(given > 0, 2.0 ** -(f + 1), np.inf))
+        assert np.all((held == 0) | (given > 0))
 
 
 def test_bad_shares_are_named():

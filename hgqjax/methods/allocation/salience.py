@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from hgqjax import fixed_point
+from hgqjax import fixed_point, ranges
 from hgqjax.quantizers import AbstractAllocation, Allocated, Moment, Slot
 from hgqjax.quantizers.allocation import is_after
 
@@ -105,4 +105,6 @@ def least_multiplier(cost: Callable[[Array], Array], budget: Array) -> Float[Arr
 
 def _given(slot: Slot, f: Array, i: Array) -> dict[str, Array]:
     assert isinstance(slot.quantizer, Allocated), "this allocation is for Allocated"
-    return slot.quantizer.given(slot.params, f, i)
+    widths = slot.quantizer.given(slot.params, f, i)
+    _, rounded_up = ranges.integer_bits(slot.range, widths["f"], slot.quantizer.rounding)  # which may need a bit more
+    return slot.quantizer.clip(widths | {"i": rounded_up})
