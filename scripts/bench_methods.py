@@ -3,7 +3,7 @@
 from typing import get_args
 
 import numpy as np
-from bench_runs import N_IN, N_OUT, RUN, SHARE, alternate, epochs_of, jets
+from bench_runs import N_IN, N_OUT, OBJECTIVE, RUN, SHARE, alternate, epochs_of, jets
 
 from hgqjax import methods, training
 from hgqjax.runs import networks
@@ -14,7 +14,7 @@ PHASES = {"batch": "batch statistics", "kept": "kept statistics"}
 def part(options, sizes, report):
     """Training steps of each method, in turn with HGQ's: before it chooses bits for good, its moves within the epochs included."""
     batch, rows = sizes.methods
-    config, data = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE), jets(rows)
+    config, data = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE, objective=OBJECTIVE), jets(rows)
 
     def epochs(method):
         return epochs_of(training.make_train(config, networks.Mlp(hidden=sizes.hidden, method=method).build((N_IN,), N_OUT)), data)
