@@ -10,7 +10,7 @@ from pathlib import Path
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # one for the session: xdist's workers and the commands that tests start inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hgqjax-jax-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault("NUMBA_OPT", "1")  # da4ml's solver compiles itself on first use: 97 s so, 146 s else
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # da4ml's solver would compile itself for 97 s; in Python it needs less than a second here
 # what compiles faster is compiled again: to write it takes longer
 os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
@@ -54,9 +54,9 @@ class Copy:
     def __init__(self, path: Path):
         self.path = path
         for name in ("hgqjax", "tests"):
-            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, path / name)  # with the bytecode, which is that of all files but those that are changed
         shutil.copy(ROOT / "pyproject.toml", path)
-        where = self._python("-c", "import hgqjax; print(hgqjax.__file__)")
+        where = self._python("-c", "import importlib.util as found; print(found.find_spec('hgqjax').origin)")
         assert Path(where.stdout.strip()).is_relative_to(path)
 
     def replace(self, file: str, old: str, new: str) -> None:

@@ -135,7 +135,7 @@ def test_a_random_network():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, int(os.environ.get("HGQJAX_NETWORKS", "18")), 6))
+@pytest.mark.parametrize("first", range(0, int(os.environ.get("HGQJAX_NETWORKS", "12")), 6))
 def test_many_random_networks(first, tmp_path):
     """Each by itself through alkaid's interpreter, six at a time through compiled C++; HGQJAX_NETWORKS=60 takes six minutes."""
     descriptions = [random_description(seed) for seed in range(first, first + 6)]
