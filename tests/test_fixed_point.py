@@ -9,6 +9,8 @@ from hgqjax import fixed_point
 from hgqjax.fixed_point import quantize, quantize_unwrapped
 from hgqjax.testing import edges
 
+pytestmark = pytest.mark.exact
+
 
 def test_pow2_and_exponent_are_exact():
     n = np.arange(-126, 128)

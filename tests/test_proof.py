@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hgqjax import testing
 from hgqjax.fixed_point import quantize, quantize_unwrapped
 
+pytestmark = pytest.mark.exact
 MODES = list(itertools.product(("RND", "TRN", "RND_CONV"), ("WRAP", "SAT", "SAT_SYM")))
 WIDTHS = range(-24, 25)
 FORMATS = list(itertools.product((0, 1), WIDTHS, WIDTHS))

@@ -128,6 +128,7 @@ def test_words_of_simulated_rtl(name, flavor, request, tmp_path):
 # ---- random ones: layers that are called again, several inputs and outputs, axes that repeat, arithmetic ----
 
 
+@pytest.mark.exact
 def test_a_random_network():
     description = random_description(0)
     assert len(description.inputs) > 1 and len(description.outputs) > 1

@@ -318,6 +318,7 @@ def test_every_parameter_and_width_is_trained(case):
             assert np.all(np.isfinite(g)) and (np.any(g != 0) or observed), path
 
 
+@pytest.mark.exact
 def test_hardware_gives_the_same_words_at_the_same_cost(case):
     layer, rows = case
     description = export.describe(layer, np.asarray(rows))  # raises when a word differs

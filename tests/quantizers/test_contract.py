@@ -58,6 +58,7 @@ def test_every_public_quantizer_is_a_case():
     assert public - {quantizers.AbstractQuantizer, quantizers.FixedPoint} == {type(case) for case in CASES}
 
 
+@pytest.mark.exact
 @every_case
 def test_values(quantizer):
     params = jax.tree.map(lambda a: a + 0.3, quantizer.init(GROUP))
@@ -189,6 +190,7 @@ def test_clip_brings_the_widths_into_their_limits(quantizer):
     assert all(np.unique(v).size == 1 for v in params.values())
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("quantizer", {type(case): case for case in CASES}.values(), ids=repr)
 def test_weights_are_exported_word_for_word(quantizer):
     activations = quantizer if isinstance(quantizer, quantizers.FixedPoint) and quantizer.overflow != "WRAP" else quantizers.Kif(f0=3.0)
