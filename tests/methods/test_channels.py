@@ -85,8 +85,11 @@ def test_neurons_with_small_factors_are_removed_and_one_is_left():
     assert gate.keep(none, 4).sum() == 1 == gate.keep(gate.narrowest(params), 4).sum()
 
 
-@pytest.mark.parametrize("method", [NCE, SQUEEZE], ids=repr)
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(
+    ("method", "batch_norm"),
+    [(NCE, False), (SQUEEZE, True), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((NCE, True), (SQUEEZE, False)))],
+    ids=repr,
+)
 def test_missing_neurons_are_nowhere(method, batch_norm):
     wide = with_kept(network(method, batch_norm=batch_norm), (6, 2) if method is NCE else (5, 1))
     if method is SQUEEZE:
