@@ -84,6 +84,15 @@ def test_gradients_of_shared_widths_are_sums_over_the_group():
     assert jax.grad(lambda f: jnp.sum(quantize(x, 1, 3, f)))(jnp.float32(2)).shape == ()
 
 
+def test_a_product_sums_its_gradients_over_repeated_axes():
+    x, y = (jnp.asarray(np.random.default_rng(0).integers(-8, 9, shape), jnp.float32) for shape in ((3, 4), (3, 1)))
+
+    def found(product):
+        return jax.grad(lambda x, y: jnp.sum(product(x, y) ** 2), argnums=(0, 1))(x, y)
+
+    assert all(np.array_equal(*pair) for pair in zip(found(fixed_point.product), found(jnp.multiply), strict=True))
+
+
 def test_unwrapped_is_quantize_inside_the_range():
     x = jnp.asarray(np.random.default_rng(0).uniform(-1.9, 1.7, 100), jnp.float32)
     assert np.array_equal(quantize(x, 1, 1, 3), quantize_unwrapped(x, 1, 1, 3))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from hgqjax import resources
+from hgqjax import fixed_point, resources
 from hgqjax.granularity import Granularity
 from hgqjax.layers._symbol import Symbol, repeated_shape
 from hgqjax.layers.quantize import ACTIVATION, Quantize
@@ -117,7 +117,7 @@ class Multiply(_Merge):
 
     @staticmethod
     def combine(x: jax.Array, y: jax.Array, /) -> jax.Array:
-        return x * y
+        return fixed_point.product(x, y)
 
     def operation(self, inputs: tuple[resources.Signal, ...]) -> resources.Multiply:
         return resources.Multiply(inputs)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hgqjax import fixed_point
 from hgqjax.layers._base import Value
 from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.windows import Padding, each, pads
@@ -27,7 +28,11 @@ def reshape(x: Value, shape: Sequence[int]) -> Value:
     shape = tuple(shape)
     if math.prod(shape) != math.prod(row_shape(x)) or min(shape, default=0) < 1:
         raise ValueError(f"shape is {shape} for rows of shape {row_shape(x)}; it must hold as many elements")
-    return x.graph.apply("reshape", (x,), shape) if isinstance(x, Symbol) else x.reshape(len(x), *shape)
+    if isinstance(x, Symbol):
+        return x.graph.apply("reshape", (x,), shape)
+    # else loops over the new shape would compute x in it: XLA's CPU back end does not vectorise those that mix shapes
+    once = fixed_point.materialized(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return once.reshape(len(x), *shape)
 
 
 def flatten(x: Value) -> Value:

@@ -63,6 +63,18 @@ def test_adder_graph(make, shape):
     assert check_words(description, x, found, tool="alkaid") > 0
 
 
+def test_all_that_are_greatest_share_its_gradient():
+    x = jnp.array([[1.0, 3.0, 3.0, -1.0], [2.0, 0.0, 2.0, 2.0]])
+    below = layers.Below((4,))
+    assert below(x).tolist() == [[2.0, 0.0, 0.0, 4.0], [0.0, 2.0, 0.0, 0.0]]
+    below.set_mode("evaluate")
+
+    def found(function):
+        return jax.grad(lambda x: jnp.sum(function(x) ** 2))(x)
+
+    assert np.array_equal(found(below), found(lambda x: x.max(-1, keepdims=True) - x))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "shape"), [(softmax, (2, 4)), (attention, (3, 2))], ids=["softmax", "attention"])
 def test_cpp(make, shape, tmp_path):
