@@ -53,10 +53,6 @@ class AbstractCost(abc.ABC):
     def operation(self, op: Any) -> Cost:
         """Cost of one operation of `hgqjax.resources` (`Dense`, `Conv`, `Add`, ...): a number from the widths of its signals."""
 
-    def during(self, progress: Cost) -> "AbstractCost":
-        """The cost model while training, at the share `progress` of a run: itself, unless its gradients are others then."""
-        return self
-
     def __call__(self, model: Costed) -> Costs:
         uses = model.operations_uses()
         costs = {name: self.operation(op) for name, op in model.operations_cost().items()}

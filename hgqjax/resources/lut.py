@@ -1,6 +1,5 @@
 """Predicted LUTs: the adders that constant weights become, counted from the signed digits of the weights; differentiable in everything."""
 
-import copy
 import dataclasses
 import functools
 from typing import ClassVar
@@ -31,7 +30,6 @@ class Luts(AbstractCost):
       growth: bits by which a sum is wider than its operands, mean over a tree of adders, >= 0.
       slope: digits that a magnitude bit is expected to bring, >= 0.
       pull: how much of the gradient in the value of a weight is used, >= 0; 0 leaves the widths alone to be trained.
-      pull_from: share of a training before which it is not used, within 0..1: while the penalty rises, weights follow the task.
       spans: whether words of tables are counted, while training, by the span of their results instead of by their widths.
 
     Gradients: exact in the inputs' widths and in the digits; those of a digit count are straight-through. In the magnitude bits of a weight
@@ -39,7 +37,7 @@ class Luts(AbstractCost):
     :math:`m = \lfloor x / s \rfloor`: the slope of the count that stochastic rounding of x would have on average. It draws a weight to
     the neighbour with fewer digits, the smallest ones to 0. It is 0 where the quantized weight is a step or more from x, as it saturates,
     and for quantizers whose levels are not a grid of one step (`Signal.uniform`), such as powers of two.
-    Raises: ValueError for a negative number, or a share above 1.
+    Raises: ValueError for a negative number.
     Source: ours. A signal without values (a layer of one's own that does not give them) counts `slope` digits a bit.
 
     >>> from hgqjax.quantizers import Format
@@ -56,22 +54,12 @@ class Luts(AbstractCost):
     growth: float = 1.3
     slope: float = 0.5
     pull: float = 1.0
-    pull_from: float = 0.3
     spans: bool = False
 
     def __post_init__(self):
         for name in ("growth", "slope", "pull"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; a finite number of at least 0 is needed")
-
-        if not 0 <= self.pull_from <= 1:
-            raise ValueError(f"pull_from is {self.pull_from}; a number within 0..1 is needed")
-
-    def during(self, progress):
-        """With `pull` from `pull_from` on, and without it before."""
-        now = copy.copy(self)
-        object.__setattr__(now, "pull", jnp.where(jnp.asarray(progress) < self.pull_from, 0.0, self.pull))
-        return now
 
     def operation(self, op):
         """LUTs of one operation.

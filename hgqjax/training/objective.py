@@ -27,10 +27,6 @@ class Objective:
         if not self.gamma >= 0:
             raise ValueError(f"gamma is {self.gamma}; at least 0 is needed")
 
-    def during(self, progress: Float[Array, ""]) -> "Objective":
-        """That of a step at the share `progress` of a run (`resources.AbstractCost.during`)."""
-        return dataclasses.replace(self, cost=self.cost.during(progress))
-
     def costs(self, model: layers.Module) -> resources.Costs:
         """`cost` of `model` by layer, as float32 scalars, whatever numbers the cost model gives."""
         return resources.Costs({name: jnp.asarray(value, jnp.float32) for name, value in self.cost(model).items()})

@@ -291,7 +291,7 @@ class Train:
             def loss(params, observed, x, y, weight, beta, step, progress):
                 model = nnx.merge(graphdef, params["weights"], params["widths"], observed, copy=True)
                 layers.begin_step(model, step, progress)
-                value, metrics = self.config.objective.during(progress)(model, x, y, beta, weight)
+                value, metrics = self.config.objective(model, x, y, beta, weight)
                 return value, (metrics, _split(model)[3])
 
             return jax.grad(loss, has_aux=True)

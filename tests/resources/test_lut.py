@@ -139,23 +139,6 @@ def test_gradients_follow_the_formulas():
     assert not np.any(jax.jit(jax.grad(functools.partial(luts, pull=0.0)))(x, f, f_in))
 
 
-def test_weights_are_pulled_from_their_share_of_the_run_on():
-    x, f, f_in = jnp.array([[0.40], [0.70], [-0.30], [0.02]]), jnp.full((4, 1), 4.0), jnp.array([3.0, 4.0, 5.0, 6.0])
-    signals = Signal(Format(jnp.ones(4), jnp.zeros(4), f_in), "WRAP", (4,)), x, f
-
-    @jax.jit
-    def at(progress, x):
-        inputs, _, f = signals
-        cost = Luts(pull=2.0, pull_from=0.25).during(progress)
-        return jax.value_and_grad(lambda x: cost.operation(resources.Dense(inputs, kernel_signal(x, f), None)))(x)
-
-    (before, none), (there, pull) = at(jnp.float32(0.24), x), at(jnp.float32(0.25), x)
-    assert before == there == luts(x, f, f_in) and not np.any(none)
-    assert np.array_equal(pull, jax.jit(jax.grad(functools.partial(luts, pull=2.0)))(x, f, f_in)) and np.any(pull)
-    with pytest.raises(ValueError, match=r"pull_from is 1.5; a number within 0..1 is needed"):
-        Luts(pull_from=1.5)
-
-
 @pytest.mark.parametrize(
     ("quantizer", "pulled"), [(Kif(), True), (Ternary(), True), (Binary(), False), (PowerOfTwo(), False), (Minifloat(), False)], ids=repr
 )

@@ -273,17 +273,6 @@ def test_any_cost_model_can_be_the_penalty():
     assert set(history(sweep, 0, "cost")) == {4 * 3}
 
 
-def test_the_cost_knows_how_far_a_run_is():
-    def weights(**cost):
-        config = dataclasses.replace(CONFIG, epochs=2, objective=Objective(cost=resources.Luts(**cost)))
-        state, _ = jax.jit(training.make_train(config, plain(4, 3)))(jax.random.key(0), jax.tree.map(lambda v: v[0], members(1e-3)), data())
-        return np.asarray(jax.tree.leaves(state.params["weights"])[-1])
-
-    never, late, always = weights(pull=0.0), weights(pull_from=0.5), weights(pull_from=0.0)
-    assert np.any(late != never) and np.any(late != always)
-    assert np.array_equal(weights(pull_from=1.0), never)
-
-
 @pytest.mark.slow
 def test_a_penalty_on_luts_makes_weights_of_few_digits():
     config = dataclasses.replace(CONFIG, epochs=10, objective=Objective(cost=resources.Luts()))
