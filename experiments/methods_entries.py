@@ -29,7 +29,7 @@ def entries(task: Task) -> dict[str, Entry]:
     few = (2e3, 5e3, 1e4, 2e4, 5e4, 1e5) if task == "jets" else budgets
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
-    widths_alone = {"betas": betas, "train": {"fixed_weights": True}}
+    widths_alone = {"betas": tuple(beta / 20 for beta in betas), "train": {"fixed_weights": True, "width_rate": 1.0}}
     return {
         "hgq": Entry("HGQ, every value", ((methods.Hgq(), {"betas": betas}),)),
         "hgq_post": Entry("HGQ, weights fixed", ((methods.Hgq(), widths_alone),), warm=True, post=True),

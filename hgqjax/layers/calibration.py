@@ -27,15 +27,28 @@ def adapt(model: Module, x: Float[Array, "rows ..."] | tuple[Float[Array, "rows 
     Changes `model`: widths (by ``quantizer.init(sample=...)``), ranges, which forget what they held, batch statistics, and how often each
     layer is called.
     """
-    model.set_mode(Mode.ADAPT)
-    for _, quantizer in model.named(Quantize):
-        quantizer.forget()
     for _, layer in model.named(Layer):
         if layer.counts_uses:
             layer.uses[...] = jnp.zeros(())
+    _follow(model, x, Mode.ADAPT)
+    model.set_mode(Mode.TRAIN)
+
+
+def follow(model: Module, x: Float[Array, "rows ..."] | tuple[Float[Array, "rows ..."], ...]) -> None:
+    """Starts ranges and batch statistics from the rows `x`, as `adapt` does, with the widths that are there; leaves training mode."""
+    for _, layer in model.named(AbstractLinear):
+        if layer.norm is not None:
+            layer.norm.calls[...] = jnp.zeros(())
+    _follow(model, x, Mode.TRAIN)
+
+
+def _follow(model: Module, x: Any, mode: Mode) -> None:
+    """A call in this mode, which is left; ranges forget what they held."""
+    model.set_mode(mode)
+    for _, quantizer in model.named(Quantize):
+        quantizer.forget()
     graphdef, state = nnx.split(model)
     nnx.update(model, _called(graphdef, state, tuple(map(jnp.asarray, row_arrays(x)))))
-    model.set_mode(Mode.TRAIN)
 
 
 def row_arrays(x: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from flax import nnx
 
 from hgqjax.layers import widen
 from hgqjax.layers._base import Layer, Module
-from hgqjax.layers.calibration import adapt
+from hgqjax.layers.calibration import adapt, follow
 from hgqjax.layers.float_trace import FloatError
 from hgqjax.layers.float_weights import load_weights
 from hgqjax.layers.linear import AbstractLinear
@@ -75,16 +75,21 @@ class FrozenStart:
             layer.load(self.kernels[names[name]].values, None if bias is None else bias.values)
             if layer.norm is not None:
                 layer.norm.begins = True
-        adapt(model, x)
-        for name, layer in layers.items():
-            if layer.norm is not None:
-                layer.norm.begins = False
             _widths(layer.kernel_quantizer, self.kernels[names[name]].format)
             if names[name] in self.biases and layer.bias_quantizer is not None:
                 _widths(layer.bias_quantizer, self.biases[names[name]].format)
+        loaded = {name: layer.bias[...] for name, layer in layers.items() if layer.bias is not None}
+        adapt(model, x)
         for name, quantizer in _activations(model, names):
             if name in self.activations:
                 _widths(quantizer, self.activations[name])
+        for name, layer in layers.items():  # norms began on activations of a new network, few bits or none; now on those of the start
+            if layer.norm is not None and layer.bias is not None:
+                layer.bias[...] = loaded[name]
+        follow(model, x)
+        for layer in layers.values():
+            if layer.norm is not None:
+                layer.norm.begins = False
 
     def _widened(self, model: Module) -> "FrozenStart":
         """The start with as many neurons as `model` has, where its gates explain the difference."""

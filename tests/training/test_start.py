@@ -44,6 +44,18 @@ def test_it_begins_as_the_very_same_network(frozen, settings):
     np.testing.assert_array_equal(again.evaluate(X), frozen.evaluate(X))
 
 
+def test_norms_begin_on_the_activations_of_the_start():
+    """A new network's activations have so few bits here that all of them are 0, and a norm of zeros would have no scale."""
+    sizes = (3, 8, 8, 2)
+    wide = build(nnx.Rngs(3), sizes, input_quantizer=Kif(f0=10.0), kernel_quantizer=Kif(b0=10.0))
+    layers.adapt(wide, jnp.asarray(X))
+    fine = export.describe(wide, X)
+    model = build(nnx.Rngs(8), sizes, input_quantizer=Kif(f0=-4.0))
+    start_of(fine).begin(model, jnp.asarray(X))
+    assert all(np.all(layer.norm.scale[...] > 0.05) for layer in model.layer)
+    np.testing.assert_allclose(model(jnp.asarray(X)), fine.evaluate(X), atol=2**-6)
+
+
 def test_other_quantizers_take_the_weights_alone(frozen):
     model = build(nnx.Rngs(8), kernel_quantizer=Kbi(b0=2.0, b_limits=(2.0, 2.0)), kernel_granularity="tensor")
     start_of(frozen).begin(model, jnp.asarray(X))
