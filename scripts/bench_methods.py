@@ -20,11 +20,9 @@ def part(options, sizes, report):
         return epochs_of(training.make_train(config, networks.Mlp(hidden=sizes.hidden, method=method).build((N_IN,), N_OUT)), data)
 
     hgq, where = epochs(methods.Hgq()), f"batch {batch:,} of {rows:,} rows"
-    for kind in get_args(methods.Method):
-        name = kind.__name__.lower()
-        if kind is methods.Hgq:
-            continue
-        other = epochs(kind())
+    kinds = [kind for kind in get_args(methods.Method) if kind is not methods.Hgq]
+    for kind in kinds[:2] if options.quick else kinds:
+        name, other = kind.__name__.lower(), epochs(kind())
         runs = {(who, phase): run[phase] for phase in PHASES for who, run in (("hgq", hgq), (name, other))}
         spent = alternate(runs, options.rounds)
         for phase, statistics in PHASES.items():
