@@ -22,7 +22,6 @@ RESULTS = Path("results")
 
 def main() -> int:
     """Runs the experiment that the command line names."""
-    name, config = None, None
     if code := guarded(lambda: check_once(sys.argv[1:])):
         return code
     apart = {"float_jets": float_jets, "lut_models": lut_models, "methods": methods}

@@ -34,6 +34,8 @@ def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Pa
                 _front(axes, own[cost], cost, score, "C0")
             axes.set_title(method, fontsize=9)
             axes.grid(alpha=0.3)
+        for axes in panels.flat[max(0, len(others) - COLUMNS) : len(others)]:
+            axes.tick_params(labelbottom=True)  # the lowest of its column
         for axes in panels.flat[max(1, len(others)) :]:
             axes.set_visible(False)
         if cost != "weight_bits":
