@@ -33,11 +33,12 @@ def wait_until(what, seconds=20):
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_leaves_nothing_running(sent):
     mark = f"sleep 987{os.getpid()}"  # of a script's child, as g++ is one of hls4ml's script
-    code = f"from hgqjax import processes; processes.run(['bash', '-c', '{mark}; true'])"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored in what a shell has put in the background
+    code += f"from hgqjax import processes; processes.run(['bash', '-c', '{mark}; true'])"
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     wait_until(lambda: running("\0".join(mark.split())))
     parent.send_signal(sent)
-    parent.wait()
+    parent.wait(timeout=20)
     wait_until(lambda: not running("\0".join(mark.split())))
 
 
