@@ -1,4 +1,5 @@
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -29,9 +30,15 @@ hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("first failure", hypothesis.settings.get_profile("tests"), phases=[hypothesis.Phase.generate])
 hypothesis.settings.register_profile("new examples", hypothesis.settings.get_profile("tests"), derandomize=False, database=None)
 hypothesis.settings.load_profile("tests")
+gc.set_threshold(100_000, 50, 100)  # traces make many objects: by default the search for cycles takes a tenth of the time
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # what was imported is there to stay: it need not be searched again
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def moment(slots, budget=0.0, prices=None, key=0, **asked):
     def marginal(widths):
         return [jnp.broadcast_to(jnp.float32(price), next(iter(w.values())).shape) for w, price in zip(widths, prices, strict=True)]
 
-    found: dict[str, Any] = {"loss": None, "divergence": None} | asked
+    found: dict[str, Any] = {"loss": None, "divergences": None} | asked
     return Moment(
         progress=jnp.float32(0.5),
         key=jax.random.key(key),
@@ -54,6 +54,11 @@ def moment(slots, budget=0.0, prices=None, key=0, **asked):
         marginal=marginal,
         **found,
     )
+
+
+def divergences(of_slot):
+    """`Moment.divergences` made of the divergence of one slot by its number and parameters."""
+    return lambda options: jnp.stack([jax.vmap(functools.partial(of_slot, n))(params) for n, params in options.items()])
 
 
 def compiled(allocation, slots, **asked):

@@ -93,7 +93,19 @@ def _moment(model: Module, names: list[str], key: Array, progress: Array, task: 
         nnx.update(found, slopes)
         return [quantizers[name].shift[...] for name in names]
 
-    reference = functools.cache(lambda: having({}, Mode.FLOAT)(*task.x))
+    def divergences(options: Mapping[int, dict[str, Array]]) -> Array:
+        today = {names[n]: dict(model.named(_Quantizer))[names[n]].params for n in options}
+        reference = having({}, Mode.FLOAT)(*task.x)
+
+        def one(number: Array, option: dict[int, dict[str, Array]]) -> Array:
+            def of(n: int) -> dict[str, Array]:
+                return {name: jnp.where(number == n, value, today[names[n]][name]) for name, value in option[n].items()}
+
+            return task.divergence(having({names[n]: of(n) for n in option})(*task.x), reference)
+
+        every = jax.vmap(one, in_axes=(None, 0))
+        return lax.map(lambda number: every(number, dict(options)), jnp.array(list(options)))
+
     return Moment(
         progress,
         key,
@@ -102,7 +114,7 @@ def _moment(model: Module, names: list[str], key: Array, progress: Array, task: 
         lambda widths: _total(costs(widths)),
         costs,
         marginal,
-        lambda n, params: task.divergence(having({names[n]: params})(*task.x), reference()),
+        divergences,
     )
 
 

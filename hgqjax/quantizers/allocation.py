@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -57,8 +57,9 @@ class Moment(NamedTuple):
     """The same by layer."""
     marginal: Callable[[Sequence[dict[str, Array]]], list[Float[Array, "..."]]]
     """What a fractional bit more costs, at these widths, for each width of each slot."""
-    divergence: Callable[[int, dict[str, Array]], Float[Array, ""]]
-    """How far outputs move from the float network's when the slot of that number alone has these parameters, mean over the rows."""
+    divergences: Callable[[Mapping[int, dict[str, Array]]], Float[Array, "slots options"]]
+    """How far outputs move from the float network's when one slot alone has one of its options, mean over the rows. Of each slot, by its
+    number, the parameters of its options, (options, *shape): as many for each slot. One pass is compiled for all of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -76,13 +76,13 @@ def test_the_most_important_channels_get_the_bits():
     order = np.argsort(-np.concatenate([2 * errors[0], errors[1]]), kind="stable")
     for share, many in ((0.0, 0), (0.25, 3)):
         allocation = Importance(bits=(2, 6), share=share)
-        found = of_tests.compiled(allocation, SLOTS, divergence=divergence)(0.0)
+        found = of_tests.compiled(allocation, SLOTS, divergences=of_tests.divergences(divergence))(0.0)
         assert set(np.flatnonzero(bits_of(found) == 6)) == set(order[:many]) and (bits_of(found)[order[many:]] == 2).all()
         assert set(np.asarray(found[1]["i"] + found[1]["f"]).ravel()) == {8.0}
 
 
 def test_a_budget_decides_how_many():
-    allocate = of_tests.compiled(Importance(bits=(2, 6)), SLOTS, divergence=divergence)
+    allocate = of_tests.compiled(Importance(bits=(2, 6)), SLOTS, divergences=of_tests.divergences(divergence))
 
     def cost(found):
         return sum(float(jnp.sum(b)) for b in of_tests.bits(SLOTS, found))

@@ -79,7 +79,7 @@ def divergence(n, params):
     return SENSITIVE[n] * jnp.mean(4.0 ** -(params["i"] + params["f"]))
 
 
-allocate = of_tests.compiled(Layerwise(bits=(1, 4)), SLOTS, prices=PRICES, divergence=divergence)
+allocate = of_tests.compiled(Layerwise(bits=(1, 4)), SLOTS, prices=PRICES, divergences=of_tests.divergences(divergence))
 
 
 def bits_of(widths):

@@ -42,7 +42,7 @@ class Importance(AbstractAllocation):
     r"""Many magnitude bits for important channels of weights, few for the rest; of each channel the regions of least error (`fitted`).
 
     The importance of channel c of layer l is :math:`D_l \sum_{w \in c} s_w (w - q(w))^2`: q the few bits, s the mean squared gradient of a
-    row's loss (`Slot.fisher`), :math:`D_l` the divergence of the outputs when this layer alone has the few bits (`Moment.divergence`). The
+    row's loss (`Slot.fisher`), :math:`D_l` the divergence of the outputs when this layer alone has the few bits (`Moment.divergences`). The
     channels of all layers are ranked together. With a budget as many have the many bits as the cost allows; without one `share` of them.
     Where not even none are within the budget, channels have the few bits without a tail, whose words are a bit shorter.
 
@@ -78,8 +78,9 @@ class Importance(AbstractAllocation):
         kernels = {n: slot for n, slot in enumerate(slots) if slot.role != "activation"}
         assert all(isinstance(slot.quantizer, Regions) for slot in kernels.values()), "this allocation is for weights in Regions"
         few, many = ({n: fitted(slot, bits) for n, slot in kernels.items()} for bits in self.bits)
-        importance = {n: moment.divergence(n, few[n]) * _error(slot, few[n]) for n, slot in kernels.items()}
-        rank = ranks([values for values in importance.values()])
+        moved = moment.divergences({n: {name: value[None] for name, value in few[n].items()} for n in kernels})
+        importance = [far[0] * _error(slot, few[n]) for far, (n, slot) in zip(moved, kernels.items(), strict=True)]
+        rank = ranks(importance)
         total = sum(values.size for values in rank)
 
         def of(count: Array) -> list[dict[str, Array]]:

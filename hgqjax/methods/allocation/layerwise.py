@@ -1,7 +1,6 @@
 """Layerwise: bits of each layer's weights and inputs by an integer program: least divergence of the outputs within a budget (OHQ)."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -82,7 +81,7 @@ class Layerwise(AbstractAllocation):
     .. math:: \min \sum_l \Omega_l(w_l) + \Omega_l(a_l) \quad\text{with}\quad \sum_l C_l(w_l, a_l) \le budget
 
     :math:`\Omega` is the divergence of the outputs from the float network's when that tensor alone has so many bits
-    (`Moment.divergence`; of classes the Kullback-Leibler divergence), mean over the rows. :math:`C_l(w, a)` is the layer's cost with
+    (`Moment.divergences`; of classes the Kullback-Leibler divergence), mean over the rows. :math:`C_l(w, a)` is the layer's cost with
     these bits, by the objective's cost model, whichever it is. Steps are powers of two that fit the deviation of each group
     (`clipping.of_magnitude_bits`). `integer_program` solves it. A part of the cost that is of no such layer, and may hang on several, is
     taken from the budget; where the cost of the choice is above the budget nevertheless, less is given to the layers, by bisection.
@@ -115,8 +114,7 @@ class Layerwise(AbstractAllocation):
         layers, count = options.layers, self.bits[1] - self.bits[0] + 1
         w, a = (jnp.array(numbers) for numbers in zip(*itertools.product(range(count), repeat=2), strict=True))
         loss = jnp.zeros((len(layers), count, count))
-        for n, slot in enumerate(slots):
-            moved = jax.vmap(functools.partial(moment.divergence, n))(options.stacks[n])
+        for slot, moved in zip(slots, moment.divergences(dict(enumerate(options.stacks))), strict=True):
             loss = loss.at[options.layer(slot)].add(moved[None, :] if slot.role == "activation" else moved[:, None])
         loss = loss.reshape(len(layers), len(w))
 
