@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 
 from hgqjax import quantizers as q
 from hgqjax.granularity import Granularity
@@ -54,8 +54,9 @@ class AbstractMethod(abc.ABC):
         start = getattr(quantizer, "b0", None)
         if start is not None:
             return start
-        _, i, f = quantizer.format(quantizer.init((1,)))
-        return float(jnp.max(i + f))
+        with jax.ensure_compile_time_eval():  # networks are also built inside a trace
+            _, i, f = quantizer.format(quantizer.init((1,)))
+            return float((i + f).max())
 
     def of_inputs(self) -> dict[str, Any]:
         """What every layer is given for its inputs."""

@@ -1,5 +1,6 @@
 """The networks of the experiments: widths, shapes, what they refuse; both image and muon task from rows to verified firmware."""
 
+import typing
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -26,6 +27,14 @@ def test_configurations_build_and_are_kept_as_json(name):
     assert from_json(runs.Sweep, to_json(config)) == config
     model = nnx.eval_shape(lambda: config.model.build(*SHAPES[type(config.model)])(nnx.Rngs(0)))
     assert len(dict(model.named(layers.AbstractLinear))) >= 3
+
+
+@pytest.mark.parametrize("method", [kind() for kind in typing.get_args(methods.Method)], ids=lambda m: type(m).__name__)
+def test_every_method_builds_every_network_that_it_supports_inside_a_trace(method):
+    trackers = [networks.Tracker(method=method, squash=squash) for squash in ("hard_tanh", "tanh")] if method.neurons() is None else []
+    for network in (networks.Mlp(method=method), networks.Cnn(method=method), *trackers):
+        model = nnx.eval_shape(lambda network=network: network.build(*SHAPES[type(network)])(nnx.Rngs(0)))
+        assert dict(model.named(layers.AbstractLinear))
 
 
 @pytest.mark.slow
