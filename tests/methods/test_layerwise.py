@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import slots as of_tests
+from flax import nnx
 
 from hgqjax import data as data_
-from hgqjax import methods, quantizers, resources, runs, training
+from hgqjax import layers, methods, quantizers, resources, runs, scores, training
 from hgqjax.config import ConfigError
+from hgqjax.layers import allocation
+from hgqjax.layers.quantize import _Quantizer as Quantizer
 from hgqjax.methods.allocation import layerwise
 from hgqjax.methods.allocation.layerwise import CELLS, Layerwise, integer_program
 from hgqjax.runs import checks, networks
@@ -101,6 +104,33 @@ def test_layers_get_the_bits_of_least_divergence():
         found.append((SENSITIVE * 4.0**-bits).sum())
     assert found == sorted(found, reverse=True)
     assert (bits_of(allocate(1.0)) == 1).all()
+
+
+def test_divergences_are_those_of_one_quantized_tensor_after_the_other():
+    model = networks.Mlp(method=methods.Ohq(), hidden=(3,)).build((4,), 3)(nnx.Rngs(0))
+    x = jnp.asarray(of_tests.ROWS[:256])
+    layers.adapt(model, x)
+    names = [name for name, quantizer in model.named(Quantizer) if quantizer.quantizer.allocation is not None]
+    options = {n: _given(dict(model.named(Quantizer))[name], (2.0, 5.0)) for n, name in enumerate(names)}
+    task = layers.Task(
+        (x,), jnp.zeros(256, jnp.int32), None, scores.Accuracy().loss, scores.Accuracy().divergence, lambda model: {}, jnp.zeros(())
+    )
+    moment = allocation._moment(model, names, jax.random.key(0), jnp.zeros(()), task)
+    found = jax.jit(moment.divergences)(options)
+    assert found.shape == (len(names), 2) and np.all(found[:, 0] > found[:, 1])
+    for n, name in enumerate(names):
+        for which in range(2):
+            copy = nnx.clone(model)
+            dict(copy.named(Quantizer))[name].set_params({key: value[which] for key, value in options[n].items()})
+            assert float(found[n, which]) == pytest.approx(divergence_of(copy), rel=1e-3)
+    few = jax.jit(moment.divergences)({2: options[2]})
+    np.testing.assert_allclose(few, found[2:3], rtol=1e-5)
+
+
+def _given(quantizer, bits):
+    """Parameters with each of these numbers of fractional bits, stacked."""
+    each = [quantizer.quantizer.given(quantizer.params, f) for f in bits]
+    return {name: jnp.stack([params[name] for params in each]) for name in each[0]}
 
 
 def test_what_no_layer_is_charged_for_is_left_out_of_the_budget():
