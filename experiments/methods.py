@@ -77,8 +77,8 @@ class Config:
         train = dataclasses.replace(train, **vary.get("train", {}))
         network = (Mlp if jets else Tracker)(method=method)
         common = {"data": self.task, "rows": self.rows, "model": network, "train": train, "learning_rate": rate, "start": start}
-        own = {name: value for name, value in vary.items() if name != "train"}
-        return Sweep(**common, seeds=seeds, each_seed=True, points=8, within=0.25 if jets else 3.0, **own)
+        own = {"within": 0.25 if jets else 3.0} | {name: value for name, value in vary.items() if name != "train"}
+        return Sweep(**common, seeds=seeds, each_seed=True, points=8, **own)
 
 
 def run(config: Config) -> None:

@@ -29,6 +29,7 @@ def entries(task: Task) -> dict[str, Entry]:
     few = (2e3, 5e3, 1e4, 2e4, 5e4, 1e5) if task == "jets" else budgets
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
+    far = {} if task == "jets" else {"within": 30.0}  # the looks before a post-training method decides are at many bits
     widths_alone = {"betas": tuple(beta / 20 for beta in betas), "train": {"fixed_weights": True, "width_rate": 1.0}}
     return {
         "hgq": Entry("HGQ, every value", ((methods.Hgq(), {"betas": betas}),)),
@@ -40,12 +41,12 @@ def entries(task: Task) -> dict[str, Entry]:
         "ilmpq_warm": Entry("ILMPQ, from a trained network", _points(methods.Ilmpq, ratios), warm=True),
         "dqa": Entry("DQA", ((methods.Dqa(), {"points_at": budgets}),)),
         "cpq": Entry("after CPQ + DropBits", ((methods.Cpq(), {"points_at": budgets}),)),
-        "sfmp": Entry("SFMP's limit", ((methods.Sfmp(), {"points_at": few}),), post=True),
+        "sfmp": Entry("SFMP's limit", ((methods.Sfmp(), {"points_at": few} | far),), post=True),
         "sfmp_tuned": Entry("SFMP's limit, tuned", ((methods.Sfmp(after=0.6), {"points_at": few}),)),
-        "daq": Entry("after DAQ", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)]), post=True),
-        "ohq": Entry("after OHQ", ((methods.Ohq(), {"points_at": budgets[2:]}),), post=True),
+        "daq": Entry("after DAQ", _points(methods.Daq, [{"bits": b, "weight_bits": b} for b in (3, 4, 6, 8)], **far), post=True),
+        "ohq": Entry("after OHQ", ((methods.Ohq(), {"points_at": budgets[2:]} | far),), post=True),
         "ohq_tuned": Entry("after OHQ, tuned", ((methods.Ohq(after=0.6), {"points_at": budgets[2:]}),)),
-        "ptilmpq": Entry("after Ghavami et al.", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)]), post=True),
+        "ptilmpq": Entry("after Ghavami et al.", _points(methods.Ptilmpq, [{"share": s} for s in (0.0, 0.25, 0.5, 1.0)], **far), post=True),
         "amed": Entry("AMED", ((methods.Amed(), {"points_at": budgets[2:]}),)),
         "haq": Entry("HAQ, from a trained network", ((methods.Haq(rounds=10, candidates=16), {"points_at": budgets[2:]}),), warm=True),
         **(_gated(betas) if task == "jets" else {}),  # the tracker has no gates
@@ -54,8 +55,8 @@ def entries(task: Task) -> dict[str, Entry]:
     }
 
 
-def _points(made: Callable[..., methods.Method], changes: Sequence[dict[str, Any]]) -> tuple:
-    return tuple((made(**change), {"betas": (0.0,)}) for change in changes)
+def _points(made: Callable[..., methods.Method], changes: Sequence[dict[str, Any]], **of_sweep: Any) -> tuple:
+    return tuple((made(**change), {"betas": (0.0,)} | of_sweep) for change in changes)
 
 
 def _gated(betas: tuple[float, ...]) -> dict[str, Entry]:
