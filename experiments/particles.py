@@ -16,11 +16,11 @@ from hgqjax.training.train import Config
 SMALL = {"units": 16, "hidden": (16, 16, 16)}
 
 
-def short(model: ParticleNetwork, **changes) -> Sweep:
+def short(model: ParticleNetwork) -> Sweep:
     """Three penalties and three seeds, each seed a front of its own."""
-    train = Config(epochs=12, epochs_per_check=2, objective=Objective(cost=Ebops()))
-    fields = {"betas": (2e-7, 1e-6, 4e-6), "seeds": (0, 1, 2), "each_seed": True, "points": 4, "within": 0.5} | changes
-    return Sweep(data="particles:16", model=model, train=train, **fields)
+    train = Config(epochs=16, epochs_per_check=2, batch_size=128, objective=Objective(cost=Ebops()))
+    penalties = {"betas": (2e-7, 1e-6, 4e-6), "seeds": (0, 1, 2), "each_seed": True, "points": 4, "within": 0.5}
+    return Sweep(data="particles:16", model=model, train=train, learning_rate=1e-2, **penalties)
 
 
 def published(model: ParticleNetwork) -> Sweep:
@@ -56,7 +56,7 @@ CONFIGS = {
     "mixer": ("The mixer on 16 constituents, shortened.", short(Mixer())),
     "transformer": (
         "The transformer with keys and values projected to two particles (Linformer) on 16 constituents, shortened.",
-        short(Transformer(projected_particles=2), learning_rate=5e-3),
+        short(Transformer(projected_particles=2, batch_norm=True)),
     ),
     "jedi_linear_paper": ("JEDI-linear in the length that its authors trained it (for a GPU).", published(JediLinear())),
     "mixer_paper": ("The mixer in the length that its authors trained it (for a GPU).", published(Mixer())),

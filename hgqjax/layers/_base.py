@@ -14,19 +14,33 @@ from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.mode import Mode
 
 
-class BitWidth(nnx.Variable):
+class Variable(nnx.Variable):
+    """A variable whose ``[...] = value`` takes a traced value of its shape and type as it is.
+
+    Flax 0.12 compares shardings first. A traced value has none, and searches the whole trace so far for what to say about that: to trace
+    a network would take a time that grows with the square of its size.
+    """
+
+    def set_value(self, value, **where):
+        if where.get("index") is ... and isinstance(value, jax.core.Tracer):
+            own = self.get_value()
+            where = {} if (value.shape, value.dtype) == (own.shape, own.dtype) else where
+        super().set_value(value, **where)
+
+
+class BitWidth(Variable):
     """A trained bit-width; not a subclass of nnx.Param, so that the two can be told apart."""
 
 
-class Observed(nnx.Variable):
+class Observed(Variable):
     """An extremum seen by a quantizer; changed by calls while the model observes, never by gradients."""
 
 
-class Uses(nnx.Variable):
+class Uses(Variable):
     """How often one call of the model calls a layer, which stands in hardware as often; `hgqjax.layers.adapt` counts."""
 
 
-class Draw(nnx.Variable):
+class Draw(Variable):
     """Seed, step or temperature of a quantizer that samples while it trains; `hgqjax.layers.begin_step` sets them."""
 
 

@@ -7,6 +7,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from hgqjax.layers._base import Variable
+
+
+class Statistic(Variable, nnx.BatchStat):
+    """A running average of a batch norm, or how many calls it is of."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchNorm:
@@ -40,9 +46,9 @@ class Norm(nnx.Module):
     def __init__(self, config: BatchNorm, neurons: int):
         self.momentum, self.epsilon = config.momentum, config.epsilon
         self.scale = nnx.Param(jnp.ones((neurons,)))
-        self.mean = nnx.BatchStat(jnp.zeros((neurons,)))
-        self.variance = nnx.BatchStat(jnp.zeros((neurons,)))
-        self.calls = nnx.BatchStat(jnp.zeros(()))
+        self.mean = Statistic(jnp.zeros((neurons,)))
+        self.variance = Statistic(jnp.zeros((neurons,)))
+        self.calls = Statistic(jnp.zeros(()))
         self.begins = False  # whether the next batch makes it what changes nothing there; see `begin`
 
     def running(self) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from hgqjax import fixed_point, ranges
 from hgqjax import granularity as granularity_
-from hgqjax.layers._base import Layer, Observed
+from hgqjax.layers._base import Layer, Observed, Variable
 from hgqjax.layers._symbol import FrozenWeight, Symbol
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.ruled import Ruled
@@ -19,11 +19,11 @@ from hgqjax.quantizers import AbstractQuantizer, FixedPoint, Format, Kif
 from hgqjax.resources import Signal
 
 
-class Probe(nnx.Variable):
+class Probe(Variable):
     """Zeros that are added to a tensor, or to its fractional bits, to differentiate by them."""
 
 
-class Seen(nnx.Variable):
+class Seen(Variable):
     """What reached a quantizer of activations in the last call of mode float."""
 
 
