@@ -180,3 +180,23 @@ def test_regularizer_counts_each_shared_width_once():
     assert float(layers.regularizer_bits(layer)) == pytest.approx(inputs + 3) and layer.kernel_quantizer.signal().sharing == 24
     constant = layers.Dense(6, 4, rngs=nnx.Rngs(0), input_quantizer=Fixed(), kernel_quantizer=Fixed(), bias_quantizer=Fixed())
     assert float(layers.regularizer_bits(constant)) == 0
+
+
+def test_a_traced_value_is_not_asked_for_its_sharding(monkeypatch):
+    """It would search the whole trace for what to say, so that tracing took a time that grows with the square of the size."""
+    network = layers.mlp((4, 6, 3), rngs=nnx.Rngs(0), batch_norm=layers.BatchNorm())
+    graphdef, state = nnx.split(network)
+
+    def asked(tracer):
+        raise AssertionError("sharding of a traced value")
+
+    @jax.make_jaxpr
+    def trained(state, x):
+        copy = nnx.merge(graphdef, state, copy=True)
+        copy(x)
+        for _, quantizer in copy.named(layers.Quantize):
+            quantizer.set_params({name: value + 1 for name, value in quantizer.params.items()})
+        return nnx.state(copy)
+
+    monkeypatch.setattr(jax.core.Tracer, "sharding", property(asked))
+    assert len(trained(state, rows()).jaxpr.outvars) == len(jax.tree.leaves(state))
