@@ -25,6 +25,8 @@ def shift_left(m: np.ndarray, n: np.ndarray) -> np.ndarray:
     n = np.asarray(n)
     if np.any(n < 0):
         raise ArithmeticError("a left shift by a negative count would lose bits")
+    if not n.any() and np.broadcast_shapes(m.shape, n.shape) == m.shape:
+        return m
     if m.dtype != object and _magnitude_bits(m) + int(n.max(initial=0)) <= SAFE_BITS:
         return m << n
     return np.asarray(m.astype(object) << n.astype(object), object)
@@ -69,26 +71,23 @@ def round_to_grid(m: np.ndarray, f_from: np.ndarray, f_to: np.ndarray, rounding:
     drop = np.asarray(f_from, np.int64) - np.asarray(f_to, np.int64)
     m = shift_left(m, np.maximum(-drop, 0))
     drop = np.maximum(drop, 0)
-    if m.dtype != object:
-        drop = np.minimum(drop, SAFE_BITS)  # beyond, all that is left is the sign
-    else:
-        drop = drop.astype(object)
-    floor = m >> drop
-    if rounding == "TRN":
-        return narrow(floor)
-    rest = m - (floor << drop)
+    # beyond, a magnitude of at most SAFE_BITS bits is less than half
+    drop = np.minimum(drop, SAFE_BITS + 1) if m.dtype != object else drop.astype(object)
     half = (1 << drop) >> 1  # 0 where nothing is dropped
-    if rounding == "RND":
-        up = (rest >= half) & (drop > 0)
+    if rounding == "TRN":
+        m = m >> drop
+    elif rounding == "RND":
+        m = (m + half) >> drop
     elif rounding == "RND_CONV":
-        up = ((rest > half) | (rest == half) & (floor & 1 == 1)) & (drop > 0)
+        odd = (m >> drop) & (half > 0)
+        m = (m + (half - (half > 0)) + odd) >> drop
     else:
         raise ValueError(f"rounding is {rounding!r}; hardware has RND, TRN and RND_CONV")
-    return narrow(floor + up.astype(floor.dtype))
+    return narrow(m)
 
 
 def overflow(m: np.ndarray, mode: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Brings whole numbers into ``[low, high]``: modulo ``high - low + 1`` for WRAP, else by clipping.
+    """Brings whole numbers into ``[low, high]``: modulo ``high - low + 1``, a power of two, for WRAP, else by clipping.
 
     >>> overflow(np.array([5]), "WRAP", np.array([-4]), np.array([3]))
     array([-3])
@@ -97,7 +96,7 @@ def overflow(m: np.ndarray, mode: str, low: np.ndarray, high: np.ndarray) -> np.
     if object in (m.dtype, low.dtype, high.dtype):
         m, low, high = (v.astype(object) for v in (m, low, high))
     if mode == "WRAP":
-        return narrow(np.asarray((m - low) % (high - low + 1) + low))
+        return narrow(np.asarray(((m - low) & (high - low)) + low))
     return narrow(np.asarray(np.minimum(np.maximum(m, low), high)))
 
 
@@ -107,11 +106,12 @@ def quantize_floats(x: np.ndarray, f: np.ndarray, rounding: str, mode: str, low:
     A value far outside is first brought near (modulo, exact by fmod, or clipped), so that no integer type is too small.
     """
     span = (high - low + 1).astype(np.float64)  # a power of two, or that less one (SAT_SYM): only WRAP divides by it
-    v = np.ldexp(x, f)
-    if not np.all(np.isfinite(v)):
+    v = x * np.ldexp(1.0, f) if np.all(abs(f) < 1000) else np.ldexp(x, f)  # the same, in a tenth of the time
+    largest = max(v.max(initial=0.0), -v.min(initial=0.0))
+    if not np.isfinite(largest):
         raise ValueError("an input is so large that its shift by f overflows float64")
     if mode == "WRAP":
-        v = np.fmod(v, span)
+        v = np.fmod(v, span) if largest > 2.0**SAFE_BITS else v
     else:
         v = np.clip(v, low.astype(np.float64) - 1, high.astype(np.float64) + 1)
     floor = np.floor(v)

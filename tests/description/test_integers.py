@@ -2,6 +2,7 @@
 
 import itertools
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_rounding_of_int64_equals_that_of_python_ints():
         narrow = integers.round_to_grid(m, np.array([drop]), np.array([0]), mode)
         wide = integers.round_to_grid(m.astype(object), np.array([drop]), np.array([0]), mode)
         assert narrow.dtype == np.int64 and list(narrow) == list(wide)
+
+
+@pytest.mark.parametrize("mode", ["RND", "TRN", "RND_CONV"])
+def test_the_widest_words_of_int64_are_rounded_as_fractions_are(mode):
+    rng = np.random.default_rng(2)
+    ends = [s * (2**n + d) for n in (0, 1, 59, 60, 61) for s in (1, -1) for d in (-1, 0, 1) if abs(2**n + d) < 2**61]
+    m = np.array([*ends, *rng.integers(1 - 2**61, 2**61 - 1, 300)])
+    for drop in (0, 1, 2, 59, 60, 61, 62, 63, 64, 200):
+        found = integers.round_to_grid(m, np.array([drop]), np.array([0]), mode)
+        assert found.dtype == np.int64
+        exact = [Fraction(int(v), 2**drop) for v in m]
+        half = Fraction(1, 2)
+        want = {"TRN": [floor(v) for v in exact], "RND": [floor(v + half) for v in exact], "RND_CONV": [round(v) for v in exact]}[mode]
+        assert [int(v) for v in found] == want
 
 
 def test_a_shift_never_overflows():
