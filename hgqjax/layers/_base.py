@@ -17,8 +17,8 @@ from hgqjax.layers.mode import Mode
 class Variable(nnx.Variable):
     """A variable whose ``[...] = value`` takes a traced value of its shape and type as it is.
 
-    Flax 0.12 compares shardings first. A traced value has none, and searches the whole trace so far for what to say about that: to trace
-    a network would take a time that grows with the square of its size.
+    Flax 0.12 compares shardings first. A traced value has none, and in JAX 0.10 it searches the whole trace so far for what to say about
+    that (jax-ml/jax, pull request 40041): to trace a network would take a time that grows with the square of its size.
     """
 
     def set_value(self, value, **where):
