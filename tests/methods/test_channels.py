@@ -132,7 +132,7 @@ def test_filters_of_convolutions_go_with_what_reads_them():
     assert float(resources.ebops(frozen).total) == pytest.approx(float(resources.ebops(description).total), rel=1e-6)
 
 
-@pytest.mark.parametrize("expand", [1, 2, 4])
+@pytest.mark.parametrize("expand", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_a_widened_network_gives_the_very_same_words(expand):
     plain = methods.Squeeze(bits=5, expand=1)
     trained = export.describe(network(plain, hidden=(6, 5)), X)
