@@ -85,9 +85,9 @@ class Module(nnx.Module):
 
     def named(self, kind: type) -> Iterator[tuple[str, Any]]:
         """(name, module) for each submodule of class `kind`; the name is the attribute path joined by underscores."""
-        for path, node in sorted(nnx.iter_graph(self), key=lambda item: tuple(map(_order, item[0]))):
-            if isinstance(node, kind):
-                yield "_".join(map(str, path)) or "model", node
+        found = [item for item in nnx.iter_graph(self) if isinstance(item[1], kind)]
+        for path, node in sorted(found, key=lambda item: tuple(map(_order, item[0]))):
+            yield "_".join(map(str, path)) or "model", node
 
     def operations_cost(self) -> dict[str, Any]:
         """Multiplying operations of each layer with the formats in force; what `hgqjax.resources.ebops` reads."""
