@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from experiments.methods_entries import Entry, Task, entries
-from experiments.methods_table import best_rate, fronts_of, measured, points, synthesised, table
+from experiments.methods_table import MOST_EBOPS, best_rate, fronts_of, measured, points, synthesised, table
 from hgqjax import runs
-from hgqjax.config import from_json
+from hgqjax.config import ConfigError, from_json
 from hgqjax.data import muon
 from hgqjax.files import write_atomically
 from hgqjax.methods import Method, Uniform
@@ -94,6 +94,8 @@ def run(config: Config) -> None:
         rates[name] = _rate(config, output, name)
         made = _runs(config, output, name, rates[name], config.seeds, config.epochs)
         found = [row for folder in made for row in measured(folder)]
+        if not found:
+            raise ConfigError(f"method {name} has no network of at most {MOST_EBOPS:g} EBOPs; leave it out, or give more epochs")
         rows += [row | {"method": name, "model": str(Path(row["model"]).relative_to(output))} for row in found]
     frame = pl.DataFrame(rows)
     write_atomically(output / "points.csv", frame.write_csv())

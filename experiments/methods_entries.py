@@ -30,7 +30,8 @@ def entries(task: Task) -> dict[str, Entry]:
     ratios = [{"activation_bits": b} for b in (3, 4, 6)]
     sparsities = [{"bits": b, "sparsity": s} for b, s in ((6, 0.5), (6, 0.75), (6, 0.9))]
     far = {} if task == "jets" else {"within": 30.0}  # the looks before a post-training method decides are at many bits
-    widths_alone = {"betas": tuple(beta / 20 for beta in betas), "train": {"fixed_weights": True, "width_rate": 1.0}}
+    slow = tuple(beta / 20 for beta in betas) if task == "jets" else betas
+    widths_alone = {"betas": slow, "train": {"fixed_weights": True, "width_rate": 1.0}}
     return {
         "hgq": Entry("HGQ, every value", ((methods.Hgq(), {"betas": betas}),)),
         "hgq_post": Entry("HGQ, weights fixed", ((methods.Hgq(), widths_alone),), warm=True, post=True),
