@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
 from hgqjax.layers._arguments import checked
 from hgqjax.layers._symbol import Symbol
@@ -22,7 +23,7 @@ class Variable(nnx.Variable):
     """
 
     def set_value(self, value, **where):
-        if where.get("index") is ... and isinstance(value, jax.core.Tracer):
+        if where.get("index") is ... and isinstance(value, Tracer):
             own = self.get_value()
             where = {} if (value.shape, value.dtype) == (own.shape, own.dtype) else where
         super().set_value(value, **where)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.core import Tracer
 
 from hgqjax import layers, resources
 from hgqjax.quantizers import Fixed, Kbi, Kif, Minifloat
@@ -198,5 +199,5 @@ def test_a_traced_value_is_not_asked_for_its_sharding(monkeypatch):
             quantizer.set_params({name: value + 1 for name, value in quantizer.params.items()})
         return nnx.state(copy)
 
-    monkeypatch.setattr(jax.core.Tracer, "sharding", property(asked))
+    monkeypatch.setattr(Tracer, "sharding", property(asked))
     assert len(trained(state, rows()).jaxpr.outvars) == len(jax.tree.leaves(state))
