@@ -137,7 +137,7 @@ def main() -> None:
     """Plays all scenarios."""
     place, count, coordinator, processes, identity, *scenarios = sys.argv[1:]
     place = Path(place)
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", str(place / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

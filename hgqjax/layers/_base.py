@@ -23,6 +23,7 @@ class Variable(nnx.Variable):
     """
 
     def set_value(self, value, **where):
+        """Takes `value`; `where` has flax's `index`."""
         if where.get("index") is ... and isinstance(value, Tracer):
             own = self.get_value()
             where = {} if (value.shape, value.dtype) == (own.shape, own.dtype) else where

@@ -181,8 +181,7 @@ def write_rows(path):
 def command(place, *argv, count=1, processes=1):
     """`hgqjax` in one or several processes; (return code, error) of each."""
     code = "import sys; from hgqjax.cli import main; sys.exit(main())"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
     environment |= {"JAX_COMPILATION_CACHE_DIR": str(place / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     address, started = f"127.0.0.1:{free_port()}", []
     for n in range(processes):
