@@ -7,13 +7,14 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
+from matplotlib import ticker
 from matplotlib.axes import Axes
 
 from experiments.methods_table import COSTS, Fronts, at
 from hgqjax.scores import AbstractScore
 
 matplotlib.use("Agg")
-COLUMNS = 4
+ACROSS = 4
 
 
 def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Path) -> list[Path]:
@@ -24,9 +25,9 @@ def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Pa
     (first, reference), *others = fronts.items()
     paths = []
     for cost, name in COSTS.items():
-        rows = max(1, math.ceil(len(others) / COLUMNS))
+        rows = max(1, math.ceil(len(others) / ACROSS))
         figure, panels = plt.subplots(
-            rows, COLUMNS, figsize=(3.4 * COLUMNS, 2.5 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
+            rows, ACROSS, figsize=(3.4 * ACROSS, 2.5 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         for axes, (method, own) in zip(panels.flat, others or [(first, reference)], strict=False):
             _front(axes, reference[cost], cost, score, "0.45")
@@ -34,12 +35,16 @@ def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Pa
                 _front(axes, own[cost], cost, score, "C0")
             axes.set_title(method, fontsize=9)
             axes.grid(alpha=0.3)
-        for axes in panels.flat[max(0, len(others) - COLUMNS) : len(others)]:
+        for axes in panels.flat[max(0, len(others) - ACROSS) : len(others)]:
             axes.tick_params(labelbottom=True)  # the lowest of its column
         for axes in panels.flat[max(1, len(others)) :]:
             axes.set_visible(False)
         if cost != "weight_bits":
+            axis = panels.flat[0].xaxis
             panels.flat[0].set_xscale("log")
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.EngFormatter(sep=""))  # 20k
+            axis.set_minor_formatter(ticker.NullFormatter())
         figure.supxlabel(f"{name} (grey: {first})", fontsize=10)
         figure.supylabel(f"test {label}", fontsize=10)
         paths.append(folder / f"methods_{cost}.png")
