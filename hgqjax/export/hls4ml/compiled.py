@@ -79,9 +79,9 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION, *, keep_
 
 
 def _at_once(script: str) -> tuple[str, str] | None:
-    """The script that compiles network and bridge as one file in C++14, and that file: 40 % less time than each by itself in C++23.
+    """The script that compiles network and bridge as one file, and that file: a fifth to a quarter less time than each by itself.
 
-    None where hls4ml's script has other lines.
+    The standard stays hls4ml's: its io_stream headers call templates before they are declared, which C++ allows since 2020. None where hls4ml's script has other lines.
     """
     found = re.search(r"^PROJECT=(\w+)$", script, re.M)
     changes = (
@@ -96,7 +96,6 @@ def _at_once(script: str) -> tuple[str, str] | None:
     if found is None:
         return None
     name = found.group(1)
-    script = script.replace('CFLAGS+=" -std=c++23"', 'CFLAGS+=" -std=c++14"')
     return script, f'#include "firmware/{name}.cpp"\n#include "{name}_bridge.cpp"\n'
 
 
