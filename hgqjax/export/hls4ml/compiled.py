@@ -81,9 +81,10 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION, *, keep_
 def _at_once(script: str) -> tuple[str, str] | None:
     """The script that compiles network and bridge as one file, and that file: a fifth to a quarter less time than each by itself.
 
-    The standard stays hls4ml's: its io_stream headers call templates before they are declared, which C++ allows since 2020. None where hls4ml's script has other lines.
+    The standard stays hls4ml's: its io_stream headers call templates before they are declared, which C++ allows since 2020. None where
+    hls4ml's script has other lines.
     """
-    found = re.search(r"^PROJECT=(\w+)$", script, re.M)
+    name = re.search(r"^PROJECT=(\w+)$", script, re.M)
     changes = (
         (r"-c firmware/\$\{PROJECT\}\.cpp -o", "-c build_gate.cpp -o"),
         (r"^.* -c \$\{PROJECT\}_bridge\.cpp -o \$\{PROJECT\}_bridge\.o$\n", ""),
@@ -93,10 +94,7 @@ def _at_once(script: str) -> tuple[str, str] | None:
         script, count = re.subn(pattern, new, script, flags=re.M)
         if count != 1:
             return None
-    if found is None:
-        return None
-    name = found.group(1)
-    return script, f'#include "firmware/{name}.cpp"\n#include "{name}_bridge.cpp"\n'
+    return None if name is None else (script, f'#include "firmware/{name[1]}.cpp"\n#include "{name[1]}_bridge.cpp"\n')
 
 
 def run_library(library: Path, project_name: str, x: Rows, sizes: list[int]) -> list[np.ndarray]:
