@@ -15,6 +15,7 @@ from hgqjax.scores import AbstractScore
 
 matplotlib.use("Agg")
 ACROSS = 4
+"""Panels of a row."""
 
 
 def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ def short(model: ParticleNetwork) -> Sweep:
     """Three penalties and three seeds, each seed a front of its own."""
     train = Config(epochs=16, epochs_per_check=2, batch_size=128, objective=Objective(cost=Ebops()))
     penalties = {"betas": (2e-7, 1e-6, 4e-6), "seeds": (0, 1, 2), "each_seed": True, "points": 4, "within": 0.5}
-    return Sweep(data="particles:16", model=model, train=train, learning_rate=1e-2, **penalties)
+    return Sweep(data="particles:16", model=model, train=train, **penalties)
 
 
 def published(model: ParticleNetwork) -> Sweep:

@@ -42,6 +42,10 @@ class Uses(Variable):
     """How often one call of the model calls a layer, which stands in hardware as often; `hgqjax.layers.adapt` counts."""
 
 
+class Statistic(Variable, nnx.BatchStat):
+    """A number that a layer keeps from call to call while it trains, such as a running average of a batch norm."""
+
+
 class Draw(Variable):
     """Seed, step or temperature of a quantizer that samples while it trains; `hgqjax.layers.begin_step` sets them."""
 

@@ -94,12 +94,13 @@ def _moment(model: Module, names: list[str], key: Array, progress: Array, task: 
         return [quantizers[name].shift[...] for name in names]
 
     def divergences(options: Mapping[int, dict[str, Array]]) -> Array:
-        today = {names[n]: dict(model.named(_Quantizer))[names[n]].params for n in options}
+        quantizers = dict(model.named(_Quantizer))
+        today = {n: quantizers[names[n]].params for n in options}
         reference = having({}, Mode.FLOAT)(*task.x)
 
         def one(number: Array, option: dict[int, dict[str, Array]]) -> Array:
             def of(n: int) -> dict[str, Array]:
-                return {name: jnp.where(number == n, value, today[names[n]][name]) for name, value in option[n].items()}
+                return {name: jnp.where(number == n, value, today[n][name]) for name, value in option[n].items()}
 
             return task.divergence(having({names[n]: of(n) for n in option})(*task.x), reference)
 

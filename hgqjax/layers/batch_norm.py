@@ -7,11 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
-from hgqjax.layers._base import Variable
-
-
-class Statistic(Variable, nnx.BatchStat):
-    """A running average of a batch norm, or how many calls it is of."""
+from hgqjax.layers._base import Statistic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 
 from hgqjax import resources
 from hgqjax.granularity import Granularity
-from hgqjax.layers._base import Layer, Module, Value
+from hgqjax.layers._base import Layer, Module, Statistic, Value
 from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.merge import Add, Subtract
 from hgqjax.layers.quantize import ACTIVATION, WEIGHT, Quantize, QuantizeWeight
@@ -79,7 +78,7 @@ class _Spread(_Product):
         super().__init__(MATRIX, adjacency, shape, settings)
         self.kernel_quantizer.restart(jnp.asarray(2e-3 * rate * adjacency, jnp.float32))  # the constant at the start
         self.allowed, self.rate = threshold * edges, rate
-        self.multiplier, self.slack = nnx.BatchStat(jnp.full((), 1e-3)), nnx.BatchStat(jnp.full((), 1e-3))
+        self.multiplier, self.slack = Statistic(jnp.full((), 1e-3)), Statistic(jnp.full((), 1e-3))
 
     def constant(self):
         matrix = jnp.asarray(self.numbers, jnp.float32).reshape(self.sizes)

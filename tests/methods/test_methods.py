@@ -14,7 +14,7 @@ from experiments import methods as experiment
 from experiments import methods_figure, methods_table
 from experiments.methods_entries import Entry, entries
 from hgqjax import export, layers
-from hgqjax.config import from_json, to_json
+from hgqjax.config import ConfigError, from_json, to_json
 from hgqjax.methods import Uniform
 from hgqjax.runs.networks import Mlp
 from hgqjax.runs.sweep import Sweep
@@ -130,3 +130,12 @@ def test_a_run_is_kept_and_not_trained_again(tmp_path, capsys, monkeypatch):
     assert all(
         len(list(place.iterdir())) == 1 for place in [*tmp_path.glob("warm/*"), *tmp_path.glob("rates/*/*"), *tmp_path.glob("start/*")]
     )
+
+
+def test_a_method_without_a_cheap_network_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment, "_runs", lambda *_: [tmp_path])
+    monkeypatch.setattr(experiment, "measured", lambda folder: [])
+    config = experiment.Config(methods=("uniform",), rates=(1e-2,), output=tmp_path / "out")
+    with pytest.raises(ConfigError, match="method uniform has no network of at most 300000 EBOPs; leave it out"):
+        experiment.run(config)
+    assert not (tmp_path / "out").exists()

@@ -79,7 +79,7 @@ def build_library(project: Path, optimization: str = GATE_OPTIMIZATION, *, keep_
 
 
 def _at_once(script: str) -> tuple[str, str] | None:
-    """The script that compiles network and bridge as one file, and that file: a fifth to a quarter less time than each by itself.
+    """The script that compiles network and bridge as one file, and that file: 18 and 28 % less time for two small projects.
 
     The standard stays hls4ml's: its io_stream headers call templates before they are declared, which C++ allows since 2020. None where
     hls4ml's script has other lines.
