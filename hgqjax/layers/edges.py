@@ -5,16 +5,18 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Parameters = dict[str, Float[Array, "..."]]
 BLOCK = 2**16
 """Rows times edges that are computed at a time: what stays in a core's cache."""
+TABLES = (64, 256)
+"""Keys of a function that are computed at once, at most, where there are twice as many rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,28 +216,84 @@ def edge_function(function: str | AbstractEdge) -> AbstractEdge:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def blockwise(function: AbstractEdge, parameters: Parameters, x: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
-    """``function(parameters, x)``, a block of rows after the other; the gradient computes each block again.
+def at_keys(
+    function: AbstractEdge, parameters: Parameters, x: Float[Array, "rows ..."], step: Float[Array, "..."]
+) -> Float[Array, "rows ..."]:
+    """``function(parameters, x)`` at keys `x`, which are multiples of `step`, of the shape of one row.
 
-    What is kept between the two is `x` alone. On a CPU members of a sweep are computed one after the other: memory does not grow with
-    them, and XLA makes loops of the sums over rows that are ten times as fast as those with a member axis.
+    Rows share keys: a function of 6 bits has 64 results, however many rows there are. On a CPU each function is therefore computed once
+    for each key between the smallest and the largest, and looked up; the gradients of a key's rows are added up before they go through
+    the function. Where these are not fewer computations (few rows, many keys) or `x` is off the grid, and on other devices, all rows are
+    computed, a block after the other, and again for the gradient. What is kept between the two is `x` alone.
+
+    On a CPU members of a sweep are computed one after the other: memory does not grow with them, and XLA makes loops of the sums over
+    rows that are ten times as fast as those with a member axis.
     """
-    return _by_member(lambda parameters, x: _values(function, parameters, x))(parameters, x)
+    return _by_member(functools.partial(_values, function))(parameters, x, step)
 
 
-def _values(function: AbstractEdge, parameters: Parameters, x: Array) -> Array:
-    blocks = _blocks(x)
-    y = lax.map(lambda block: function(parameters, block), blocks)
-    return y.reshape(-1, *x.shape[1:])[: len(x)]
+def _values(function: AbstractEdge, parameters: Parameters, x: Array, step: Array) -> Array:
+    def computed(parameters, x):
+        return _rows_of(lax.map(lambda block: function(parameters, block), _blocks(x)), x)
+
+    def looked_up(keys: Keys, parameters, x):
+        return _once(function, parameters, keys.values).ravel()[keys.index].reshape(x.shape)
+
+    return _chosen(computed, looked_up, x, step, (parameters, x))
 
 
-def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, g: Array) -> tuple[Parameters, Array]:
-    def block(total, inputs):
-        part, back = jax.vjp(function, parameters, inputs[0])[1](inputs[1])
-        return jax.tree.map(jnp.add, total, part), back
+def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, step: Array, g: Array) -> tuple[Parameters, Array]:
+    def computed(parameters, x, g):
+        def block(total, inputs):
+            part, back = jax.vjp(function, parameters, inputs[0])[1](inputs[1])
+            return jax.tree.map(jnp.add, total, part), back
 
-    total, back = lax.scan(block, jax.tree.map(jnp.zeros_like, parameters), (_blocks(x), _blocks(g)))
-    return total, back.reshape(-1, *x.shape[1:])[: len(x)]
+        total, back = lax.scan(block, jax.tree.map(jnp.zeros_like, parameters), (_blocks(x), _blocks(g)))
+        return total, _rows_of(back, x)
+
+    def looked_up(keys: Keys, parameters, x, g):
+        table, back = jax.vjp(functools.partial(_once, function), parameters, keys.values)
+        total = jnp.zeros(table.size, g.dtype).at[keys.index].add(g.ravel()).reshape(table.shape)
+        slope = back(jnp.ones_like(table))[1]
+        return back(total)[0], g * slope.ravel()[keys.index].reshape(x.shape)
+
+    return _chosen(computed, looked_up, x, step, (parameters, x, g))
+
+
+def _once(function: AbstractEdge, parameters: Parameters, x: Array) -> Array:
+    """``function(parameters, x)`` in a loop of two turns: XLA would fuse one without a loop into what looks its results up, for each row."""
+    halves = x.reshape(2, -1, *x.shape[1:])
+    return lax.map(lambda half: function(parameters, half), halves).reshape(x.shape)
+
+
+class Keys(NamedTuple):
+    """The keys of all functions that rows may have, and which of them each row has."""
+
+    values: Float[Array, "keys ..."]
+    index: Int[Array, "..."]
+    """Of the values, flattened, for each element of the rows."""
+
+
+def _chosen(computed: Callable, looked_up: Callable, x: Array, step: Array, arguments: tuple[Any, ...]) -> Any:
+    """``looked_up(keys, *arguments)`` with the smallest of `TABLES` that holds all keys of `x`, else ``computed(*arguments)``."""
+    sizes = [size for size in TABLES if 2 * size <= len(x)]
+    if not sizes or jax.default_backend() != "cpu":
+        return computed(*arguments)
+    first, last, step = x.min(0, keepdims=True), x.max(0, keepdims=True), step[None]
+    index = jnp.rint(jnp.clip((x - first) / step, 0, sizes[-1])).astype(jnp.int32)
+    off_grid = abs(first + index.astype(x.dtype) * step - x).max(0) != 0  # over rows first, which is fast
+    keys = jnp.where(off_grid, jnp.inf, ((last - first) / step)[0]).max() + 1
+    choice = jnp.searchsorted(jnp.asarray(sizes, x.dtype), keys)
+
+    def with_table(size: int) -> Callable:
+        def branch(index, *arguments):
+            values = first + step * jnp.arange(size, dtype=x.dtype).reshape(-1, *(1,) * (step.ndim - 1))
+            flat = index * step.size + jnp.arange(step.size, dtype=jnp.int32).reshape(step.shape)
+            return looked_up(Keys(values, flat.ravel()), *arguments)
+
+        return branch
+
+    return lax.switch(choice, [*map(with_table, sizes), lambda index, *arguments: computed(*arguments)], index, *arguments)
 
 
 def _blocks(x: Array) -> Array:
@@ -243,6 +301,11 @@ def _blocks(x: Array) -> Array:
     rows = min(2 ** max(int(math.log2(BLOCK / math.prod(x.shape[1:]))), 0), max(len(x), 1))
     x = jnp.pad(x, ((0, -len(x) % rows), *((0, 0),) * (x.ndim - 1)))
     return x.reshape(-1, rows, *x.shape[1:])
+
+
+def _rows_of(blocks: Array, x: Array) -> Array:
+    """The reverse, for as many rows as `x` has."""
+    return blocks.reshape(-1, *x.shape[1:])[: len(x)]
 
 
 def _by_member(f: Callable) -> Callable:
@@ -258,12 +321,13 @@ def _by_member(f: Callable) -> Callable:
     return mapped
 
 
-def _forward(function, parameters, x):
-    return blockwise(function, parameters, x), (parameters, x)
+def _forward(function, parameters, x, step):
+    return at_keys(function, parameters, x, step), (parameters, x, step)
 
 
 def _backward(function, kept, g):
-    return _by_member(lambda parameters, x, g: _gradients(function, parameters, x, g))(*kept, g)
+    parameters, x = _by_member(functools.partial(_gradients, function))(*kept, g)
+    return parameters, x, jnp.zeros_like(kept[2])
 
 
-blockwise.defvjp(_forward, _backward)
+at_keys.defvjp(_forward, _backward)

@@ -14,7 +14,7 @@ from hgqjax import fixed_point, resources
 from hgqjax.layers._base import Layer, Observed
 from hgqjax.layers._symbol import Symbol
 from hgqjax.layers.batch_norm import BatchNorm, Norm
-from hgqjax.layers.edges import BLOCK, AbstractEdge, EdgeMlp, blockwise, edge_function
+from hgqjax.layers.edges import BLOCK, AbstractEdge, EdgeMlp, at_keys, edge_function
 from hgqjax.layers.mode import Mode
 from hgqjax.layers.quantize import Quantize
 from hgqjax.quantizers import AbstractQuantizer, Format, Kbi, Kif
@@ -106,8 +106,10 @@ class LutDense(Layer):
         return entries[...][index].astype(x.dtype).sum(-2)
 
     def _values(self, x: Float[Array, "rows ..."]) -> Float[Array, "rows ..."]:
-        """The functions of the edges at the keys `x`, a block of rows after the other."""
-        return blockwise(self.function, self.parameters, x)
+        """The functions of the edges at the keys `x`."""
+        f = lax.stop_gradient(self.input_quantizer.format().f)
+        step = fixed_point.pow2(-jnp.broadcast_to(f, (1, *self.full))[0].astype(x.dtype))
+        return at_keys(self.function, self.parameters, x, step)
 
     def _normed(self, y: Float[Array, "..."]) -> Float[Array, "..."]:
         """Results of the functions, their last axis the outputs, with the batch norm; by the root of the inputs."""

@@ -8,7 +8,7 @@ from flax import nnx
 
 from hgqjax import export, layers, resources, training
 from hgqjax.export.gate import check_words, gate_rows
-from hgqjax.layers.edges import bspline
+from hgqjax.layers import edges
 from hgqjax.quantizers import Kbi, Kif
 
 ROWS = np.random.default_rng(3).normal(0.2, 1.2, (300, 4)).astype(np.float32)
@@ -138,25 +138,45 @@ def test_other_equations_of_tables_are_refused(equation, message):
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_splines_are_a_partition_of_one(order):
     v = jnp.linspace(-0.5, 0.5, 9)
-    total = sum(bspline(v - n, order) for n in range(-3, 4))
+    total = sum(edges.bspline(v - n, order) for n in range(-3, 4))
     np.testing.assert_allclose(total, 1.0, atol=3e-6)
-    assert np.all(np.asarray(bspline(jnp.array([-(order + 1) / 2, (order + 1) / 2]), order)) == 0)
+    assert np.all(np.asarray(edges.bspline(jnp.array([-(order + 1) / 2, (order + 1) / 2]), order)) == 0)
 
 
-def test_blocks_change_no_value_and_no_gradient(monkeypatch):
+@pytest.mark.parametrize("what", ["few keys", "many keys", "off the grid", "few rows"])
+def test_looking_up_changes_no_value_and_no_gradient(monkeypatch, what):
     edge = layers.EdgeSpline(intervals=1, order=1)
-    monkeypatch.setattr("hgqjax.layers.edges.BLOCK", 4 * 6)  # four rows of 3 x 2 edges: the last block is not full
-    from hgqjax.layers.edges import blockwise
-
+    monkeypatch.setattr("hgqjax.layers.edges.BLOCK", 8 * 6)  # eight rows of 3 x 2 edges: the last block is not full
     parameters = edge.init(jax.random.key(0), (3, 2))
-    x = jax.random.normal(jax.random.key(1), (2, 11, 3, 2))
     members = jax.tree.map(lambda v: jnp.stack([v, 2 * v]), parameters)
+    rows = 127 if what == "few rows" else 139
+    step = jnp.full((3, 2), 1 / 8).at[1, 0].set(2.0) if what != "many keys" else jnp.full((3, 2), 1 / 64)
+    x = jnp.round(jax.random.normal(jax.random.key(1), (2, rows, 3, 2)) / step[None, None]) * step[None, None]
+    if what == "off the grid":
+        x = x.at[0, 7, 2, 1].add(1 / 16)
 
     def loss(compute):
         return jax.jit(jax.vmap(jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(compute(p, x))), (0, 1))))
 
-    found, expected = (loss(f)(members, x) for f in (lambda p, x: blockwise(edge, p, x), edge))
+    found, expected = (loss(f)(members, x) for f in (lambda p, x: edges.at_keys(edge, p, x, step), edge))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
+
+
+class Counted(layers.EdgeMlp):
+    def value(self, parameters, x):
+        return super().value(parameters, x) * 0 + x.shape[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys", "off", "at_a_time"),
+    [(128, 64, 0, 32), (128, 65, 0, 128), (600, 65, 0, 128), (600, 64, 0.5, 600), (127, 9, 0, 127)],  # of keys one half after the other
+)
+def test_functions_are_computed_once_for_each_key(rows, keys, off, at_a_time):
+    x = jnp.arange(float(rows)).reshape(-1, 1, 1) % keys - 7.0
+    x = x.at[3].add(off)
+    edge = Counted(hidden=1)
+    y = jax.jit(edges.at_keys, static_argnums=0)(edge, edge.init(jax.random.key(0), (1, 1)), x, jnp.ones((1, 1)))
+    assert np.all(np.asarray(y) == at_a_time)
 
 
 def test_what_is_refused():
