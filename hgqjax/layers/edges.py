@@ -261,7 +261,7 @@ def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, step: A
 
 
 def _once(function: AbstractEdge, parameters: Parameters, x: Array) -> Array:
-    """``function(parameters, x)`` in a loop of two turns: XLA would fuse one without a loop into what looks its results up, for each row."""
+    """``function(parameters, x)`` in a loop of two turns: XLA would fuse one without a loop into what looks results up, for each row."""
     halves = x.reshape(2, -1, *x.shape[1:])
     return lax.map(lambda half: function(parameters, half), halves).reshape(x.shape)
 
