@@ -1,8 +1,8 @@
 """``python -m experiments NAME [--field value ...] [--cluster local:2]``: a configuration by its name, any field of it changed on the
 command line; `--cluster` as for `hgqjax sweep`.
 
-`float_jets` (the floating-point reference), `lut_models` (what predicts LUTs) and `methods` (rival methods side by side) have a
-configuration of their own."""
+`float_jets` (the floating-point reference), `lut_front` (accuracy by LUT sites, runs and released networks), `lut_models` (what predicts
+LUTs) and `methods` (rival methods side by side) have a configuration of their own."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import float_jets, jets, lut, lut_models, methods, muon, particles, svhn
+from experiments import float_jets, jets, lut, lut_front, lut_models, methods, muon, particles, svhn
 from hgqjax import runs
 from hgqjax.cli import guarded
 from hgqjax.cli.pages import report
@@ -24,7 +24,7 @@ def main() -> int:
     """Runs the experiment that the command line names."""
     if code := guarded(lambda: check_once(sys.argv[1:])):
         return code
-    apart = {"float_jets": float_jets, "lut_models": lut_models, "methods": methods}
+    apart = {"float_jets": float_jets, "lut_front": lut_front, "lut_models": lut_models, "methods": methods}
     if module := apart.get(sys.argv[1] if len(sys.argv) > 1 else ""):
         config = tyro.cli(module.Config, args=sys.argv[2:], description=module.__doc__)
         return guarded(lambda: module.run(config))

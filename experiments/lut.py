@@ -20,8 +20,20 @@ SHORT = Sweep(
     within=0.2,
 )
 
+LONG = {
+    "rows": None,
+    "train": dataclasses.replace(SHORT.train, epochs=160, batch_size=1024),
+    "seeds": (0, 1, 2),
+    "each_seed": True,
+    "within": 0.1,
+}
+
 CONFIGS = {
     "jets_lut": ("Five penalties, 36 epochs each: 16-20-5 with perceptrons as edges, shortened.", SHORT),
+    "jets_lut_long": (
+        "Six penalties and three seeds, 160 epochs in batches of 1 024 on all re-simulated rows.",
+        dataclasses.replace(SHORT, **LONG, betas=(3e-6, 1e-5, 3e-5, 8e-5, 2.5e-4, 7e-4)),
+    ),
     "jets_lut_spline": (
         "The same with splines as edges: a Kolmogorov-Arnold network.",
         dataclasses.replace(SHORT, model=Lut(function="spline")),

@@ -31,9 +31,9 @@ def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Pa
             rows, ACROSS, figsize=(3.4 * ACROSS, 2.5 * rows), sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         for axes, (method, own) in zip(panels.flat, others or [(first, reference)], strict=False):
-            _front(axes, reference[cost], cost, score, "0.45")
+            front(axes, reference[cost], cost, score, "0.45")
             if others:
-                _front(axes, own[cost], cost, score, "C0")
+                front(axes, own[cost], cost, score, "C0")
             axes.set_title(method, fontsize=9)
             axes.grid(alpha=0.3)
         for axes in panels.flat[max(0, len(others) - ACROSS) : len(others)]:
@@ -54,13 +54,16 @@ def draw(fronts: dict[str, Fronts], score: AbstractScore, label: str, folder: Pa
     return paths
 
 
-def _front(axes: Axes, of_seeds: dict[int, pl.DataFrame], cost: str, score: AbstractScore, color: str) -> None:
+def front(
+    axes: Axes, of_seeds: dict[int, pl.DataFrame], cost: str, score: AbstractScore, color: str, *, label: str = "", style: str = "-"
+) -> None:
+    """The front of each seed as dots, their mean as a line, least to greatest as a band."""
     costs = np.unique(np.concatenate([front[cost].to_numpy() for front in of_seeds.values()]))
     found = [[at(front, cost, c) for c in costs] for front in of_seeds.values()]
     lines = np.array([[math.nan if value is None else value for value in line] for line in found], float)
     there = ~np.isnan(lines).any(axis=0)
     shown = score.shown(lines[:, there])
-    axes.step(costs[there], shown.mean(axis=0), where="post", color=color)
+    axes.step(costs[there], shown.mean(axis=0), style, where="post", color=color, label=label or None)
     axes.fill_between(costs[there], shown.min(axis=0), shown.max(axis=0), step="post", color=color, alpha=0.2, linewidth=0)
     for front in of_seeds.values():
         axes.plot(front[cost], score.shown(front["test_score"]), ".", color=color, markersize=3)
