@@ -31,14 +31,20 @@ def main() -> int:
     how = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no field of a configuration
     how.add_argument("--cluster", default="")
     where, arguments = how.parse_known_args()
-    configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS | lut.CONFIGS
-    about = {"prog": "python -m experiments", "description": __doc__}
-    with by_name(tyro):
-        config = tyro.extras.overridable_config_cli(configs, args=arguments, **about)
-    name = arguments[0]
+    config = configuration(arguments)
     devices.use_cores()
     devices.use_cache()
-    return guarded(lambda: report(runs.run(config, name=name, root=RESULTS, cluster=where.cluster)))
+    return guarded(lambda: report(runs.run(config, name=arguments[0], root=RESULTS, cluster=where.cluster)))
+
+
+def configuration(arguments: list[str]) -> runs.Sweep:
+    """The configuration with this name and its changed fields; costs to reach stand instead of an experiment's own betas."""
+    configs = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS | lut.CONFIGS
+    given = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    if "--points-at" in given and "--betas" not in given:
+        arguments = [*arguments, "--betas"]
+    with by_name(tyro):
+        return tyro.extras.overridable_config_cli(configs, args=arguments, prog="python -m experiments", description=__doc__)
 
 
 if __name__ == "__main__":

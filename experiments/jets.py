@@ -54,14 +54,14 @@ CONFIGS = {
         DEMO,
     ),
     "jets_long": (
-        "Hidden layers 48 and 24, nine penalties on predicted LUTs and two seeds, 300 epochs on all re-simulated rows.",
+        "Hidden layers 48-24 and 64-32-32, six penalties on predicted LUTs and three seeds, 600 epochs on all re-simulated rows.",
         Sweep(
-            model=Mlp(hidden=(48, 24)),
-            train=Config(epochs=300, epochs_per_check=2),
-            betas=(1.5e-6, 3e-6, 5e-6, 8e-6, 1.6e-5, 3.5e-5, 6e-5, 1.4e-4, 2.6e-4),
-            seeds=(0, 1),
-            points=24,
-            projects=0,
+            models=("48-24", "64-32-32"),
+            train=Config(epochs=600, epochs_per_check=4),
+            betas=(1.5e-6, 4e-6, 1e-5, 2.5e-5, 7e-5, 2e-4),
+            seeds=(0, 1, 2),
+            each_seed=True,
+            points=10,
         ),
     ),
     "jets_ramp": (

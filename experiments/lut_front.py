@@ -15,6 +15,7 @@ from hgqjax import data, export, interop, resources, synth
 from hgqjax.evaluation import measure
 from hgqjax.evaluation.rows import RowReader
 from hgqjax.files import write_atomically
+from hgqjax.runs import folders
 from hgqjax.scores import Accuracy
 from hgqjax.training.front import pareto
 
@@ -66,11 +67,11 @@ def run(config: Config) -> None:
         row = {key: network[key] for key in ("line", "network", "seed", "ebops", "luts", "val_score")}
         row |= {"test_score": _score(network["description"], config.data, reader, test)}
         row |= {"real_score": _score(network["description"], str(config.real), reader) if config.real else None}
-        made = found.get(network["key"])
-        if made is not None and not made.done:
-            print(f"{network['key']}: {made.status}: {made.error}")
+        done = found.get(network["key"])
+        if done is not None and not done.done:
+            print(f"{network['key']}: {done.status}: {done.error}")
         names = ("lut", "lut_sites", "carry8", "ff", "latency_cycles")
-        rows.append(row | {name: getattr(made, name) if made is not None and made.done else None for name in names})
+        rows.append(row | {name: getattr(done, name) if done is not None and done.done else None for name in names})
     frame = pl.DataFrame(rows, infer_schema_length=None)
     text = "\n".join(_table(frame)) + "\n"
     print(text)
@@ -84,6 +85,9 @@ def _networks(config: Config) -> list[dict[str, Any]]:
     networks: list[dict[str, Any]] = []
     for n, folder in enumerate(config.runs):
         line = config.names[n] if config.names else folder.resolve().parent.name
+        trained = folders.Run.open(folder).manifest["config"]
+        if trained["data"] != config.data or trained["rows"] is not None:
+            raise ValueError(f"run {folder} was not trained on all rows of {config.data}, so test rows may be among its training rows")
         for point in pl.read_csv(folder / "summary.csv").to_dicts():
             about = {"line": line, "network": f"{line}, {point['point']}", "seed": point["seed"], "val_score": point["val_score"]}
             about |= {"key": f"{folder.resolve().name}_{point['point']}", "ebops": point["ebops"], "luts": point["luts_predicted"]}
@@ -122,7 +126,7 @@ def _draw(frame: pl.DataFrame, rows: str, folder: Path) -> Path:
         fronts = {}
         for seed in sorted(part["seed"].unique()) if own else [0]:
             chosen = part.with_columns(merit=merit).filter(pl.col("seed") == seed) if own else part.with_columns(merit=merit)
-            kept = chosen[pareto(chosen["merit"].to_list(), chosen["lut_sites"].to_list())]
+            kept = chosen[pareto(chosen["merit"].to_list(), chosen["lut_sites"].cast(pl.Float64).to_list())]
             fronts[seed] = kept.sort("lut_sites")
         front(axes, fronts, "lut_sites", SCORE, f"C{n}", label=str(line[0]), style="-" if own else "--")
     axes.set_xscale("log")

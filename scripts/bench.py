@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import bench_methods
 import bench_particles
+import bench_tables
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ from bench_runs import (
 from hgqjax import training
 from hgqjax.training import devices, shuffle
 
-Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn", "particles", "methods"]
+Part = Literal["step", "hgq2", "population", "front", "compile", "memory", "growth", "cnn", "particles", "methods", "tables"]
 CPU = "processor time"
 
 
@@ -92,6 +93,8 @@ class Sizes:
     cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
     particles: tuple[int, int, int, int] = (512, 2_048, 16, 64)
     methods: tuple[int, int] = (512, 16_384)
+    tables: tuple[int, ...] = (512, 1_024, 2_048)
+    tables_rows: int = 16_384
 
 
 QUICK = Sizes(
@@ -114,6 +117,8 @@ QUICK = Sizes(
     cnn=(32, 64, (2,), ()),
     particles=(32, 64, 4, 4),
     methods=(64, 256),
+    tables=(256,),
+    tables_rows=512,
 )
 
 
@@ -339,7 +344,7 @@ def measure(options, report):
             report.skip("hgq2", str(reason))
     with_hgq2 = {"step": part_steps, "front": part_front}
     alone = {"population": part_population, "compile": part_compile, "memory": part_memory, "growth": part_growth, "cnn": part_cnn}
-    alone |= {"particles": bench_particles.part, "methods": bench_methods.part}
+    alone |= {"particles": bench_particles.part, "methods": bench_methods.part, "tables": bench_tables.part}
     parts = [part for part in get_args(Part) if part in options.parts and part != "hgq2"]
     parts = parts if hgq2 is None or "step" in parts else ["step", *parts]  # which measures HGQ2's epochs too
     for part in parts:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ["step", "population", "front", "compile", "memory", "growth", "cnn", "particles", "methods"]
+PARTS = ["step", "population", "front", "compile", "memory", "growth", "cnn", "particles", "methods", "tables"]
 
 
 @pytest.mark.slow

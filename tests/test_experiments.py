@@ -1,13 +1,16 @@
 """The experiments' command and configurations: they can be asked for, and those of the paper stay as published."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from experiments import jets, lut, muon, particles, svhn
+from experiments import jets, lut, lut_front, muon, particles, svhn
+from experiments.__main__ import configuration
 from experiments.earlier import EARLIER
 from hgqjax.config import from_json, to_json
 from hgqjax.resources import Ebops, Luts
@@ -21,6 +24,15 @@ def test_the_command_shows_an_experiments_options():
         [sys.executable, "-m", "experiments", "jets_demo", "--help"], cwd=ROOT, env=os.environ, text=True, capture_output=True
     )
     assert done.returncode == 0 and "--train.objective.cost" in done.stdout, done.stderr
+
+
+def test_costs_to_reach_stand_instead_of_an_experiments_betas(capsys):
+    assert configuration(["jets_demo"]).betas == jets.CONFIGS["jets_demo"][1].betas
+    config = configuration(["jets_demo", "--points-at", "300", "1000", "--seeds", "3"])
+    assert (config.points_at, config.betas, config.seeds) == ((300.0, 1000.0), (), (3,))
+    with pytest.raises(SystemExit):
+        configuration(["jets_demo", "--points-at", "300", "--betas", "1e-5"])
+    assert "costs to reach need no beta" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("name", ["jets_ramp", "jets_constant", "muon_ramp", "svhn_ramp"])
@@ -73,3 +85,28 @@ def test_particles_in_published_length(name):
     config = CONFIGS[name][1]
     assert config.train.epochs == 7000 and config.train.batch_size == 2790 and config.data == "particles150:16x3"
     assert config.model.method.weight_bits == config.model.method.activation_fraction_bits == 7.0
+
+
+@pytest.mark.synth
+def test_the_front_by_lut_sites_has_runs_and_released_networks(tmp_path, capsys):
+    from hgqjax import runs, training
+
+    released = sorted((ROOT / ".." / "shared" / "golden" / "hgq2").glob("openml*.keras"))[:1]
+    train = training.Config(epochs=1, batch_size=4096)
+    sweep = runs.Sweep(model=runs.networks.Mlp(hidden=(4,)), train=train, betas=(1e-4,), seeds=(0, 1), each_seed=True, points=1, within=1.0)
+    folder = runs.run(sweep, name="small", root=tmp_path, progress=False)
+    config = lut_front.Config(runs=(folder,), names=("ours",), files=tuple(released), output=tmp_path / "front")
+    lut_front.run(config)
+    printed = capsys.readouterr().out
+    assert (tmp_path / "front" / "lut_front.png").stat().st_size > 10_000
+    lines = [line for line in printed.splitlines() if line.startswith(("| ours", "| openml"))]
+    assert len(lines) == 2 + len(released) and all(int(line.split("|")[8]) > 0 for line in lines)
+    tested = 100 * pl.read_csv(folder / "summary.csv")["test_score"]
+    assert [line.split("|")[3].strip() for line in lines[:2]] == [f"{score:.2f}" for score in tested]  # on the run's own test rows
+    with pytest.raises(ValueError, match="was not trained on all rows of jets"):
+        other = runs.run(dataclasses.replace(sweep, rows=6000, seeds=(0,)), name="few", root=tmp_path, progress=False)
+        lut_front.run(lut_front.Config(runs=(other,)))
+    with pytest.raises(ValueError, match="runs and files are empty"):
+        lut_front.Config()
+    with pytest.raises(ValueError, match="one is needed for each of the 1 runs"):
+        lut_front.Config(runs=(folder,), names=("a", "b"))

@@ -237,7 +237,7 @@ def _values(function: AbstractEdge, parameters: Parameters, x: Array, step: Arra
         return _rows_of(lax.map(lambda block: function(parameters, block), _blocks(x)), x)
 
     def looked_up(keys: Keys, parameters, x):
-        return _once(function, parameters, keys.values).ravel()[keys.index].reshape(x.shape)
+        return _once(function, parameters, keys.values).ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x))
 
@@ -253,9 +253,9 @@ def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, step: A
 
     def looked_up(keys: Keys, parameters, x, g):
         table, back = jax.vjp(functools.partial(_once, function), parameters, keys.values)
-        total = jnp.zeros(table.size, g.dtype).at[keys.index].add(g.ravel()).reshape(table.shape)
+        total = jnp.zeros(table.size, g.dtype).at[keys.number].add(g.ravel()).reshape(table.shape)
         slope = back(jnp.ones_like(table))[1]
-        return back(total)[0], g * slope.ravel()[keys.index].reshape(x.shape)
+        return back(total)[0], g * slope.ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x, g))
 
@@ -270,7 +270,7 @@ class Keys(NamedTuple):
     """The keys of all functions that rows may have, and which of them each row has."""
 
     values: Float[Array, "keys ..."]
-    index: Int[Array, "..."]
+    number: Int[Array, "..."]
     """Of the values, flattened, for each element of the rows."""
 
 
