@@ -34,6 +34,23 @@ CONFIGS = {
         "Six penalties and three seeds, 160 epochs in batches of 1 024 on all re-simulated rows.",
         dataclasses.replace(SHORT, **LONG, betas=(3e-6, 1e-5, 3e-5, 8e-5, 2.5e-4, 7e-4)),
     ),
+    "jets_lut_low": (
+        "Small networks: penalties that rise by a factor of 100 along a run of 240 epochs with eight restarts, three seeds.",
+        dataclasses.replace(
+            SHORT,
+            **LONG
+            | {
+                "train": dataclasses.replace(
+                    LONG["train"],
+                    epochs=240,
+                    cycles=8,
+                    batch_statistics=1.0,
+                    penalty=LogRamp(start_ratio=1e-2, warmup_ratio=1e-2, warmup=0.05, hold=0.05),
+                )
+            },
+            betas=(5e-4, 2e-3),
+        ),
+    ),
     "jets_lut_spline": (
         "The same with splines as edges: a Kolmogorov-Arnold network.",
         dataclasses.replace(SHORT, model=Lut(function="spline")),

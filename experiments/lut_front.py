@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -16,12 +16,13 @@ from hgqjax.evaluation import measure
 from hgqjax.evaluation.rows import RowReader
 from hgqjax.files import write_atomically
 from hgqjax.runs import folders
-from hgqjax.scores import Accuracy
+from hgqjax.scores import AbstractScore, Accuracy, Resolution
 from hgqjax.training.front import pareto
 
 matplotlib.use("Agg")
-SCORE = Accuracy()
-HEADS = ("network", "seed", "test %", "real %", "EBOPs", "`Luts`", "LUT", "LUT sites", "CARRY8", "FF", "cycles")
+COLUMNS = {"ebops": "EBOPs", "luts": "`Luts`", "lut": "LUT", "lut_sites": "LUT sites", "carry8": "CARRY8", "ff": "FF"}
+COLUMNS |= {"latency_cycles": "cycles"}
+"""Whole numbers of the table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class Config:
     """What the runs are called in table and figure; by default the names of their experiments."""
     files: tuple[Path, ...] = ()
     """Networks of HGQ2 (.keras). Those of one folder are a line of the figure, which has the folder's name."""
-    data: str = "jets"
-    """Data set whose test rows measure accuracy."""
+    data: Literal["jets", "muon"] = "jets"
+    """Data set whose test rows measure accuracy, or the resolution of angles."""
     real: Path | None = None
-    """A file of further rows, all of which measure accuracy."""
+    """A file of further rows, all of which are measured, too."""
     clock_ns: float = 5.0
     """As of `hgqjax synth`."""
     most_luts: float = 12_000.0
@@ -46,6 +47,11 @@ class Config:
     """Synthesis, table and figure; what is synthesised already is not done again."""
     jobs: int | None = None
     """Designs at a time, by default one for each core."""
+
+    @property
+    def score(self) -> AbstractScore:
+        """What is measured: the one that the published tables of the task have."""
+        return Resolution(window=30.0) if self.data == "muon" else Accuracy()
 
     def __post_init__(self):
         if not (self.runs or self.files):
@@ -62,22 +68,27 @@ def run(config: Config) -> None:
         row.point: row for row in synth.synthesize_many(small, config.output, jobs=config.jobs, progress=True, clock_ns=config.clock_ns)
     }
     reader, rows, dataset = RowReader(), [], data.load(config.data)
-    test = data.split(sum(len(getattr(dataset, f"y_{part}")) for part in data.PARTS))[2]
     for network in networks:
+        description = network["description"]
         row = {key: network[key] for key in ("line", "network", "seed", "ebops", "luts", "val_score")}
-        row |= {"test_score": _score(network["description"], config.data, reader, test)}
-        row |= {"real_score": _score(network["description"], str(config.real), reader) if config.real else None}
+        x, y, *_ = reader(description, config.data)
+        test = _test_rows(y, dataset.y_test)
+        x = tuple(part[test] for part in x) if isinstance(x, tuple) else x[test]
+        row |= {"test_score": measure(description, x, y[test], config.score)["score"], "real_score": None}
+        if config.real:
+            row["real_score"] = measure(description, *reader(description, str(config.real))[:2], config.score)["score"]
         done = found.get(network["key"])
         if done is not None and not done.done:
             print(f"{network['key']}: {done.status}: {done.error}")
-        names = ("lut", "lut_sites", "carry8", "ff", "latency_cycles")
+        names = [name for name in COLUMNS if name not in row]
         rows.append(row | {name: getattr(done, name) if done is not None and done.done else None for name in names})
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    text = "\n".join(_table(frame)) + "\n"
+    label = config.score.label(dataset.unit)
+    text = "\n".join(_table(frame, config.score, label)) + "\n"
     print(text)
     write_atomically(config.output / "networks.csv", frame.write_csv())
     write_atomically(config.output / "table.md", text)
-    print(_draw(frame, f"{dataset.name}, {len(test)} test rows", config.output))
+    print(_draw(frame, config.score, f"{label}: {dataset.name}, {len(dataset.y_test)} test rows", config.output))
 
 
 def _networks(config: Config) -> list[dict[str, Any]]:
@@ -100,41 +111,42 @@ def _networks(config: Config) -> list[dict[str, Any]]:
     return networks
 
 
-def _score(description: export.ModelDescription, name: str, reader: RowReader, rows: np.ndarray | None = None) -> float:
-    x, y, *_ = reader(description, name)
-    rows = np.arange(len(y)) if rows is None else rows
-    return measure(description, x[rows], y[rows], SCORE)["score"]
+def _test_rows(y: np.ndarray, of_test: np.ndarray) -> np.ndarray:
+    """Numbers of the test rows among all rows of a data set, which are drawn, or the last ones."""
+    for rows in (data.split(len(y))[2], np.arange(len(y) - len(of_test), len(y))):
+        if np.array_equal(y[rows], of_test):
+            return rows
+    raise ValueError("the rows are not those of the data set that has the test rows")
 
 
-def _table(frame: pl.DataFrame) -> list[str]:
+def _table(frame: pl.DataFrame, score: AbstractScore, label: str) -> list[str]:
     """Markdown: a line a network, the lines of the figure one after the other."""
-    lines = [f"| {' | '.join(HEADS)} |", f"|---{'|---:' * (len(HEADS) - 1)}|"]
+    heads = ["network", "seed", label, f"{label}, real rows", *COLUMNS.values()]
+    lines = [f"| {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) - 1)}|"]
     for row in frame.to_dicts():
-        scores = [f"{100 * row[key]:.2f}" if row[key] is not None else "" for key in ("test_score", "real_score")]
-        whole = [row[key] for key in ("ebops", "luts", "lut", "lut_sites", "carry8", "ff", "latency_cycles")]
-        numbers = ["" if value is None else f"{value:,.0f}".replace(",", " ") for value in whole]
+        scores = ["" if row[key] is None else score.cell(row[key]) for key in ("test_score", "real_score")]
+        numbers = ["" if row[name] is None else f"{row[name]:,.0f}".replace(",", " ") for name in COLUMNS]
         lines.append(f"| {' | '.join([row['network'], '' if row['seed'] is None else str(row['seed']), *scores, *numbers])} |")
     return lines
 
 
-def _draw(frame: pl.DataFrame, rows: str, folder: Path) -> Path:
+def _draw(frame: pl.DataFrame, score: AbstractScore, label: str, folder: Path) -> Path:
     """lut_front.png: of a run the mean over its seeds with a band from least to greatest, of files a line."""
     figure, axes = plt.subplots(figsize=(7.0, 4.5), layout="constrained")
     for n, (line, part) in enumerate(frame.filter(pl.col("lut_sites").is_not_null()).group_by("line", maintain_order=True)):
-        own = part["seed"].is_not_null().all()
-        merit = part["val_score"] if own else part["test_score"]
+        of_run = part["seed"].is_not_null().all()
+        merit = score.merit(part["val_score" if of_run else "test_score"])  # nobody knows which rows chose the released ones
         fronts = {}
-        for seed in sorted(part["seed"].unique()) if own else [0]:
-            chosen = part.with_columns(merit=merit).filter(pl.col("seed") == seed) if own else part.with_columns(merit=merit)
-            kept = chosen[pareto(chosen["merit"].to_list(), chosen["lut_sites"].cast(pl.Float64).to_list())]
+        for (seed,), own in part.with_columns(merit=merit).sort("seed").group_by("seed", maintain_order=True):
+            kept = own[pareto(own["merit"].to_list(), own["lut_sites"].cast(pl.Float64).to_list())]
             fronts[seed] = kept.sort("lut_sites")
-        front(axes, fronts, "lut_sites", SCORE, f"C{n}", label=str(line[0]), style="-" if own else "--")
+        front(axes, fronts, "lut_sites", score, f"C{n}", label=str(line[0]), style="-" if of_run else "--")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("LUT sites (Yosys, UltraScale+)")
-    axes.set_ylabel(f"accuracy in %, {rows}")
+    axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     path = folder / "lut_front.png"

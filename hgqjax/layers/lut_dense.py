@@ -34,8 +34,9 @@ MOST_VALUES = 2**28
 class LutDense(Layer):
     r"""``sum_i q_out(norm(function_io(q_in(x_i))))`` for each output o: every edge (i, o) is a table of its own.
 
-    While training the functions are computed, a block of rows after the other, and again for the gradient, so that memory does not grow
-    with what they compute inside. When the model is calibrated every word of every key is put through its function in float64 and rounded
+    While training each function is computed once for each key that the rows of a batch may have, and looked up; where this saves nothing
+    (few rows, keys of many bits, a GPU), for a block of rows after the other. It is computed again for the gradient, so that memory does
+    not grow with what functions compute inside. When the model is calibrated every word of every key is put through its function in float64 and rounded
     once: from then on these tables are the layer, in JAX too.
 
     Args:
