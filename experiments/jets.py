@@ -54,10 +54,10 @@ CONFIGS = {
         DEMO,
     ),
     "jets_long": (
-        "Hidden layers 48-24 and 64-32-32, six penalties on predicted LUTs and three seeds, 600 epochs on all re-simulated rows.",
+        "Hidden layers 48-24 and 64-32-32, six penalties on predicted LUTs and three seeds, 300 epochs on all re-simulated rows.",
         Sweep(
             models=("48-24", "64-32-32"),
-            train=Config(epochs=600, epochs_per_check=4),
+            train=Config(epochs=300, epochs_per_check=3),
             betas=(1.5e-6, 4e-6, 1e-5, 2.5e-5, 7e-5, 2e-4),
             seeds=(0, 1, 2),
             each_seed=True,

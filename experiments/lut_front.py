@@ -1,6 +1,7 @@
 """Accuracy by LUT sites on the same rows: runs with `--each-seed` and released networks in one table and one figure."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ class Config:
     runs: tuple[Path, ...] = ()
     """Run folders, each a line of the figure; their test rows must be those of `data`."""
     names: tuple[str, ...] = ()
-    """What the runs are called in table and figure; by default the names of their experiments."""
+    """What the runs are called in table and figure; by default the names of their experiments. Runs of one name are one line."""
     files: tuple[Path, ...] = ()
     """Networks of HGQ2 (.keras). Those of one folder are a line of the figure, which has the folder's name."""
     data: Literal["jets", "muon"] = "jets"
@@ -84,7 +85,7 @@ def run(config: Config) -> None:
         rows.append(row | {name: getattr(done, name) if done is not None and done.done else None for name in names})
     frame = pl.DataFrame(rows, infer_schema_length=None)
     label = config.score.label(dataset.unit)
-    text = "\n".join(_table(frame, config.score, label)) + "\n"
+    text = "\n".join([*_table(frame, config.score, label), "", *_compared(frame, config.score, label)]) + "\n"
     print(text)
     write_atomically(config.output / "networks.csv", frame.write_csv())
     write_atomically(config.output / "table.md", text)
@@ -130,17 +131,62 @@ def _table(frame: pl.DataFrame, score: AbstractScore, label: str) -> list[str]:
     return lines
 
 
+def _fronts(part: pl.DataFrame, score: AbstractScore, cost: str) -> dict[int, pl.DataFrame]:
+    """Of a line of the figure the front of each seed by rising cost; validation rows choose its points, of files test rows."""
+    merit = score.merit(part["val_score" if part["seed"].is_not_null().all() else "test_score"])
+    fronts = {}
+    for (seed,), own in part.with_columns(merit=merit).sort("seed").group_by("seed", maintain_order=True):
+        fronts[seed] = own[pareto(own["merit"].to_list(), own[cost].cast(pl.Float64).to_list())].sort(cost)
+    return fronts
+
+
+def needed(costs: np.ndarray, merits: np.ndarray, merit: float) -> float | None:
+    """The cost at which a front, by rising cost, first has this merit; on a line over the logarithm of the cost between two points.
+
+    It is that of the cheapest point, where that has it already, and None where no point has it.
+
+    >>> needed(np.array([100.0, 400.0]), np.array([0.5, 0.7]), 0.6), needed(np.array([100.0]), np.array([0.5]), 0.6)
+    (200.0, None)
+    """
+    best = np.maximum.accumulate(merits)
+    n = int(np.searchsorted(best, merit))
+    if n == len(best):
+        return None
+    if n == 0:
+        return float(costs[0])
+    share = (merit - best[n - 1]) / (best[n] - best[n - 1])
+    return float(np.exp(np.log(costs[n - 1]) + share * np.log(costs[n] / costs[n - 1])))
+
+
+def _compared(frame: pl.DataFrame, score: AbstractScore, label: str) -> list[str]:
+    """Markdown: for each released network the cost of each run at the same test score, mean over the seeds (geometric), and the range."""
+    runs = frame.filter(pl.col("seed").is_not_null())
+    names = runs["line"].unique(maintain_order=True).to_list()
+    lines = [f"| network | {label} | cost | released | {' | '.join(names)} |", f"|---|---:|---|---:|{'---:|' * len(names)}"]
+    for network in frame.filter(pl.col("seed").is_null()).to_dicts() if names else []:
+        for cost in ("lut_sites", "luts", "ebops"):
+            if network[cost] is None:
+                continue
+            cells = []
+            for name in names:
+                fronts = _fronts(runs.filter((pl.col("line") == name) & pl.col(cost).is_not_null()), score, cost).values()
+                merit = score.merit(network["test_score"])
+                found = [needed(f[cost].to_numpy(), score.merit(f["test_score"].to_numpy()), merit) for f in fronts]
+                there = [v for v in found if v is not None]
+                mean = math.exp(np.mean(np.log(there))) if there and len(there) == len(found) else None
+                kept = f"{len(there)} of {len(found)} seeds" if mean is None else f"{mean:,.0f} ({min(there):,.0f} .. {max(there):,.0f})"
+                cells.append(kept.replace(",", " ") + ("" if mean is None else f", x{mean / network[cost]:.2f}"))
+            about = (network["network"], score.cell(network["test_score"]), COLUMNS[cost], f"{network[cost]:,.0f}".replace(",", " "))
+            lines.append(f"| {' | '.join([*about, *cells])} |")
+    return lines
+
+
 def _draw(frame: pl.DataFrame, score: AbstractScore, label: str, folder: Path) -> Path:
     """lut_front.png: of a run the mean over its seeds with a band from least to greatest, of files a line."""
     figure, axes = plt.subplots(figsize=(7.0, 4.5), layout="constrained")
     for n, (line, part) in enumerate(frame.filter(pl.col("lut_sites").is_not_null()).group_by("line", maintain_order=True)):
         of_run = part["seed"].is_not_null().all()
-        merit = score.merit(part["val_score" if of_run else "test_score"])  # nobody knows which rows chose the released ones
-        fronts = {}
-        for (seed,), own in part.with_columns(merit=merit).sort("seed").group_by("seed", maintain_order=True):
-            kept = own[pareto(own["merit"].to_list(), own["lut_sites"].cast(pl.Float64).to_list())]
-            fronts[seed] = kept.sort("lut_sites")
-        front(axes, fronts, "lut_sites", score, f"C{n}", label=str(line[0]), style="-" if of_run else "--")
+        front(axes, _fronts(part, score, "lut_sites"), "lut_sites", score, f"C{n}", label=str(line[0]), style="-" if of_run else "--")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))

@@ -93,7 +93,7 @@ class Sizes:
     cnn: tuple[int, int, tuple[int, ...], tuple[int, ...]] = (2_048, 4_096, (16, 16, 24), (42, 64))
     particles: tuple[int, int, int, int] = (512, 2_048, 16, 64)
     methods: tuple[int, int] = (512, 16_384)
-    tables: tuple[int, ...] = (512, 1_024, 2_048)
+    tables: tuple[int, ...] = (1_024,)
     tables_rows: int = 16_384
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,7 +17,7 @@ from hgqjax.config import from_json, to_json
 from hgqjax.resources import Ebops, Luts
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS
+CONFIGS = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS | lut.CONFIGS
 
 
 def test_the_command_shows_an_experiments_options():
@@ -24,6 +25,12 @@ def test_the_command_shows_an_experiments_options():
         [sys.executable, "-m", "experiments", "jets_demo", "--help"], cwd=ROOT, env=os.environ, text=True, capture_output=True
     )
     assert done.returncode == 0 and "--train.objective.cost" in done.stdout, done.stderr
+
+
+def test_every_configuration_is_kept_whole_in_a_manifest():
+    for name, (about, config) in CONFIGS.items():
+        assert from_json(type(config), to_json(config), "config") == config, name
+        assert about.endswith((".", ")")), name
 
 
 def test_costs_to_reach_stand_instead_of_an_experiments_betas(capsys):
@@ -77,7 +84,6 @@ def test_what_was_measured_before_keeps_its_settings(name):
 def test_shortened_runs_of_particles_have_error_bars_and_shortened_penalties(name):
     config = CONFIGS[name][1]
     assert config.data == "particles:16" and config.each_seed and len(config.seeds) >= 3 and isinstance(config.train.objective.cost, Ebops)
-    assert from_json(type(config), to_json(config), "config") == config
 
 
 @pytest.mark.parametrize("name", ["jedi_linear_paper", "mixer_paper"])
@@ -85,6 +91,13 @@ def test_particles_in_published_length(name):
     config = CONFIGS[name][1]
     assert config.train.epochs == 7000 and config.train.batch_size == 2790 and config.data == "particles150:16x3"
     assert config.model.method.weight_bits == config.model.method.activation_fraction_bits == 7.0
+
+
+def test_the_cost_that_a_front_needs():
+    costs, merits = np.array([100.0, 400.0, 500.0, 900.0]), np.array([0.5, 0.7, 0.6, 0.8])
+    wanted = {0.4: 100.0, 0.5: 100.0, 0.6: 200.0, 0.7: 400.0, 0.75: (500.0 * 900.0) ** 0.5, 0.8: 900.0}
+    assert {merit: lut_front.needed(costs, merits, merit) for merit in wanted} == pytest.approx(wanted)
+    assert lut_front.needed(costs, merits, 0.81) is None
 
 
 @pytest.mark.synth
@@ -99,9 +112,11 @@ def test_the_front_by_lut_sites_has_runs_and_released_networks(tmp_path, capsys)
     lut_front.run(config)
     printed = capsys.readouterr().out
     assert (tmp_path / "front" / "lut_front.png").stat().st_size > 10_000
-    lines = [line for line in printed.splitlines() if line.startswith(("| ours", "| openml"))]
+    table, compared = printed.split("\n\n")[:2]
+    lines = [line for line in table.splitlines() if line.startswith(("| ours", "| openml"))]
     assert len(lines) == 2 + len(released) and all(int(line.split("|")[8]) > 0 for line in lines)
     tested = 100 * pl.read_csv(folder / "summary.csv")["test_score"]
+    assert compared.count("| openml_0.733 | 72.45 |") == compared.count(" 0 of 2 seeds |") == len(released) * 3  # by each cost
     assert [line.split("|")[3].strip() for line in lines[:2]] == [f"{score:.2f}" for score in tested]  # on the run's own test rows
     with pytest.raises(ValueError, match="was not trained on all rows of jets"):
         other = runs.run(dataclasses.replace(sweep, rows=6000, seeds=(0,)), name="few", root=tmp_path, progress=False)
