@@ -36,8 +36,8 @@ class LutDense(Layer):
 
     While training each function is computed once for each key that the rows of a batch may have, and looked up; where this saves nothing
     (few rows, keys of many bits, a GPU), for a block of rows after the other. It is computed again for the gradient, so that memory does
-    not grow with what functions compute inside. When the model is calibrated every word of every key is put through its function in float64 and rounded
-    once: from then on these tables are the layer, in JAX too.
+    not grow with what functions compute inside. When the model is calibrated every word of every key is put through its function in
+    float64 and rounded once: from then on these tables are the layer, in JAX too.
 
     Args:
       n_in, n_out: features; x is (rows, *input_shape), whose last axis is n_in; by default (rows, n_in).
