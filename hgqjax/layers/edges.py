@@ -16,7 +16,7 @@ Parameters = dict[str, Float[Array, "..."]]
 BLOCK = 2**16
 """Rows times edges that are computed at a time: what stays in a core's cache."""
 TABLES = (64, 256)
-"""Keys of a function that are computed at once, at most, where there are twice as many rows."""
+"""For how many keys functions are computed, where there are at least twice as many rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,13 +221,18 @@ def at_keys(
 ) -> Float[Array, "rows ..."]:
     """``function(parameters, x)`` at keys `x`, which are multiples of `step`, of the shape of one row.
 
-    Rows share keys: a function of 6 bits has 64 results, however many rows there are. On a CPU each function is therefore computed once
-    for each key between the smallest and the largest, and looked up; the gradients of a key's rows are added up before they go through
-    the function. Where these are not fewer computations (few rows, many keys) or `x` is off the grid, and on other devices, all rows are
-    computed, a block after the other, and again for the gradient. What is kept between the two is `x` alone.
+    Rows share keys: a function of 6 bits has 64 results, however many rows there are. On a CPU all functions are computed for 64 or 256
+    keys, from the smallest of each on, and looked up; the gradients of a key's rows are added up before they go through the function.
+    All rows are computed instead where
 
-    On a CPU members of a sweep are computed one after the other: memory does not grow with them, and XLA makes loops of the sums over
-    rows that are ten times as fast as those with a member axis.
+    - they are fewer than twice these keys,
+    - one function has more than 256 keys between its smallest and its largest,
+    - one `x` is no multiple of its step, or not finite,
+    - the device is no CPU.
+
+    Either is done a block after the other, and again for the gradient: what is kept between the two is the arguments alone. On a CPU
+    members of a sweep are computed one after the other, too: memory does not grow with them, and XLA makes loops of the sums over rows
+    that are ten times as fast as those with a member axis.
     """
     return _by_member(functools.partial(_values, function))(parameters, x, step)
 
@@ -237,33 +242,30 @@ def _values(function: AbstractEdge, parameters: Parameters, x: Array, step: Arra
         return _rows_of(lax.map(lambda block: function(parameters, block), _blocks(x)), x)
 
     def looked_up(keys: Keys, parameters, x):
-        return _once(function, parameters, keys.values).ravel()[keys.number].reshape(x.shape)
+        return computed(parameters, keys.values).ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x))
 
 
 def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, step: Array, g: Array) -> tuple[Parameters, Array]:
-    def computed(parameters, x, g):
+    def by_block(parameters, x, g, pulled):
         def block(total, inputs):
-            part, back = jax.vjp(function, parameters, inputs[0])[1](inputs[1])
-            return jax.tree.map(jnp.add, total, part), back
+            y, back = jax.vjp(function, parameters, inputs[0])
+            part, of_x = pulled(y, back, inputs[1])
+            return jax.tree.map(jnp.add, total, part), of_x
 
-        total, back = lax.scan(block, jax.tree.map(jnp.zeros_like, parameters), (_blocks(x), _blocks(g)))
-        return total, _rows_of(back, x)
+        total, of_x = lax.scan(block, jax.tree.map(jnp.zeros_like, parameters), (_blocks(x), _blocks(g)))
+        return total, _rows_of(of_x, x)
+
+    def computed(parameters, x, g):
+        return by_block(parameters, x, g, lambda y, back, g: back(g))
 
     def looked_up(keys: Keys, parameters, x, g):
-        table, back = jax.vjp(functools.partial(_once, function), parameters, keys.values)
-        total = jnp.zeros(table.size, g.dtype).at[keys.number].add(g.ravel()).reshape(table.shape)
-        slope = back(jnp.ones_like(table))[1]
-        return back(total)[0], g * slope.ravel()[keys.number].reshape(x.shape)
+        of_keys = jnp.zeros(keys.values.size, g.dtype).at[keys.number].add(g.ravel()).reshape(keys.values.shape)
+        total, slope = by_block(parameters, keys.values, of_keys, lambda y, back, g: (back(g)[0], back(jnp.ones_like(y))[1]))
+        return total, g * slope.ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x, g))
-
-
-def _once(function: AbstractEdge, parameters: Parameters, x: Array) -> Array:
-    """``function(parameters, x)`` in a loop of two turns: XLA would fuse one without a loop into what looks results up, for each row."""
-    halves = x.reshape(2, -1, *x.shape[1:])
-    return lax.map(lambda half: function(parameters, half), halves).reshape(x.shape)
 
 
 class Keys(NamedTuple):
@@ -287,8 +289,9 @@ def _chosen(computed: Callable, looked_up: Callable, x: Array, step: Array, argu
 
     def with_table(size: int) -> Callable:
         def branch(index, *arguments):
-            values = first + step * jnp.arange(size, dtype=x.dtype).reshape(-1, *(1,) * (step.ndim - 1))
+            every = first + step * jnp.arange(size, dtype=x.dtype).reshape(-1, *(1,) * (step.ndim - 1))
             flat = index * step.size + jnp.arange(step.size, dtype=jnp.int32).reshape(step.shape)
+            values = jnp.minimum(every, last)  # a function need not be finite where there is no row
             return looked_up(Keys(values, flat.ravel()), *arguments)
 
         return branch
@@ -297,8 +300,11 @@ def _chosen(computed: Callable, looked_up: Callable, x: Array, step: Array, argu
 
 
 def _blocks(x: Array) -> Array:
-    """Rows as (blocks, rows of a block, ...), the last block filled with zeros."""
-    rows = min(2 ** max(int(math.log2(BLOCK / math.prod(x.shape[1:]))), 0), max(len(x), 1))
+    """Rows as (blocks, rows of a block, ...), the last block filled with zeros.
+
+    There are two blocks, at least: of a loop of one turn XLA makes none, and computes its results anew wherever one is looked up.
+    """
+    rows = min(2 ** max(int(math.log2(BLOCK / math.prod(x.shape[1:]))), 0), max((len(x) + 1) // 2, 1))
     x = jnp.pad(x, ((0, -len(x) % rows), *((0, 0),) * (x.ndim - 1)))
     return x.reshape(-1, rows, *x.shape[1:])
 
@@ -315,7 +321,7 @@ def _by_member(f: Callable) -> Callable:
     @mapped.def_vmap
     def rule(size, batched, *arguments):
         whole = jax.tree.map(lambda a, is_batched: a if is_batched else jnp.broadcast_to(a, (size, *a.shape)), arguments, tuple(batched))
-        y = lax.map(lambda one: f(*one), whole) if jax.default_backend() == "cpu" else jax.vmap(f)(*whole)
+        y = lax.map(lambda one: mapped(*one), whole) if jax.default_backend() == "cpu" else jax.vmap(f)(*whole)
         return y, jax.tree.map(lambda _: True, y)
 
     return mapped

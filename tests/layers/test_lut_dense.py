@@ -143,40 +143,87 @@ def test_splines_are_a_partition_of_one(order):
     assert np.all(np.asarray(edges.bspline(jnp.array([-(order + 1) / 2, (order + 1) / 2]), order)) == 0)
 
 
-@pytest.mark.parametrize("what", ["few keys", "many keys", "off the grid", "few rows"])
-def test_looking_up_changes_no_value_and_no_gradient(monkeypatch, what):
-    edge = layers.EdgeSpline(intervals=1, order=1)
-    monkeypatch.setattr("hgqjax.layers.edges.BLOCK", 8 * 6)  # eight rows of 3 x 2 edges: the last block is not full
-    parameters = edge.init(jax.random.key(0), (3, 2))
+def compare(edge, x, step):
+    """Values and both gradients by keys and by rows, of two members at once."""
+    parameters = edge.init(jax.random.key(0), x.shape[-2:])
     members = jax.tree.map(lambda v: jnp.stack([v, 2 * v]), parameters)
-    rows = 127 if what == "few rows" else 139
-    step = jnp.full((3, 2), 1 / 8).at[1, 0].set(2.0) if what != "many keys" else jnp.full((3, 2), 1 / 64)
-    x = jnp.round(jax.random.normal(jax.random.key(1), (2, rows, 3, 2)) / step[None, None]) * step[None, None]
-    if what == "off the grid":
-        x = x.at[0, 7, 2, 1].add(1 / 16)
 
     def loss(compute):
         return jax.jit(jax.vmap(jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(compute(p, x))), (0, 1))))
 
     found, expected = (loss(f)(members, x) for f in (lambda p, x: edges.at_keys(edge, p, x, step), edge))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), found, expected)
+    assert np.all(np.isfinite(found[1][1]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-5, atol=3e-5), found, expected)
 
 
-class Counted(layers.EdgeMlp):
+@pytest.mark.parametrize("what", ["64 keys", "256 keys", "257 keys", "off the grid", "few rows"])
+def test_looking_up_changes_no_value_and_no_gradient(monkeypatch, what):
+    monkeypatch.setattr("hgqjax.layers.edges.BLOCK", 8 * 6)  # eight rows of 3 x 2 edges: the last block is not full
+    rows = 127 if what == "few rows" else 600
+    keys = {"256 keys": 256, "257 keys": 257}.get(what, 64)
+    step = jnp.full((3, 2), 1 / 64).at[1, 0].set(1 / 128)
+    x = jax.random.randint(jax.random.key(1), (2, rows, 3, 2), 0, keys).at[0, :2, 2, 1].set(jnp.array([0, keys - 1]))
+    x = (x - 40).astype(jnp.float32) * step[None, None]
+    if what == "off the grid":
+        x = x.at[0, 7, 2, 1].add(1 / 256)
+    compare(layers.EdgeSpline(intervals=1, order=1), x, step)
+
+
+def test_places_have_keys_of_their_own():
+    step = jnp.exp2(-jnp.arange(12.0)).reshape(2, 3, 2)
+    x = jax.random.randint(jax.random.key(1), (2, 128, 2, 3, 2), -9, 9).astype(jnp.float32) * step[None, None]
+    compare(layers.EdgeMlp(hidden=1), x, step)
+
+
+class Exponential(layers.edges.AbstractEdge):
+    """It is finite at all keys that rows have, and infinite a little further on."""
+
+    terms = 1
+
+    def init(self, key, edges):
+        return {"first": jax.random.normal(key, (*edges, 1)) / 1e4}
+
     def value(self, parameters, x):
-        return super().value(parameters, x) * 0 + x.shape[0]
+        return parameters["first"][..., 0] * jnp.exp(x)
+
+
+def test_functions_are_not_computed_beyond_the_keys():
+    x = 4.0 * jnp.tile(jnp.arange(4.0), (2, 50)).reshape(2, 200, 1, 1)
+    compare(Exponential(), x, jnp.full((1, 1), 4.0))
+
+
+def test_what_is_not_finite_stays_so():
+    x = jnp.zeros((128, 1, 1)).at[5].set(jnp.nan).at[6].set(jnp.inf)
+    edge = layers.EdgeSpline(intervals=1, order=1)
+    y = edges.at_keys(edge, edge.init(jax.random.key(0), (1, 1)), x, jnp.ones((1, 1)))
+    assert np.argwhere(~np.isfinite(np.asarray(y)[:, 0, 0])).ravel().tolist() == [5, 6]
+
+
+class Counted(layers.edges.AbstractEdge):
+    """For how many rows or keys it is computed at a time; in its gradients, too."""
+
+    terms = 1
+
+    def init(self, key, edges):
+        return {"one": jnp.ones((*edges, 1))}
+
+    def value(self, parameters, x):
+        return parameters["one"][..., 0] * x.shape[0] * (1 + x)
 
 
 @pytest.mark.parametrize(
     ("rows", "keys", "off", "at_a_time"),
-    [(128, 64, 0, 32), (128, 65, 0, 128), (600, 65, 0, 128), (600, 64, 0.5, 600), (127, 9, 0, 127)],  # of keys one half after the other
+    [(128, 64, 0, 32), (128, 65, 0, 64), (600, 65, 0, 128), (600, 256, 0, 128), (600, 257, 0, 300), (600, 64, 0.5, 300), (127, 9, 0, 64)],
 )
 def test_functions_are_computed_once_for_each_key(rows, keys, off, at_a_time):
     x = jnp.arange(float(rows)).reshape(-1, 1, 1) % keys - 7.0
     x = x.at[3].add(off)
-    edge = Counted(hidden=1)
-    y = jax.jit(edges.at_keys, static_argnums=0)(edge, edge.init(jax.random.key(0), (1, 1)), x, jnp.ones((1, 1)))
-    assert np.all(np.asarray(y) == at_a_time)
+    edge = Counted()
+    parameters = edge.init(jax.random.key(0), (1, 1))
+    y, back = jax.vjp(jax.jit(lambda p, x: edges.at_keys(edge, p, x, jnp.ones((1, 1)))), parameters, x)
+    of_parameters, of_x = back(jnp.ones_like(y))
+    assert np.all(np.asarray(y / (1 + x))[x != -1] == at_a_time) and np.all(np.asarray(of_x) == at_a_time)
+    assert float(of_parameters["one"].sum()) == at_a_time * float((1 + x).sum())
 
 
 def test_what_is_refused():
