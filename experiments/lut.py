@@ -35,7 +35,7 @@ CONFIGS = {
         dataclasses.replace(SHORT, **LONG, betas=(3e-6, 1e-5, 3e-5, 8e-5, 2.5e-4, 7e-4)),
     ),
     "jets_lut_low": (
-        "Small networks: penalties that rise by a factor of 100 along a run of 240 epochs with eight restarts, three seeds.",
+        "Small networks: penalties that rise by a factor of 100 along a run of 240 epochs with seven restarts, three seeds.",
         dataclasses.replace(
             SHORT,
             **LONG

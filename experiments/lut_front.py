@@ -62,7 +62,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Measures and synthesises the networks, prints the table, and draws the figure."""
+    """Measures and synthesises the networks, prints the table, and draws a figure of those that were synthesised."""
     networks = _networks(config)
     small = {row["key"]: row["description"] for row in networks if row["luts"] <= config.most_luts}
     found = {
@@ -87,28 +87,38 @@ def run(config: Config) -> None:
     label = config.score.label(dataset.unit)
     text = "\n".join([*_table(frame, config.score, label), "", *_compared(frame, config.score, label)]) + "\n"
     print(text)
+    config.output.mkdir(parents=True, exist_ok=True)
     write_atomically(config.output / "networks.csv", frame.write_csv())
     write_atomically(config.output / "table.md", text)
-    print(_draw(frame, config.score, f"{label}: {dataset.name}, {len(dataset.y_test)} test rows", config.output))
+    if frame["lut_sites"].is_not_null().any():
+        print(_draw(frame, config.score, f"{label}: {dataset.name}, {len(dataset.y_test)} test rows", config.output))
 
 
 def _networks(config: Config) -> list[dict[str, Any]]:
     """Those of the runs, then those of the files; `key` names a network's synthesis."""
     networks: list[dict[str, Any]] = []
-    for n, folder in enumerate(config.runs):
-        line = config.names[n] if config.names else folder.resolve().parent.name
+    lines = config.names or tuple(folder.resolve().parent.name for folder in config.runs)
+    names = [f"{lines[:n].count(line) + 1}/" if lines.count(line) > 1 else "" for n, line in enumerate(lines)]
+    for n, (line, folder) in enumerate(zip(lines, config.runs, strict=True)):
         trained = folders.Run.open(folder).manifest["config"]
         if trained["data"] != config.data or trained["rows"] is not None:
             raise ValueError(f"run {folder} was not trained on all rows of {config.data}, so test rows may be among its training rows")
+        if not trained["each_seed"]:
+            raise ValueError(f"run {folder} has one front of all seeds; one of each seed (--each-seed) is needed")
         for point in pl.read_csv(folder / "summary.csv").to_dicts():
-            about = {"line": line, "network": f"{line}, {point['point']}", "seed": point["seed"], "val_score": point["val_score"]}
+            about = {"line": line, "network": f"{line} {names[n]}{point['point']}", "seed": point["seed"], "val_score": point["val_score"]}
             about |= {"key": f"{folder.resolve().name}_{point['point']}", "ebops": point["ebops"], "luts": point["luts_predicted"]}
             networks.append(about | {"description": export.ModelDescription.load(folder / point["model"])})
     for path in config.files:
         description = interop.load_hgq2(path)
         about = {"line": path.resolve().parent.name, "network": path.stem, "seed": None, "val_score": None}
         costs = {"ebops": float(resources.ebops(description).total), "luts": float(resources.Luts()(description).total)}
+        if about["line"] in lines:
+            raise ValueError(f"a run and the folder of {path} are both called {about['line']}; name the run otherwise (--names)")
         networks.append(about | costs | {"key": f"{path.resolve().parent.name}_{path.stem}".replace("=", "_"), "description": description})
+    keys = [network["key"] for network in networks]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"{twice[0]} is given twice, by folders or files of one name; give each network once")
     return networks
 
 
@@ -149,7 +159,7 @@ def needed(costs: np.ndarray, merits: np.ndarray, merit: float) -> float | None:
     (200.0, None)
     """
     best = np.maximum.accumulate(merits)
-    n = int(np.searchsorted(best, merit))
+    costs, n = np.maximum(costs, 1.0), int(np.searchsorted(best, merit))
     if n == len(best):
         return None
     if n == 0:
@@ -162,19 +172,23 @@ def _compared(frame: pl.DataFrame, score: AbstractScore, label: str) -> list[str
     """Markdown: for each released network the cost of each run at the same test score, mean over the seeds (geometric), and the range."""
     runs = frame.filter(pl.col("seed").is_not_null())
     names = runs["line"].unique(maintain_order=True).to_list()
+    released = frame.filter(pl.col("seed").is_null()).to_dicts()
+    if not names or not released:
+        return []
     lines = [f"| network | {label} | cost | released | {' | '.join(names)} |", f"|---|---:|---|---:|{'---:|' * len(names)}"]
-    for network in frame.filter(pl.col("seed").is_null()).to_dicts() if names else []:
+    for network in released:
         for cost in ("lut_sites", "luts", "ebops"):
             if network[cost] is None:
                 continue
             cells = []
             for name in names:
-                fronts = _fronts(runs.filter((pl.col("line") == name) & pl.col(cost).is_not_null()), score, cost).values()
-                merit = score.merit(network["test_score"])
+                own = runs.filter(pl.col("line") == name)
+                fronts = _fronts(own.filter(pl.col(cost).is_not_null()), score, cost).values()
+                merit, seeds = score.merit(network["test_score"]), own["seed"].n_unique()
                 found = [needed(f[cost].to_numpy(), score.merit(f["test_score"].to_numpy()), merit) for f in fronts]
                 there = [v for v in found if v is not None]
-                mean = math.exp(np.mean(np.log(there))) if there and len(there) == len(found) else None
-                kept = f"{len(there)} of {len(found)} seeds" if mean is None else f"{mean:,.0f} ({min(there):,.0f} .. {max(there):,.0f})"
+                mean = math.exp(np.mean(np.log(there))) if len(there) == seeds else None
+                kept = f"{len(there)} of {seeds} seeds" if mean is None else f"{mean:,.0f} ({min(there):,.0f} .. {max(there):,.0f})"
                 cells.append(kept.replace(",", " ") + ("" if mean is None else f", x{mean / network[cost]:.2f}"))
             about = (network["network"], score.cell(network["test_score"]), COLUMNS[cost], f"{network[cost]:,.0f}".replace(",", " "))
             lines.append(f"| {' | '.join([*about, *cells])} |")

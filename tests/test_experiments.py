@@ -13,8 +13,10 @@ import pytest
 from experiments import jets, lut, lut_front, muon, particles, svhn
 from experiments.__main__ import configuration
 from experiments.earlier import EARLIER
+from hgqjax import data
 from hgqjax.config import from_json, to_json
 from hgqjax.resources import Ebops, Luts
+from hgqjax.scores import Accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = jets.CONFIGS | svhn.CONFIGS | muon.CONFIGS | particles.CONFIGS | lut.CONFIGS
@@ -100,27 +102,62 @@ def test_the_cost_that_a_front_needs():
     assert lut_front.needed(costs, merits, 0.81) is None
 
 
+def test_released_networks_are_compared_with_the_mean_over_seeds():
+    of_runs = [(seed, 100 * 2**seed * n, 0.5 + 0.1 * n) for seed in (0, 1) for n in (1, 2)]
+    rows = [{"line": "ours", "network": "p", "seed": seed, "lut_sites": c, "luts": c, "ebops": c, "val_score": s} for seed, c, s in of_runs]
+    rows = [row | {"test_score": row["val_score"]} for row in rows]
+    released = {"line": "theirs", "network": "a", "seed": None, "lut_sites": None, "luts": 100.0, "ebops": 400.0, "val_score": None}
+    frame = pl.DataFrame([*rows, released | {"test_score": 0.7}, released | {"network": "b", "test_score": 0.71}], infer_schema_length=None)
+    lines = lut_front._compared(frame, Accuracy(), "accuracy")
+    assert lines[2:4] == [
+        "| a | 70.00 | `Luts` | 100 | 283 (200 .. 400), x2.83 |",
+        "| a | 70.00 | EBOPs | 400 | 283 (200 .. 400), x0.71 |",
+    ]
+    assert lines[4] == "| b | 71.00 | `Luts` | 100 | 0 of 2 seeds |"
+    assert lut_front._compared(frame.filter(pl.col("seed").is_null()), Accuracy(), "accuracy") == []
+
+
+def _real_rows(folder: Path) -> Path:
+    """A file of the raw test rows of the embedded jets."""
+    found = data.read("jets")
+    test = data.split(len(found.y))[2]
+    np.savez(folder / "rows.npz", x=found.x[test], y=found.y[test])
+    return folder / "rows.npz"
+
+
 @pytest.mark.synth
 def test_the_front_by_lut_sites_has_runs_and_released_networks(tmp_path, capsys):
     from hgqjax import runs, training
 
-    released = sorted((ROOT / ".." / "shared" / "golden" / "hgq2").glob("openml*.keras"))[:1]
+    released = [ROOT / ".." / "shared" / "golden" / "hgq2" / "openml_0.733.keras"]
+    if not released[0].exists():
+        pytest.skip(f"there is no {released[0].name}")
     train = training.Config(epochs=1, batch_size=4096)
     sweep = runs.Sweep(model=runs.networks.Mlp(hidden=(4,)), train=train, betas=(1e-4,), seeds=(0, 1), each_seed=True, points=1, within=1.0)
     folder = runs.run(sweep, name="small", root=tmp_path, progress=False)
-    config = lut_front.Config(runs=(folder,), names=("ours",), files=tuple(released), output=tmp_path / "front")
-    lut_front.run(config)
-    printed = capsys.readouterr().out
+    options = {"files": tuple(released), "real": _real_rows(tmp_path), "output": tmp_path / "front"}
+    lut_front.run(lut_front.Config(runs=(folder,), names=("ours",), **options))
+    table, compared = capsys.readouterr().out.split("\n\n")[:2]
     assert (tmp_path / "front" / "lut_front.png").stat().st_size > 10_000
-    table, compared = printed.split("\n\n")[:2]
-    lines = [line for line in table.splitlines() if line.startswith(("| ours", "| openml"))]
-    assert len(lines) == 2 + len(released) and all(int(line.split("|")[8]) > 0 for line in lines)
+    lines = [line.split("|") for line in table.splitlines()[2:]]
+    assert [line[1].strip() for line in lines] == ["ours p00", "ours p01", "openml_0.733"] and all(int(line[8]) > 0 for line in lines)
+    assert lines[2][3].split() == ["72.45"] and lines[2][8].split() == ["517"]  # docs/hardware.md
     tested = 100 * pl.read_csv(folder / "summary.csv")["test_score"]
-    assert compared.count("| openml_0.733 | 72.45 |") == compared.count(" 0 of 2 seeds |") == len(released) * 3  # by each cost
-    assert [line.split("|")[3].strip() for line in lines[:2]] == [f"{score:.2f}" for score in tested]  # on the run's own test rows
+    assert [line[3].strip() for line in lines[:2]] == [f"{score:.2f}" for score in tested]  # on the run's own test rows
+    assert all(line[4].strip() == line[3].strip() for line in lines[:2])  # the file has the same rows
+    assert compared.count("| openml_0.733 | 72.45 |") == compared.count(" 0 of 2 seeds |") == 3  # by each cost
+    lut_front.run(lut_front.Config(runs=(folder,), most_luts=0, output=tmp_path / "none"))
+    assert all(line.split("|")[8].strip() == "" for line in capsys.readouterr().out.splitlines()[2:4])
     with pytest.raises(ValueError, match="was not trained on all rows of jets"):
         other = runs.run(dataclasses.replace(sweep, rows=6000, seeds=(0,)), name="few", root=tmp_path, progress=False)
         lut_front.run(lut_front.Config(runs=(other,)))
+    with pytest.raises(ValueError, match="has one front of all seeds"):
+        other = runs.run(dataclasses.replace(sweep, each_seed=False, seeds=(0,)), name="one", root=tmp_path, progress=False)
+        lut_front.run(lut_front.Config(runs=(other,)))
+    with pytest.raises(ValueError, match="are both called hgq2; name the run otherwise"):
+        lut_front.run(lut_front.Config(runs=(folder,), names=("hgq2",), files=tuple(released)))
+    with pytest.raises(ValueError, match="p00 is given twice"):
+        lut_front.run(lut_front.Config(runs=(folder, folder)))
     with pytest.raises(ValueError, match="runs and files are empty"):
         lut_front.Config()
     with pytest.raises(ValueError, match="one is needed for each of the 1 runs"):
