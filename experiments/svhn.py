@@ -35,12 +35,14 @@ CONFIGS = {
         ),
     ),
     "svhn_luts": (
-        "Three penalties on predicted LUTs, 16 epochs each, with today's settings (--data svhn:FILE of 10 000 images).",
+        "Two penalties on predicted LUTs and three seeds, 16 epochs each, with today's settings (--data svhn:FILE of 10 000 images).",
         Sweep(
             data="svhn",
             model=Cnn(),
             train=Config(epochs=16, epochs_per_check=2, batch_size=256),
-            betas=(1e-6, 5e-6, 2e-5),
+            betas=(1e-6, 5e-6),
+            seeds=(0, 1, 2),
+            each_seed=True,
             learning_rate=5e-3,
             points=12,
             within=0.15,
