@@ -232,7 +232,7 @@ def at_keys(
 
     Either is done a block after the other, and again for the gradient: what is kept between the two is the arguments alone. On a CPU
     members of a sweep are computed one after the other, too: memory does not grow with them, and XLA makes loops of the sums over rows
-    that are ten times as fast as those with a member axis. The last bits of the sums depend on the number of cores of the process.
+    that are ten times as fast as those with a member axis. Their last bits can depend on the number of XLA's threads.
     """
     return _by_member(functools.partial(_values, function))(parameters, x, step)
 
