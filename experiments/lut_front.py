@@ -68,12 +68,12 @@ def run(config: Config) -> None:
     found = {
         row.point: row for row in synth.synthesize_many(small, config.output, jobs=config.jobs, progress=True, clock_ns=config.clock_ns)
     }
-    reader, rows, dataset = RowReader(), [], data.load(config.data)
+    reader, rows, dataset, test = RowReader(), [], data.load(config.data), None
     for network in networks:
         description = network["description"]
         row = {key: network[key] for key in ("line", "network", "seed", "ebops", "luts", "val_score")}
         x, y, *_ = reader(description, config.data)
-        test = _test_rows(y, dataset.y_test)
+        test = _test_rows(y, dataset.y_test) if test is None else test
         x = tuple(part[test] for part in x) if isinstance(x, tuple) else x[test]
         row |= {"test_score": measure(description, x, y[test], config.score)["score"], "real_score": None}
         if config.real:
