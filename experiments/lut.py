@@ -26,13 +26,14 @@ LONG = {
     "seeds": (0, 1, 2),
     "each_seed": True,
     "within": 0.1,
+    "refine": (0.03, 0.06, 0.12),
 }
 
 CONFIGS = {
     "jets_lut": ("Five penalties, 36 epochs each: 16-20-5 with perceptrons as edges, shortened.", SHORT),
     "jets_lut_long": (
         "Six penalties and three seeds, 160 epochs in batches of 1 024 on all re-simulated rows.",
-        dataclasses.replace(SHORT, **LONG, betas=(3e-6, 1e-5, 3e-5, 8e-5, 2.5e-4, 7e-4)),
+        dataclasses.replace(SHORT, **LONG, betas=(2e-6, 8e-6, 2.5e-5, 8e-5, 2.5e-4, 7e-4)),
     ),
     "jets_lut_low": (
         "Small networks: penalties that rise by a factor of 100 along a run of 240 epochs with seven restarts, three seeds.",

@@ -12,10 +12,11 @@ import polars as pl
 from matplotlib import ticker
 
 from experiments.methods_figure import front
-from hgqjax import data, export, interop, resources, synth
+from hgqjax import data, export, resources, synth
 from hgqjax.evaluation import measure
 from hgqjax.evaluation.rows import RowReader
 from hgqjax.files import write_atomically
+from hgqjax.interop.models import open_model
 from hgqjax.runs import folders
 from hgqjax.scores import AbstractScore, Accuracy, Resolution
 from hgqjax.training.front import pareto
@@ -35,7 +36,7 @@ class Config:
     names: tuple[str, ...] = ()
     """What the runs are called in table and figure; by default the names of their experiments. Runs of one name are one line."""
     files: tuple[Path, ...] = ()
-    """Networks of HGQ2 (.keras). Those of one folder are a line of the figure, which has the folder's name."""
+    """Networks: files of HGQ2 (.keras), or folders of model descriptions. Those of one folder are a line of the figure, which has its name."""
     data: Literal["jets", "muon"] = "jets"
     """Data set whose test rows measure accuracy, or the resolution of angles."""
     real: Path | None = None
@@ -110,7 +111,7 @@ def _networks(config: Config) -> list[dict[str, Any]]:
             about |= {"key": f"{folder.resolve().name}_{point['point']}", "ebops": point["ebops"], "luts": point["luts_predicted"]}
             networks.append(about | {"description": export.ModelDescription.load(folder / point["model"])})
     for path in config.files:
-        description = interop.load_hgq2(path)
+        description = open_model(path)
         about = {"line": path.resolve().parent.name, "network": path.stem, "seed": None, "val_score": None}
         costs = {"ebops": float(resources.ebops(description).total), "luts": float(resources.Luts()(description).total)}
         if about["line"] in lines:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         layers,
         methods,
         quantizers,
+        refine,
         reports,
         resources,
         runs,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = ["config", "data", "description", "evaluation", "export", "fixed_point", "interop", "layers", "methods", "quantizers"]
-__all__ += ["reports", "resources", "runs", "scores", "synth", "testing", "training"]
+__all__ += ["refine", "reports", "resources", "runs", "scores", "synth", "testing", "training"]
 
 
 def load(path: str | os.PathLike[str]) -> "Network":

@@ -31,7 +31,7 @@ ROOMS = [
     "data",
     "scores",
 ]
-ROOMS += ["training", "description", "interop", "export", "evaluation", "runs", "reports", "synth", "cli"]
+ROOMS += ["training", "description", "interop", "export", "evaluation", "refine", "runs", "reports", "synth", "cli"]
 APART = ["__init__", "testing"]
 SOURCES = sorted((ROOT / "hgqjax").rglob("*.py")) + sorted((ROOT / "experiments").rglob("*.py"))
 OPTIONAL = ("hls4ml", "tyro", "polars", "matplotlib", "tqdm", "orbax.checkpoint", "da4ml", "h5py", "distributed", "uproot")

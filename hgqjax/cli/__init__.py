@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": ("hgqjax.cli.demo", "train, export and report small networks on jets that come with the package, in about a minute"),
     "sweep": ("hgqjax.cli.train", "train a front of quantized networks, one for each penalty and seed, in one compiled program"),
     "resume": ("hgqjax.cli.resume", "go on with a sweep that was interrupted"),
+    "refine": ("hgqjax.cli.refine", "change words of tables of a trained network, for less loss and fewer LUTs"),
     "export": ("hgqjax.cli.models", "turn a model into an hls4ml project, Verilog or VHDL that gives exactly the same words"),
     "summary": ("hgqjax.cli.models", "print a model: layers, bit-widths, EBOPs, and its score on rows of data"),
     "predict": ("hgqjax.cli.models", "print what a network gives for raw rows, exactly as its firmware does"),

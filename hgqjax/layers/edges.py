@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 Parameters = dict[str, Float[Array, "..."]]
 BLOCK = 2**16
 """Rows times edges that are computed at a time: what stays in a core's cache."""
-TABLES = (64, 256)
-"""For how many keys functions are computed, where there are at least twice as many rows."""
+KEYS, MOST_KEYS = 16, 1024
+"""Keys that functions are computed for at a time, and altogether, where there are at least twice as many rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,12 +221,11 @@ def at_keys(
 ) -> Float[Array, "rows ..."]:
     """``function(parameters, x)`` at keys `x`, which are multiples of `step`, of the shape of one row.
 
-    Rows share keys: a function of 6 bits has 64 results, however many rows there are. On a CPU all functions are computed for 64 or 256
-    keys, from the smallest of each on, and looked up; the gradients of a key's rows are added up before they go through the function.
-    All rows are computed instead where
+    Rows share keys: a function of 6 bits has 64 results, however many rows there are. On a CPU all functions are computed for as many
+    keys, from the smallest of each on, as the one that has most has between its smallest and its largest, and looked up; the gradients of a
+    key's rows are added up before they go through the function. All rows are computed instead where
 
-    - they are fewer than twice these keys,
-    - one function has more than 256 keys between its smallest and its largest,
+    - these keys are more than 1024, or more than half the rows,
     - one `x` is no multiple of its step, or not finite,
     - the device is no CPU.
 
@@ -242,61 +241,72 @@ def _values(function: AbstractEdge, parameters: Parameters, x: Array, step: Arra
         return _rows_of(lax.map(lambda block: function(parameters, block), _blocks(x)), x)
 
     def looked_up(keys: Keys, parameters, x):
-        return computed(parameters, keys.values).ravel()[keys.number].reshape(x.shape)
+        def block(n, table):
+            return table.at[n].set(function(parameters, keys.values(n)))
+
+        table = lax.fori_loop(0, keys.blocks, block, jnp.zeros(keys.shape, x.dtype))
+        return table.ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x))
 
 
 def _gradients(function: AbstractEdge, parameters: Parameters, x: Array, step: Array, g: Array) -> tuple[Parameters, Array]:
-    def by_block(parameters, x, g, pulled):
+    def computed(parameters, x, g):
         def block(total, inputs):
-            y, back = jax.vjp(function, parameters, inputs[0])
-            part, of_x = pulled(y, back, inputs[1])
+            part, of_x = jax.vjp(function, parameters, inputs[0])[1](inputs[1])
             return jax.tree.map(jnp.add, total, part), of_x
 
         total, of_x = lax.scan(block, jax.tree.map(jnp.zeros_like, parameters), (_blocks(x), _blocks(g)))
         return total, _rows_of(of_x, x)
 
-    def computed(parameters, x, g):
-        return by_block(parameters, x, g, lambda y, back, g: back(g))
-
     def looked_up(keys: Keys, parameters, x, g):
-        of_keys = jnp.zeros(keys.values.size, g.dtype).at[keys.number].add(g.ravel()).reshape(keys.values.shape)
-        total, slope = by_block(parameters, keys.values, of_keys, lambda y, back, g: (back(g)[0], back(jnp.ones_like(y))[1]))
+        of_keys = jnp.zeros(math.prod(keys.shape), g.dtype).at[keys.number].add(g.ravel()).reshape(keys.shape)
+
+        def block(n, found):
+            total, slope = found
+            y, back = jax.vjp(function, parameters, keys.values(n))
+            return jax.tree.map(jnp.add, total, back(of_keys[n])[0]), slope.at[n].set(back(jnp.ones_like(y))[1])
+
+        nothing = jax.tree.map(jnp.zeros_like, parameters), jnp.zeros(keys.shape, x.dtype)
+        total, slope = lax.fori_loop(0, keys.blocks, block, nothing)
         return total, g * slope.ravel()[keys.number].reshape(x.shape)
 
     return _chosen(computed, looked_up, x, step, (parameters, x, g))
 
 
 class Keys(NamedTuple):
-    """The keys of all functions that rows may have, and which of them each row has."""
+    """The keys of all functions that rows may have, a block of `KEYS` after the other, and which of them each row has."""
 
-    values: Float[Array, "keys ..."]
+    values: Callable[[Array], Float[Array, "keys ..."]]
+    """Those of a block."""
+    blocks: Int[Array, ""]
+    """How many there are."""
+    shape: tuple[int, ...]
+    """Of all blocks that there may be: (blocks, keys, ...)."""
     number: Int[Array, "..."]
-    """Of the values, flattened, for each element of the rows."""
+    """Of the keys of all blocks, flattened, for each element of the rows."""
 
 
 def _chosen(computed: Callable, looked_up: Callable, x: Array, step: Array, arguments: tuple[Any, ...]) -> Any:
-    """``looked_up(keys, *arguments)`` with the smallest of `TABLES` that holds all keys of `x`, else ``computed(*arguments)``."""
-    sizes = [size for size in TABLES if 2 * size <= len(x)]
-    if not sizes or jax.default_backend() != "cpu":
+    """``looked_up(keys, *arguments)`` where no function has more keys than `MOST_KEYS` and half the rows, else ``computed(*arguments)``."""
+    most = min(MOST_KEYS, len(x) // 2)
+    if most < KEYS or jax.default_backend() != "cpu":
         return computed(*arguments)
     first, last, step = x.min(0, keepdims=True), x.max(0, keepdims=True), step[None]
-    index = jnp.rint(jnp.clip((x - first) / step, 0, sizes[-1])).astype(jnp.int32)
+    index = jnp.rint(jnp.clip((x - first) / step, 0, most)).astype(jnp.int32)
     off_grid = abs(first + index.astype(x.dtype) * step - x).max(0) != 0  # over rows first, which is fast
-    keys = jnp.where(off_grid, jnp.inf, ((last - first) / step)[0]).max() + 1
-    choice = jnp.searchsorted(jnp.asarray(sizes, x.dtype), keys)
+    count = jnp.where(off_grid, jnp.inf, ((last - first) / step)[0]).max() + 1
 
-    def with_table(size: int) -> Callable:
-        def branch(index, *arguments):
-            every = first + step * jnp.arange(size, dtype=x.dtype).reshape(-1, *(1,) * (step.ndim - 1))
-            flat = index * step.size + jnp.arange(step.size, dtype=jnp.int32).reshape(step.shape)
-            values = jnp.minimum(every, last)  # a function need not be finite where there is no row
-            return looked_up(Keys(values, flat.ravel()), *arguments)
+    def with_table(index, *arguments):
+        def values(n):
+            number = n * KEYS + jnp.arange(KEYS).reshape(-1, *(1,) * (step.ndim - 1))
+            return jnp.minimum(first + step * number.astype(x.dtype), last)  # a function need not be finite where there is no row
 
-        return branch
+        flat = index * step.size + jnp.arange(step.size, dtype=jnp.int32).reshape(step.shape)
+        shape = (-(-most // KEYS), KEYS, *step.shape[1:])
+        return looked_up(Keys(values, jnp.ceil(count / KEYS).astype(jnp.int32), shape, flat.ravel()), *arguments)
 
-    return lax.switch(choice, [*map(with_table, sizes), lambda index, *arguments: computed(*arguments)], index, *arguments)
+    return lax.cond(count <= most, with_table, lambda index, *arguments: computed(*arguments), index, *arguments)
 
 
 def _blocks(x: Array) -> Array:

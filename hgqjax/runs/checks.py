@@ -35,6 +35,8 @@ def before_training(config: "Sweep", dataset: data_.Dataset, cluster: str, rows_
     builds = [network.build(dataset.model_shape, jobs.output_count(config, dataset)) for network in config.networks()]
     for build in builds:
         _check_size(build, max(part.stop - part.start for part in config.division()))
+    if config.refine:
+        _check_refined(builds, dataset)
     begun = begun or start_.of_path(config.start)
     for model in (build(nnx.Rngs(0)) for build in builds if begun is not None or config.train.freeze):
         if begun is not None:
@@ -67,6 +69,19 @@ def _check_score(score: scores.AbstractScore, dataset: data_.Dataset) -> None:
     what = {"classes": "labels", "regression": "numbers", "labels": "several labels at once"}[dataset.kind]
     fitting = " or ".join(name for name, kind in scores.NAMES.items() if dataset.kind in kind.kinds)
     raise ConfigError(f"train.objective.score is {scores.spelled(score)}, but y of {dataset.name} are {what}; make it {fitting}")
+
+
+def _check_refined(builds, dataset) -> None:
+    """Refuses to refine networks without tables, and rows that are not in memory."""
+    for build in builds:
+        found: list[bool] = []
+        jax.eval_shape(lambda build=build, found=found: found.append(any(True for _ in build(nnx.Rngs(0)).named(layers.LutDense))))
+        if not any(found):
+            raise ConfigError(
+                "refine is given, but the network has no layer of tables (LutDense), whose words it would change; leave it out"
+            )
+    if dataset.at_once is not None:
+        raise ConfigError("refine is given, but the rows do not fit into memory, where it needs them; leave it out, or use fewer rows")
 
 
 def _check_budgets(config: "Sweep", build, dataset) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from hgqjax import data as data_
-from hgqjax import export, resources, training
+from hgqjax import export, refine, resources, training
 from hgqjax.config import ConfigError, to_json
 from hgqjax.data import inputs
 from hgqjax.evaluation import measure, outputs
@@ -201,18 +201,40 @@ def freeze_point(context: RunContext, number: int, name: str) -> dict[str, Any]:
             "trained": {key: row[key] for key in ("member", "epoch", "beta", "seed")} | ({"start": config.start} if config.start else {}),
         }
         about |= {"inputs": inputs.to_json(dataset.inputs)} if dataset.inputs else {}
-        objective = config.train.objective
         model = context.train(number).model(sweep.state(point))
         description = export.describe(model, dataset.of_model(dataset.calibration()), name=name, metadata=about)
-        path = frozen_path(context.folder, name)
-        shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
-        description.save(path)
-        row |= _costs(description, objective) | {"cost_estimate": point.cost}
-        val = measure(description, dataset.of_model(dataset.x_val), dataset.y_val, objective.score, dataset.weight_val)
-        test = _test(description, dataset, objective.score, path)
-        return row | {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
+        return row | {"cost_estimate": point.cost} | _saved(context, description)
 
     return folders.do_once(context.folder, name, work)
+
+
+def refine_point(context: RunContext, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Refines the tables of a frozen point with each of the configured strengths: rows as `freeze_point` gives `row`, by name."""
+
+    def work(note) -> dict[str, Any]:
+        dataset, strengths = context.dataset, context.config.refine
+        description = export.ModelDescription.load(frozen_path(context.folder, name))
+        rows = dataset.of_model(dataset.x_train), dataset.y_train, context.config.train.objective.score
+        refined = refine.refine(description, *rows, strengths=strengths, weight=dataset.weight_train)
+        found = {}
+        for number, (strength, better) in enumerate(zip(strengths, refined, strict=True)):
+            better = dataclasses.replace(better, name=f"{name}_r{number}")
+            found[better.name] = row | {"refined": strength} | _saved(context, better)
+        return found
+
+    return folders.do_once(context.folder, f"refine_{name}", work)
+
+
+def _saved(context: RunContext, description: export.ModelDescription) -> dict[str, Any]:
+    """Saves a frozen network under `frozen_path`: what it costs, and its scores on validation and test rows."""
+    dataset, objective = context.dataset, context.config.train.objective
+    path = frozen_path(context.folder, description.name)
+    shutil.rmtree(path, ignore_errors=True)  # of a process that was killed before it could say so
+    description.save(path)
+    val = measure(description, dataset.of_model(dataset.x_val), dataset.y_val, objective.score, dataset.weight_val)
+    test = _test(description, dataset, objective.score, path)
+    scored = {f"{split}_{name}": values[name] for name in val for split, values in (("val", val), ("test", test))}
+    return _costs(description, objective) | scored
 
 
 def _test(description: export.ModelDescription, dataset: data_.Dataset, score: AbstractScore, model: Path) -> dict[str, float]:

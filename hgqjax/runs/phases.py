@@ -116,6 +116,13 @@ def _freeze(
         work[name] = (group, name)
     bar.phase("freeze", len(work), "point")
     rows = _map(context, workers, jobs.freeze_point, work, done=lambda *_: bar(bar.done + 1))
+    if config.refine:
+        bar.phase("refine", len(rows), "point")
+        better = {f"refine_{name}": (name, row | {"refined": None}) for name, row in rows.items()}
+        found = _map(context, workers, jobs.refine_point, better, done=lambda *_: bar(bar.done + 1), at_once=devices.cores())
+        rows = {name: row for name, (_, row) in zip(rows, better.values(), strict=True)} | {
+            k: v for part in found.values() for k, v in part.items()
+        }
     names, table = list(rows), list(rows.values())
     summary = []
     for number, n in enumerate(chosen.kept(table, config.train.objective.score, config.each_seed)):

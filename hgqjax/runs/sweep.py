@@ -72,6 +72,9 @@ class Sweep:
     within: float = 0.1
     """Points whose validation score is worse than the best by more are left out: a collapsed network is no choice. In units of the score:
     of an accuracy, 0 .. 1, or of y."""
+    refine: tuple[float, ...] = ()
+    """Strengths of the penalty with which the tables of each frozen network are refined (`hgqjax.refine`), one after the other, each to a
+    network of its own. Networks of `LutDense` only; needs rows in memory."""
     projects: int = 0
     """How many of these, spread over the front, become hls4ml projects, each behind the gate that compares every word."""
     groups: int | None = None
@@ -87,7 +90,7 @@ class Sweep:
     """Rows that the gate of a project runs, at least; the C++ of a large convolutional network takes tens of ms for each."""
 
     def __post_init__(self):
-        check_several(self, "models", "betas", "seeds", "points_at", "accuracy_drop")
+        check_several(self, "models", "betas", "seeds", "points_at", "accuracy_drop", "refine")
         if self.points_at and self.betas not in ((), BETAS):
             raise ValueError(f"points_at is {self.points_at} and betas is {self.betas}; costs to reach need no beta: give one of them")
         if self.points_at:
@@ -110,7 +113,7 @@ class Sweep:
         for hidden in self.models:
             if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", hidden) or not hasattr(self.model, "hidden"):
                 raise ValueError(f"models has {hidden!r}; hidden layers such as 64-32-32 are needed, and a model that has hidden layers")
-        for name in ("models", "betas", "seeds", "points_at", "accuracy_drop"):
+        for name in ("models", "betas", "seeds", "points_at", "accuracy_drop", "refine"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; each can be given once")
         if not 0 < self.learning_rate < math.inf:
@@ -120,6 +123,8 @@ class Sweep:
         for name in ("points", "groups", "gate_rows"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
+        if not all(0 <= strength < math.inf for strength in self.refine):
+            raise ValueError(f"refine is {self.refine}; each must be a finite number of at least 0")
         if not 0 <= self.projects <= self.points:
             raise ValueError(f"projects is {self.projects}; within 0..{self.points} is needed, the number of points")
         if (self.each_seed or self.search) and self.groups not in (None, len(self.division())):
