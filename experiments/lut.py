@@ -85,14 +85,17 @@ CONFIGS = {
         ),
     ),
     "muon_hybrid": (
-        "Three penalties on predicted LUTs, 30 epochs: the tracker with layers of tables behind its maps, shortened.",
+        "Two penalties on predicted LUTs and three seeds, 16 epochs: the tracker with layers of tables behind its maps, shortened.",
         Sweep(
             data="muon",
             model=Tracker(head="tables", hidden=(24, 12), method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
-            train=Config(epochs=30, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
-            betas=(8e-6, 4e-5, 1.5e-4),
-            points=8,
+            train=Config(epochs=16, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
+            betas=(2e-5, 1e-4),
+            seeds=(0, 1, 2),
+            each_seed=True,
+            points=3,
             within=1.5,
+            refine=(0.5, 1.5),
         ),
     ),
 }

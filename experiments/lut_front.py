@@ -36,7 +36,7 @@ class Config:
     names: tuple[str, ...] = ()
     """What the runs are called in table and figure; by default the names of their experiments. Runs of one name are one line."""
     files: tuple[Path, ...] = ()
-    """Networks: files of HGQ2 (.keras), or folders of model descriptions. Those of one folder are a line of the figure, which has its name."""
+    """Networks: files of HGQ2 (.keras), or folders of model descriptions. Those of one folder are a line of the figure, named as it is."""
     data: Literal["jets", "muon"] = "jets"
     """Data set whose test rows measure accuracy, or the resolution of angles."""
     real: Path | None = None

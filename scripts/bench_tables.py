@@ -11,13 +11,13 @@ from hgqjax.runs import networks
 
 
 @contextlib.contextmanager
-def sizes_of_tables(sizes):
-    """Functions are computed for so many keys at once while this holds; for each row where there are none."""
-    before, edges.TABLES = edges.TABLES, sizes
+def most_keys(count):
+    """Functions are computed for at most so many keys while this holds; for each row where it is 0."""
+    before, edges.MOST_KEYS = edges.MOST_KEYS, count
     try:
         yield
     finally:
-        edges.TABLES = before
+        edges.MOST_KEYS = before
 
 
 def part(options, sizes, report):
@@ -29,8 +29,8 @@ def part(options, sizes, report):
             network = networks.Lut(hidden=(N_OUT,) if options.quick else (20,), function=function)
             config = training.Config(batch_size=batch, epochs=RUN, batch_statistics=SHARE, objective=OBJECTIVE)
             runs = {}
-            for name, keys in (("keys", edges.TABLES), ("rows", ())):
-                with sizes_of_tables(keys):
+            for name, count in (("keys", edges.MOST_KEYS), ("rows", 0)):
+                with most_keys(count):
                     found = epochs_of(training.make_train(config, network.build((N_IN,), N_OUT)), data)
                     runs |= {(name, phase): epoch for phase, epoch in found.items()}
                     for epoch in found.values():

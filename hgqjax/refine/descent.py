@@ -81,6 +81,7 @@ class Descent:
     def __init__(self, description: ModelDescription, x: Any, y: np.ndarray, score: AbstractScore, weight: np.ndarray | None, least: float):
         self.first, self.layers, self.least, self.penalty = description, chain(description), least, 0.0
         self.growth = resources.Luts().growth
+        self._kept: dict[tuple[int, int], np.ndarray] = {}
         names = [op.name for op in description.operations]
         last = names.index(self.layers[-1].total.name)
         self.tail = [op for op in description.operations[last + 1 :] if not isinstance(op, Input)]
@@ -135,12 +136,18 @@ class Descent:
             if n == level + 1:
                 after = self.sums[n].copy()
                 targets, new = layer.read(target, h)
-                after[:, targets] += new - layer.read(target, self.sums[level][:, target])[1]
+                after[:, targets] += new - self._added(n, target)
             else:
                 constant = self.sums[n][:1] - sum(self._part(layer, s, self.sums[n - 1][:1, s]) for s in range(self.sums[n - 1].shape[1]))
                 after = constant + sum(self._part(layer, s, found[-1][:, s]) for s in range(found[-1].shape[1]))
             found.append(after)
         return found, self.losses(self._outputs(found[-1]))
+
+    def _added(self, level: int, s: int) -> np.ndarray:
+        """What element `s` adds to the sums of a layer now; kept until a table changes."""
+        if (level, s) not in self._kept:
+            self._kept = {(level, s): self.layers[level].read(s, self.sums[level - 1][:, s])[1]}
+        return self._kept[level, s]
 
     def _part(self, layer: Tables, s: int, h: np.ndarray) -> np.ndarray:
         """What element `s` adds to each sum of a layer where it is `h`."""
@@ -216,7 +223,7 @@ class Descent:
             return False
         for n, words in changes.items():
             layer.set(n, words)
-        self.sums[level:], self.now = found, losses
+        self.sums[level:], self.now, self._kept = found, losses, {}
         return True
 
     def description(self, about: dict[str, Any]) -> ModelDescription:

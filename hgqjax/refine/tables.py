@@ -74,7 +74,7 @@ class Tables:
         added = np.zeros((len(every), len(targets)), np.int64)
         for n in tables:
             added[:, np.searchsorted(targets, self.target[n])] += self.words[n][self.keys(n, every)] << self.shift[n]
-        return targets, added[h - least]
+        return targets, np.take(added, h - least, axis=0)  # faster than an index, and other threads go on
 
     def cost(self, changes: dict[int, np.ndarray], growth: float) -> float:
         """How much more the layer costs with other words of some tables of one sum."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -199,7 +200,8 @@ def test_a_sweep_refines_its_points_and_the_command_a_network(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     again = export.ModelDescription.load(output / "r0")
-    assert resources.Luts()(again).total < refined["luts_predicted"] and f"strength 0.5 {resources.Luts()(again).total:10.0f}" in said
+    luts = float(resources.Luts()(again).total)
+    assert luts < refined["luts_predicted"] and re.search(rf"strength 0\.5 +{luts:.0f} LUTs predicted, .* validation \d", said)
     assert main(["refine", str(output / "r0"), "--data", "muon", "--output", str(tmp_path / "none")]) == 2
     assert "rows of " in capsys.readouterr().err and not (tmp_path / "none").exists()
     moved = again.metadata["scaler"] | {"mean": [0.0] * 16}
@@ -213,3 +215,13 @@ def test_a_sweep_without_tables_is_not_refined(tmp_path):
         runs.run(dataclasses.replace(sweep(), model=runs.networks.Mlp(hidden=(3,))), root=tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"refine is \(-1\.0,\); each must be a finite number"):
         dataclasses.replace(sweep(), refine=(-1.0,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two layers", "a dense layer before and one after"])
+def test_refined_networks_pass_the_gates(tmp_path, name):
+    x, y = rows()
+    (found,) = refine.refine(network(name), x, y, scores.Accuracy(), strengths=(0.05,), sweeps=1)
+    project = export.to_hls4ml(found, tmp_path / "hls4ml", min_rows=1000)
+    assert project.gate.differing_words == 0
+    assert export.to_rtl(found, tmp_path / "rtl", min_rows=1000, simulated_rows=200).gate.differing_words == 0
