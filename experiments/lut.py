@@ -32,31 +32,14 @@ LONG = {
 CONFIGS = {
     "jets_lut": ("Five penalties, 36 epochs each: 16-20-5 with perceptrons as edges, shortened.", SHORT),
     "jets_lut_long": (
-        "Six penalties and three seeds, 160 epochs in batches of 1 024 on all re-simulated rows.",
+        "Six penalties and three seeds, 160 epochs in batches of 1 024 on all re-simulated rows, then refined.",
         dataclasses.replace(SHORT, **LONG, betas=(2e-6, 8e-6, 2.5e-5, 8e-5, 2.5e-4, 7e-4)),
     ),
-    "jets_lut_low": (
-        "Small networks: penalties that rise by a factor of 100 along a run of 240 epochs with seven restarts, three seeds.",
-        dataclasses.replace(
-            SHORT,
-            **LONG
-            | {
-                "train": dataclasses.replace(
-                    LONG["train"],
-                    epochs=240,
-                    cycles=8,
-                    batch_statistics=1.0,
-                    penalty=LogRamp(start_ratio=1e-2, warmup_ratio=1e-2, warmup=0.05, hold=0.05),
-                )
-            },
-            betas=(5e-4, 2e-3),
-        ),
-    ),
     "jets_lut_spline": (
-        "Splines as edges, a Kolmogorov-Arnold network: three penalties and three seeds, 40 epochs in batches of 1 024.",
+        "Splines as edges, a Kolmogorov-Arnold network: three penalties and three seeds, 24 epochs in batches of 1 024.",
         dataclasses.replace(
             SHORT,
-            **LONG | {"train": dataclasses.replace(LONG["train"], epochs=40)},
+            **LONG | {"train": dataclasses.replace(LONG["train"], epochs=24), "points": 4},
             model=Lut(function="spline"),
             betas=(1e-5, 5e-5, 2.5e-4),
         ),
@@ -85,17 +68,17 @@ CONFIGS = {
         ),
     ),
     "muon_hybrid": (
-        "Two penalties on predicted LUTs and three seeds, 16 epochs: the tracker with layers of tables behind its maps, shortened.",
+        "Two penalties on predicted LUTs and three seeds, 10 epochs: the tracker with layers of tables behind its maps, shortened.",
         Sweep(
             data="muon",
             model=Tracker(head="tables", hidden=(24, 12), method=Hgq(activation_fraction_bits=5.0, weight_bits=5.0)),
-            train=Config(epochs=16, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
+            train=Config(epochs=10, epochs_per_check=2, batch_size=1024, objective=Objective(score=RESOLUTION)),
             betas=(2e-5, 1e-4),
             seeds=(0, 1, 2),
             each_seed=True,
-            points=3,
+            points=2,
             within=1.5,
-            refine=(0.5, 1.5),
+            refine=(1.0,),
         ),
     ),
 }
