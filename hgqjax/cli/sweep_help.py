@@ -52,7 +52,7 @@ GROUPS = {
         "--target-is",
         "--unit",
     ),
-    "the front": ("--points-at", "--accuracy-drop", "--each-seed", "--learning-rate", "--points", "--within"),
+    "the front": ("--points-at", "--accuracy-drop", "--each-seed", "--learning-rate", "--points", "--within", "--refine"),
     "the network": ("--model.", "--models"),
     "training": ("--train.", "--start"),
     "loss and cost": ("--train.objective.",),
