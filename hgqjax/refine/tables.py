@@ -69,12 +69,15 @@ class Tables:
     def read(self, s: int, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums that hang on element `s`, and what it adds to each where it is `h` (rows,): (sums,), (rows, sums)."""
         tables = [n for n in np.flatnonzero(self.source == s).tolist() if self.alive(n)]
-        targets, least = np.unique(self.target[tables]), int(h.min())
-        every = np.arange(least, int(h.max()) + 1)
+        targets, least, most = np.unique(self.target[tables]), int(h.min()), int(h.max())
+        if most - least < 2 * len(h) + 2**12:
+            every, where = np.arange(least, most + 1), h - least
+        else:  # of wide sums only what is there
+            every, where = np.unique(h, return_inverse=True)
         added = np.zeros((len(every), len(targets)), np.int64)
         for n in tables:
             added[:, np.searchsorted(targets, self.target[n])] += self.words[n][self.keys(n, every)] << self.shift[n]
-        return targets, np.take(added, h - least, axis=0)  # faster than an index, and other threads go on
+        return targets, np.take(added, where, axis=0)  # faster than an index, and other threads go on
 
     def cost(self, changes: dict[int, np.ndarray], growth: float) -> float:
         """How much more the layer costs with other words of some tables of one sum."""

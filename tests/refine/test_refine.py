@@ -168,6 +168,15 @@ def test_networks_that_are_no_chain_are_refused(kind, message):
         refine.refine(export.describe(model, x), x, y, scores.Accuracy())
 
 
+def test_sums_may_be_wide():
+    last = tables.chain(network("two layers"))[1]
+    narrow = np.array([-3, 0, 5])
+    wide = narrow + 2**40 * np.array([-1, 0, 1])  # keys wrap, so these have the same
+    for s in range(5):
+        (targets, near), (there, far) = last.read(s, narrow), last.read(s, wide)
+        assert np.array_equal(targets, there) and np.array_equal(near, far)
+
+
 def test_words_lose_bits():
     words = np.array([-6, 2, 5, 8])
     assert tables.word_width(words) == 5 and tables.word_width(words * 4) == 5
