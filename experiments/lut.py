@@ -78,7 +78,6 @@ CONFIGS = {
             each_seed=True,
             points=2,
             within=1.5,
-            refine=(1.0,),
         ),
     ),
 }
