@@ -11,7 +11,8 @@ import numpy as np
 from hgqjax import resources
 from hgqjax.description import ModelDescription
 from hgqjax.description.operations import Input
-from hgqjax.refine.tables import WORD_BITS, RefineError, Tables, chain, word_width, zeros
+from hgqjax.layers.lut_dense import WORD_BITS
+from hgqjax.refine.tables import RefineError, Tables, chain, word_width, zeros
 from hgqjax.scores import AbstractScore
 
 MOST_KEYS = 2**27
@@ -59,6 +60,15 @@ def refine(
     Raises: RefineError, one sentence, where the network has no layers of tables that only read one another; ValueError for numbers that are
       not legal.
     Source: ours.
+
+    >>> from flax import nnx
+    >>> from hgqjax import description, layers, resources, scores
+    >>> x = jax.random.normal(jax.random.key(0), (200, 3))
+    >>> model = layers.Sequential(layers.LutDense(3, 2, rngs=nnx.Rngs(0), function=layers.EdgeMlp(hidden=1)))
+    >>> network = description.describe(model, np.asarray(x))
+    >>> (found,) = refine(network, np.asarray(x), np.asarray(x[:, 0] > 0, int), scores.Accuracy(), strengths=(0.1,), sweeps=1)
+    >>> bool(resources.Luts()(found).total < resources.Luts()(network).total)
+    True
     """
     for name, value, low in (("sweeps", sweeps, 1), ("least", least, 0.0), *(("strengths", s, 0.0) for s in strengths)):
         if not low <= value < np.inf:

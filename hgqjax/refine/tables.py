@@ -12,9 +12,6 @@ from hgqjax.description import integers as exact
 from hgqjax.description.operations import Gather, Lookup, Operation, Quantize, Sum
 from hgqjax.resources.content import by_key, tables_luts
 
-WORD_BITS = 24
-"""Of the widest words."""
-
 
 class RefineError(ValueError):
     """A network that cannot be refined; one sentence."""
